@@ -29,7 +29,7 @@ def add_nb(a, b):
     return 0.0 if abs(total) <= tolerance_nb(a, b) else total
 
 # %% ../../nbs/execution/00_accounting.ipynb #edaba386
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_nb(
     cash,        # cash available, quote currency
     quantity,    # signed order quantity, in units of the asset
@@ -51,7 +51,7 @@ def fill_nb(
     return (budget / price, price, cash - budget) if budget > 0 else (0.0, price, 0.0)
 
 # %% ../../nbs/execution/00_accounting.ipynb #c2b85573
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def queue_orders_nb(
     target,  # (assets,) share of equity; NaN: keep the quantity
     open,    # (assets,) NaN: no bar
@@ -91,7 +91,7 @@ def record_nb(fill, bar, asset, quantity, price, reference_price, fee):
     fill.slippage_cost = abs(quantity * (price - reference_price))
 
 # %% ../../nbs/execution/00_accounting.ipynb #69dfb004
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def rebalance_nb(
     bar,         # number of the bar, for the record
     open,        # (assets,) NaN: no bar
@@ -148,7 +148,7 @@ def liquidate_nb(bar, mark, cash, held, costs, fills, n_fills):
     return cash, n_fills
 
 # %% ../../nbs/execution/00_accounting.ipynb #8b23a6bb
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def account_nb(
     open,          # (bars, assets) NaN: no bar
     close,         # (bars, assets) NaN: no bar
@@ -162,18 +162,21 @@ def account_nb(
     (n_bars, n_assets), costs = target.shape, (fees, fixed_fees, slippage)
     cash_after, position, equity_after = np.empty(n_bars), np.empty((n_bars, n_assets)), np.empty(n_bars)
     held, mark, value = np.zeros(n_assets), np.full(n_assets, np.nan), np.empty(n_assets)
-    queue, fills = np.empty(n_assets, np.int64), np.empty(n_bars * n_assets + n_assets, FILL)
+    queue = np.empty(n_assets, np.int64)
+    fills = np.empty(target.size - np.isnan(target).sum() + n_assets, FILL)  # every order and one liquidation
     cash, equity, n_fills, bankrupt_at = initial_cash, initial_cash, 0, -1
     for t in range(n_bars):
         if bankrupt_at < 0:
-            cash, n_fills = rebalance_nb(t, open[t], target[t], mark, cash, held, equity, costs, value, queue, fills, n_fills)
+            cash, n_fills = rebalance_nb(
+                t, open[t], target[t], mark, cash, held, equity, costs, value, queue, fills, n_fills)
             for asset in range(n_assets):
                 if not np.isnan(close[t, asset]): mark[asset] = close[t, asset]
             equity = equity_nb(cash, held, mark)
             if equity <= 0:
                 cash, n_fills = liquidate_nb(t, mark, cash, held, costs, fills, n_fills)
                 equity, bankrupt_at = cash, t
-        cash_after[t], equity_after[t], position[t] = cash, equity, held
+        cash_after[t], equity_after[t] = cash, equity
+        for asset in range(n_assets): position[t, asset] = held[asset]  # much faster than assigning the row
     return cash_after, position, equity_after, fills[:n_fills].copy(), bankrupt_at
 
 # %% ../../nbs/execution/00_accounting.ipynb #f4db27b9
@@ -186,8 +189,9 @@ class Account(NamedTuple):
     bankrupt_at: int      # bar at whose close equity was zero or less; -1: never
 
     def _repr_markdown_(self):
-        rows = {"bars x assets": f"{self.position.shape[0]:,} x {self.position.shape[1]}", "fills": f"{len(self.fills):,}",
-                "last equity": f"{self.equity[-1]:,.2f}", "fees": f"{self.fills['fee'].sum():,.2f}",
+        bars, assets = self.position.shape
+        rows = {"bars x assets": f"{bars:,} x {assets:,}", "last equity": f"{self.equity[-1]:,.2f}",
+                "fills": f"{len(self.fills):,}", "fees": f"{self.fills['fee'].sum():,.2f}",
                 "slippage": f"{self.fills['slippage_cost'].sum():,.2f}",
                 "bankrupt at bar": "never" if self.bankrupt_at < 0 else f"{self.bankrupt_at:,}"}
         return "\n".join(["| account | |", "|:--|--:|", *(f"| {name} | {text} |" for name, text in rows.items())])
@@ -229,7 +233,7 @@ def _matrix(name, values, shape=None):
 def account(
     open: np.ndarray,            # (bars, assets) opening prices; NaN: no bar
     close: np.ndarray,           # (bars, assets) closing prices; NaN: no bar
-    target: np.ndarray,          # (bars, assets) order executed at this open, signed share of equity; NaN: keep the quantity
+    target: np.ndarray,          # (bars, assets) ordered at this open, signed share of equity; NaN: keep the quantity
     initial_cash: float = 100_000.0, # quote currency
     fees: float = 0.0,           # share of the notional, 0.001 is 10 basis points
     fixed_fees: float = 0.0,     # amount per fill, quote currency
@@ -240,8 +244,8 @@ def account(
     close, target = _matrix("close", close, open.shape), _matrix("target", target, open.shape)
     _check_costs(initial_cash, fees, fixed_fees, slippage)
     _check_prices(open, close)
-    _refuse(np.isinf(target), "The target is infinite", "A target is a finite share of equity, NaN to keep the quantity.")
-    return Account(*account_nb(open, close, target, float(initial_cash), float(fees), float(fixed_fees), float(slippage)))
+    _refuse(np.isinf(target), "The target is infinite", "Give a finite share of equity, NaN to keep the quantity.")
+    return Account(*account_nb(open, close, target, *map(float, (initial_cash, fees, fixed_fees, slippage))))
 
 # %% ../../nbs/execution/00_accounting.ipynb #87c781bd
 def align_targets(

@@ -23,13 +23,16 @@ def check_returns(
     "The returns as a float array, or an `InputError` that says what is wrong with them."
     x = np.asarray(returns, dtype=np.float64)
     if x.ndim != 1:
-        raise InputError(f"Returns have shape {x.shape}; one series of shape (n,) is needed. Pass one column at a time.")
+        raise InputError(f"Returns have shape {x.shape}; one series of shape (n,) is needed. Pass one column at a "
+                         f"time.")
     if len(x) < minimum:
         raise InputError(f"{len(x)} returns given, at least {minimum} are needed. Use a longer period.")
     bad = np.flatnonzero(~np.isfinite(x))
     if len(bad):
-        raise InputError(f"{len(bad)} of {len(x)} returns are NaN or infinite, the first at position {bad[0]}. Every bar "
-                         "needs a finite return: write 0.0 where nothing was held, and drop a warm-up before measuring.")
+        raise InputError(f"{len(bad)} of {len(x)} returns are NaN or infinite, the first at position {bad[0]}. Every "
+                         "bar "
+                         "needs a finite return: write 0.0 where nothing was held, and drop a warm-up before "
+                         "measuring.")
     return x
 
 # %% ../../nbs/stats/00_metrics.ipynb #e36faad4
@@ -49,7 +52,7 @@ def total_return(
 # %% ../../nbs/stats/00_metrics.ipynb #92bc6281
 def annual_return(
     returns,                  # simple net returns per bar, shape (n,)
-    periods_per_year: float,  # bars a year: 252 for days of a stock exchange, 365 x 24 for hours of a market that never closes
+    periods_per_year: float,  # bars a year: 252 for days of a stock exchange, 365 x 24 for hours around the clock
 ) -> float:                   # fraction a year, -1 for a total loss, inf where the extrapolation overflows
     "Compound annual growth rate."
     end = wealth(returns)[-1]
@@ -102,8 +105,9 @@ def standardised_moment(
 ) -> float:      # NaN for a constant series
     "Mean of the standardised returns raised to a power, population moments."
     x = check_returns(returns)
-    if np.ptp(x) == 0: return float("nan")
-    return float((((x - x.mean()) / x.std()) ** order).mean())
+    spread = x.std()
+    if np.ptp(x) == 0 or spread == 0: return float("nan")
+    return float((((x - x.mean()) / spread) ** order).mean())
 
 def skewness(
     returns,  # simple net returns per bar, shape (n,)
@@ -125,8 +129,14 @@ def sharpe_standard_error(
     kurtosis: float = 3.0,  # raw kurtosis of the returns, 3 for the normal distribution
 ) -> float:                 # per observation; NaN where n <= 1 or a moment is NaN
     "Standard error of a Sharpe ratio of independent returns (Mertens 2002)."
+    least = 1.0 + skew**2
+    if kurtosis < least * (1.0 - 1e-9):
+        raise InputError(f"Kurtosis {kurtosis:g} was given with skewness {skew:g}; in every distribution it is at "
+                         "least "
+                         f"1 + skewness² = {least:g}. Pass the raw kurtosis (3 for the normal distribution), not the "
+                         f"excess.")
     if n <= 1: return float("nan")
-    return float(np.sqrt((1.0 - skew * sr + (kurtosis - 1.0) / 4.0 * sr**2) / (n - 1.0)))
+    return float(np.sqrt(np.maximum(1.0 - skew * sr + (kurtosis - 1.0) / 4.0 * sr**2, 0.0) / (n - 1.0)))
 
 # %% ../../nbs/stats/00_metrics.ipynb #576bf6eb
 def sortino_ratio(
@@ -198,9 +208,12 @@ class Performance:
 
     def _repr_markdown_(self) -> str:
         percent = ("total_return", "annual_return", "annual_volatility", "max_drawdown", "hit_rate")
-        text = {k: f"{v:.2%}" if k in percent else f"{v:,}" if isinstance(v, int) else f"{v:.2f}" for k, v in asdict(self).items()}
-        text["sharpe"] += f" ± {text.pop('sharpe_se')}"
-        return "\n".join(["| metric | value |", "|:--|--:|", *(f"| {k.replace('_', ' ')} | {v} |" for k, v in text.items())])
+        form = {k: ".2%" if k in percent else "," if isinstance(v, int) else ".2f" for k, v in asdict(self).items()}
+        text = {k: "undefined" if v != v else format(v, form[k]) for k, v in asdict(self).items()}
+        error = text.pop("sharpe_se")
+        if self.sharpe == self.sharpe: text["sharpe"] += f" ± {error}"
+        rows = (f"| {k.replace('_', ' ')} | {v} |" for k, v in text.items())
+        return "\n".join(["| metric | value |", "|:--|--:|", *rows])
 
 # %% ../../nbs/stats/00_metrics.ipynb #19c3c3ae
 def performance(
