@@ -6,7 +6,6 @@
 __all__ = ['LEDGER_VERSION', 'TrialLedger']
 
 # %% ../../nbs/backtest/02_ledger.ipynb #4815f527
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -122,4 +121,4 @@ def open_reserved(self: TrialLedger,
 def openings(self: TrialLedger, dataset: str) -> pl.DataFrame:
     "Who opened which reserved period: start, end, config_hash, opened."
     rows = self._connection.execute("SELECT start, end, config_hash, opened FROM openings WHERE dataset = ? ORDER BY opened", (dataset,)).fetchall()
-    return pl.DataFrame(rows, schema={k: pl.String for k in ("start", "end", "config_hash", "opened")}, orient="row")
+    return pl.DataFrame(rows, schema=dict.fromkeys(("start", "end", "config_hash", "opened"), pl.String), orient="row")

@@ -16,7 +16,7 @@ from .holds import MatchedHold, matched_hold
 from ..core.errors import DataError
 from ..stats.bootstrap import mean_pvalue
 from ..stats.metrics import Performance, performance
-from ..stats.sharpe import deflated_sharpe, expected_max_sharpe, sharpe_moments
+from ..stats.sharpe import deflated_sharpe, sharpe_moments
 
 # %% ../../nbs/backtest/03_verdict.ipynb #ce0f1c46
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import SettingsError, unknown_name
 
@@ -23,8 +23,6 @@ from .errors import SettingsError, unknown_name
 class Section(BaseModel):
     "Base of all settings classes: frozen, and strict about names."
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-def _empty_is_none(value: Any) -> Any: return None if value == "" else value
 
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]  # 0.001 is a tenth of a percent
 Count = Annotated[int, Field(ge=1)]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..core.errors import DataError, InputError, unknown_name
+from ..core.errors import DataError, InputError
 from ..core.hashing import hash_params, hash_text
 from ..data.bars import Dataset
 

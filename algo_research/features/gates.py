@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from ..core.errors import AlgoError, DataError
-from .contract import Feature, FeatureSet, compute_features
+from ..core.errors import DataError
+from .contract import Feature, compute_features
 
 # %% ../../nbs/features/02_gates.ipynb #b2d39948
 TOLERANCE = 1e-9

@@ -6,7 +6,6 @@
 __all__ = ['split_reserve', 'trial_config', 'Research', 'research']
 
 # %% ../../nbs/runs/01_road.ipynb #3b285727
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +19,7 @@ from ..backtest.ledger import TrialLedger
 from ..backtest.verdict import Verdict, pronounce
 from ..core.errors import DataError
 from ..core.hashing import hash_frame
-from ..core.settings import CostSettings, ResearchSettings, Settings
+from ..core.settings import CostSettings, Settings
 from ..data.bars import Dataset, Snapshot
 from ..data.checks import check_bars
 from ..features.contract import FeatureSet, compute_features
@@ -46,7 +45,7 @@ def split_reserve(
 def _predictions(bars: pl.DataFrame, features: FeatureSet, settings: Settings, first: datetime | None, tell: Callable) -> WalkForward:
     "Out-of-sample predictions; `first`: test from this moment on instead of from `min_train`."
     r = settings.research
-    tell("features", f"{len(features.names)} features, memory {features.memory} bars")
+    tell("features", f"{len(features.names)} features, the longest looks back {features.memory} bars")
     computed = compute_features(bars, features)
     tell("labels", f"return from the next open to the open {r.horizon} bar(s) later")
     table = feature_table(computed, forward_return(bars, r.horizon))
@@ -54,8 +53,9 @@ def _predictions(bars: pl.DataFrame, features: FeatureSet, settings: Settings, f
     share = r.min_train if first is None else float((moments <= first).sum() / len(moments))
     folds = walk_forward(table["known_at"], table["label_end"], r.folds, share, r.window, r.embargo)
     tell("folds", f"{len(folds)} walk-forward windows, first test {folds[0].test_start.astype('datetime64[D]')}")
+    tell("model", f"fold 1 of {len(folds)}")
     return walk_forward_predict(table, folds, lambda x, y: fit_lightgbm(x, y, settings.model, r.seed),
-                                lambda done, total: tell("model", f"fold {done} of {total} trained"))
+                                lambda done, total: tell("model", f"{done} of {total} folds trained"))
 
 # %% ../../nbs/runs/01_road.ipynb #6430e7b4
 def _strategies(settings: Settings, symbols: int) -> dict[str, Strategy]:
@@ -133,23 +133,25 @@ def research(
 
     targets = {name: s.targets(frame)[0] for name, s in candidates.items()}
     tell("targets", f"{judged.name}: {targets[r.strategy].filter(pl.col('ts') >= first)['target'].drop_nulls().len():,} decisions")
+    tell("backtest", f"with {r.engine}")
     results = {name: run(_carried(t, first)) for name, t in targets.items()}
     tell("backtest", f"{results[r.strategy].fills.height:,} fills, costs paid {results[r.strategy].costs_paid:,.0f}")
     for name, s in candidates.items() if not opening else ():
         ledger.record(id, trial_config(settings, s, features.version), results[name].equity["ts"], matched_hold(results[name], traded).active)
     tell("trials", f"{ledger.count(id)} configurations tried on {id}" + ("; the reserved period was seen by none of them" if opening else ""))
 
+    tell("verdict", "also at twice the costs, and one bar late")
     double = CostSettings(fees=min(2 * settings.costs.fees, 0.99), fixed_fees=2 * settings.costs.fixed_fees, slippage=min(2 * settings.costs.slippage, 0.99))
     own = _carried(targets[r.strategy], first)
     tried, independent = (1, 1.0) if opening else (ledger.count(id), ledger.effective(id))
     verdict = pronounce(results[r.strategy], traded, tried, independent, r.confidence, r.seed, run(own, double), run(own, delay=1))
-    tell("verdict", verdict.sentence)
+    tell("verdict", "edge" if verdict.edge else "no edge")
     held = run(BuyAndHold(1 / len(dataset.symbols)).targets(traded)[0])
     others = {**{n: x for n, x in results.items() if n != r.strategy}, "buy_and_hold": held}
     found = Research(id, dataset.snapshot(), notes, findings, features, walked.predictions, own, results[r.strategy], others, verdict,
                      reserved_from, opening, walked.models)
     if tracker is None: return found
-    tell("tracking", "writing the run down")
+    tell("tracking", f"{tracker!r}")
     return replace(found, run_id=_track(found, settings, tracker))
 
 # %% ../../nbs/runs/01_road.ipynb #7db74ea3

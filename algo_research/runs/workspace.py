@@ -23,7 +23,7 @@ from ..models.tracking import Tracker
 # %% ../../nbs/runs/00_workspace.ipynb #d10cc490
 def _tracking_url(settings: Settings) -> str:
     "SQLite files are named relative to the workspace."
-    prefix, separator, file = settings.tracking.url.partition("sqlite:///")
+    _, separator, file = settings.tracking.url.partition("sqlite:///")
     return f"sqlite:///{settings.path(file).as_posix()}" if separator else settings.tracking.url
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 __all__ = ['TARGETS_SCHEMA', 'Strategy', 'validate_targets', 'StateError', 'targets_in_pieces', 'require_stateful']
 
 # %% ../../nbs/strategies/00_protocol.ipynb #bf14477a
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,8 +48,7 @@ def targets_in_pieces(
 ) -> pl.DataFrame:        # all targets, sorted as the frame is
     "Call the strategy piece by piece, as time passes."
     parts, state = [], None
-    edges = [None, *sorted(cuts), None]
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise([None, *sorted(cuts), None]):
         piece = frame
         if start is not None: piece = piece.filter(pl.col("known_at") > start)
         if end is not None: piece = piece.filter(pl.col("known_at") <= end)

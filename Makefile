@@ -1,0 +1,51 @@
+# `make help` lists the targets. Everything is installed into .venv from constraints.txt; nothing else is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lab bench rates clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## ?/  make \1	/' | expand -t 18
+
+setup: .venv/installed ## make .venv and install the pinned dependencies
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 setup"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the pinned dependencies into .venv (a few minutes the first time) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,lab]"
+	@touch .venv/installed
+
+demo: setup ## from bundled market data to a verdict, in under two minutes
+	$(BIN)/algo research
+
+test: setup ## everything: drift, style, secrets, notebooks executed and compared, all tests
+	$(BIN)/python tools/drift.py
+	$(MAKE) --no-print-directory style
+	$(BIN)/python tools/notebooks.py
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: setup ## the fast lane, under a minute: drift, style, secrets, quick tests
+	$(BIN)/python tools/drift.py
+	$(MAKE) --no-print-directory style
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+.PHONY: style
+style: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python tools/secret_scan.py
+
+lab: setup ## JupyterLab on the notebooks, on this machine only
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. nbs/index.ipynb
+
+bench: setup ## the accounting kernel beside vectorbt, as a ratio
+	$(BIN)/python benchmarks/accounting.py
+
+rates: setup ## how often the verdict is wrong: the full table (about a quarter of an hour on two cores)
+	$(BIN)/python benchmarks/verdict_rates.py
+
+clean: ## remove .venv and caches; data, reports and the trial ledger stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

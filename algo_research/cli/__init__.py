@@ -1,0 +1,1 @@
+"""The `algo` command: thin, and quick to say what it can do."""

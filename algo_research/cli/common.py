@@ -1,0 +1,100 @@
+"""What several commands share: options, the workspace, progress, tables."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from algo_research.runs.workspace import Workspace
+
+Root = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", help="Folder of settings.ini; by default the nearest one upwards.", show_default=False),
+]
+Env = Annotated[str | None, typer.Option("--env", help="Also read settings.<env>.ini.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting, e.g. --set model.num_leaves=15. May be repeated.", show_default=False),
+]
+
+
+def parse_set(assignments: list[str] | None) -> dict[str, dict[str, str]]:
+    """`--set` options as overrides by section."""
+    from algo_research.core.errors import InputError
+
+    overrides: dict[str, dict[str, str]] = {}
+    for text in assignments or []:
+        name, equals, value = text.partition("=")
+        section, dot, key = name.partition(".")
+        if not equals or not dot or not key:
+            raise InputError(f"--set {text!r} cannot be read. Write --set section.key=value, e.g. --set costs.fees=0.001.")
+        overrides.setdefault(section, {})[key] = value
+    return overrides
+
+
+def open_workspace(root: Path | None, env: str | None, assignments: list[str] | None = None, **options: dict[str, Any]) -> Workspace:
+    """The workspace with the command's own options laid over its settings; options that are None were not given."""
+    from algo_research.runs.workspace import open_workspace as open_
+
+    overrides = parse_set(assignments)
+    for section, values in options.items():
+        overrides.setdefault(section, {}).update({k: v for k, v in values.items() if v is not None})
+    return open_(root, env=env, **overrides)  # type: ignore[arg-type]
+
+
+def console(stderr: bool = False) -> Console:
+    """Where to print: results on standard output, progress on standard error."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=max(made.width, 120))
+
+
+def table(*columns: str, title: str | None = None, numbers: int = 99) -> Table:
+    """A plain table; columns after the first are right-aligned up to column `numbers`."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for i, name in enumerate(columns):
+        made.add_column(name, justify="right" if 0 < i <= numbers else "left", overflow="fold")
+    return made
+
+
+class Steps:
+    """Progress by named step: a line for each finished step, and on a terminal the present one, live."""
+
+    def __init__(self) -> None:
+        self.console = console(stderr=True)
+        self.status = self.console.status("")
+        self.name, self.text, self.begun = "", "", time.monotonic()
+
+    def __enter__(self) -> Steps:
+        self.status.__enter__()
+        return self
+
+    def __exit__(self, kind, *rest) -> None:
+        self._finish(failed=kind is not None)
+        self.status.__exit__(kind, *rest)
+        self.console.print(f"[dim]{time.monotonic() - self.begun:.1f} s[/dim]")
+
+    def _finish(self, failed: bool = False) -> None:
+        if self.name:
+            from rich.markup import escape
+
+            mark = "[red]x[/red]" if failed else "[green]✓[/green]"
+            self.console.print(f"{mark} {self.name:<11} {escape(self.text)}")
+
+    def __call__(self, step: str, text: str) -> None:
+        """Tell that `step` is under way; the same step again updates its text."""
+        if step != self.name:
+            self._finish()
+        self.name, self.text = step, text
+        self.status.update(f"{step}: {text} ...")

@@ -1,0 +1,145 @@
+"""`algo data`: list, import, show, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import Env, Root, console, open_workspace, table
+
+app = typer.Typer(help="Datasets: what there is, what is in it, what is wrong with it.\n\nExample: algo data list", no_args_is_help=True, rich_markup_mode=None)
+DatasetArgument = Annotated[str, typer.Argument(help="venue/symbol/timeframe; `algo data list` shows all")]
+
+
+@app.command("list", epilog="Example: algo data list")
+def list_(env: Env = None, root: Root = None) -> None:
+    """Every dataset that can be asked for."""
+    from algo_research.data.catalog import list_datasets
+
+    with open_workspace(root, env) as workspace:
+        found = list_datasets(workspace.store)
+    rows = table("dataset", "source", "description", numbers=0)
+    for row in found.iter_rows():
+        rows.add_row(*row)
+    console().print(rows)
+
+
+@app.command("import", epilog="Example: algo data import btc_1h.csv.gz --id coinbase/BTC-USD/1h --label open")
+def import_(
+    file: Annotated[Path, typer.Argument(help=".csv (also .gz), .parquet or .feather, as it was downloaded")],
+    id: Annotated[str | None, typer.Option("--id", help="venue/symbol/timeframe; by default file/NAME/TIMEFRAME.", show_default=False)] = None,
+    label: Annotated[str, typer.Option(help="What a time labels: auto, open or close.")] = "auto",
+    timeframe: Annotated[str | None, typer.Option(help="By default the most frequent step.", show_default=False)] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Name a column, e.g. --column volume='Volume BTC'. May be repeated.", show_default=False)] = None,
+    calendar: Annotated[str, typer.Option(help="24/7, or an exchange's (XNYS) for daily sessions.")] = "24/7",
+    kind: Annotated[str, typer.Option(help="spot, perpetual, future, equity or index.")] = "spot",
+    adjustment: Annotated[str, typer.Option(help="Of the prices in the file: raw, split or total.")] = "raw",
+    sort: Annotated[bool, typer.Option("--sort", help="Accept rows in any order.")] = False,
+    drop_duplicates: Annotated[bool, typer.Option("--drop-duplicates", help="Keep the last of rows with the same time.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Change bars that are already stored.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen and store nothing.")] = False,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Read a file of bars, say what was understood, and store it: all or nothing."""
+    from algo_research.core.errors import InputError, unknown_name
+    from algo_research.data.catalog import RESERVED_VENUES
+    from algo_research.data.importing import import_file
+
+    for name, value, allowed in (("label", label, ("auto", "open", "close")), ("adjustment", adjustment, ("raw", "split", "total"))):
+        if value not in allowed:
+            raise unknown_name(name, value, allowed)
+    columns = {}
+    for text in column or []:
+        ours, equals, theirs = text.partition("=")
+        if not equals:
+            raise InputError(f"--column {text!r} cannot be read. Write --column OURS=THEIRS, e.g. --column ts=date.")
+        columns[ours] = theirs
+    with open_workspace(root, env) as workspace:
+        imported = import_file(file, id, timeframe, label, columns, calendar, kind, adjustment, sort, drop_duplicates, workspace.clock)  # type: ignore[arg-type]
+        dataset = imported.dataset
+        if dataset.id.venue in RESERVED_VENUES:
+            raise InputError(f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}.")
+        new, changed, same = _compare(workspace.store, dataset)
+        out = console()
+        out.print(f"{dataset!r}")
+        for decision in imported.decisions:
+            out.print(f"  {decision}")
+        out.print(f"  {new:,} new bars, {changed:,} changed, {same:,} already stored")
+        if dry_run:
+            out.print("Nothing was stored (--dry-run).")
+            return
+        if changed and not replace:
+            raise InputError(f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace to change them (earlier versions stay readable).")
+        snapshot = workspace.store.write(dataset)
+    out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
+    out.print(f"Next: algo data check {snapshot.dataset}; algo research {snapshot.dataset}")
+
+
+def _compare(store, dataset) -> tuple[int, int, int]:
+    """(new, changed, unchanged) bars against what is stored."""
+    import polars as pl
+
+    if dataset.id not in store.datasets():
+        return dataset.bars.height, 0, 0
+    stored = store.read(dataset.id).bars
+    known = dataset.bars.join(stored.select("symbol", "ts"), on=["symbol", "ts"], how="semi").height
+    same = dataset.bars.join(stored, on=dataset.bars.columns, how="semi", nulls_equal=True).select(pl.len()).item()
+    return dataset.bars.height - known, known - same, same
+
+
+@app.command("show", epilog="Example: algo data show arch/SP500/1d")
+def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
+    """What a dataset holds: span, symbols, first and last bars, warnings."""
+    from algo_research.data.catalog import load_dataset
+
+    with open_workspace(root, env) as workspace:
+        found = load_dataset(dataset, workspace.store)
+        versions = workspace.store.versions(found.id) if found.id in workspace.store.datasets() else []
+    out, b, i = console(), found.bars, found.instrument
+    out.print(f"{found!r}")
+    out.print(f"  {i.kind}, quoted in {i.quote}, calendar {i.calendar}, {found.periods_per_year:g} bars a year; content {found.snapshot().content[:16]}")
+    if versions:
+        out.print(f"  version {found.version}; readable versions {', '.join(map(str, versions))}")
+    for note in found.notes:
+        out.print(f"  [yellow]Note:[/yellow] {note}")
+    for symbol in found.symbols[:20]:
+        part = b.filter(symbol=symbol)
+        out.print(f"  {symbol:<12} {part.height:>9,} bars  {part['ts'][0]:%Y-%m-%d} to {part['ts'][-1]:%Y-%m-%d}  {sparkline(part['close'].to_numpy())}  {part['close'][0]:g} to {part['close'][-1]:g}")
+    rows = table("open time (UTC)", *(c for c in b.columns if c not in ("symbol", "ts")))
+    ends = [*b.head(3).iter_rows(named=True), *b.tail(3).iter_rows(named=True)]
+    for row in ends:
+        rows.add_row(f"{row['ts']:%Y-%m-%d %H:%M}", *(f"{row[c]:,.6g}" if row[c] is not None else "-" for c in ("open", "high", "low", "close", "volume")), f"{row['known_at']:%Y-%m-%d %H:%M}")
+    out.print(rows)
+
+
+def sparkline(values, width: int = 40) -> str:
+    """A line of blocks: the shape of a series."""
+    import numpy as np
+
+    picked = np.asarray(values, float)[np.linspace(0, len(values) - 1, min(width, len(values))).astype(int)]
+    low, high = picked.min(), picked.max()
+    levels = np.zeros(len(picked), int) if high == low else ((picked - low) / (high - low) * 7).round().astype(int)
+    return "".join("▁▂▃▄▅▆▇█"[level] for level in levels)
+
+
+@app.command("check", epilog="Example: algo data check arch/NASDAQ/1d")
+def check(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
+    """What is wrong with the bars: gaps, inconsistent prices, missing volumes, outliers. Changes nothing."""
+    from algo_research.data.catalog import load_dataset
+    from algo_research.data.checks import check_bars
+
+    with open_workspace(root, env) as workspace:
+        found = load_dataset(dataset, workspace.store)
+    findings = check_bars(found)
+    out = console()
+    out.print(f"{found!r}")
+    if not findings.height:
+        out.print("No findings.")
+        return
+    rows = table("finding", "symbol", "bars", "first", "last", numbers=0)
+    for row in findings.iter_rows(named=True):
+        rows.add_row(row["finding"], row["symbol"], f"{row['bars']:,}", f"{row['first']:%Y-%m-%d %H:%M}", f"{row['last']:%Y-%m-%d %H:%M}")
+    out.print(rows)

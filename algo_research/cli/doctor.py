@@ -1,0 +1,126 @@
+"""`algo doctor` and `algo settings`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
+
+import typer
+
+from .common import Env, Root, Set, console, open_workspace, table
+
+EXAMPLE = "Example: algo doctor"
+SETTINGS_EXAMPLE = "Example: algo settings --set costs.fees=0.001"
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    good: bool
+    found: str
+    remedy: str = ""
+
+
+def check_python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer and run `make setup` again.")
+
+
+def check_packages() -> Iterator[Check]:
+    """Each requirement of this package against what is installed."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    wrong, count = [], 0
+    for text in requires("algo-research") or []:
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        count += 1
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} {installed} is not {requirement.specifier}")
+    yield Check("packages", not wrong, "; ".join(wrong) or f"{count} requirements are met", "Run `make setup`, or pip install -c constraints.txt -e '.[dev,lab]'.")
+
+
+def check_libraries() -> Check:
+    """TA-Lib and LightGBM bring compiled code: call it."""
+    try:
+        import lightgbm
+        import numpy as np
+        import talib
+
+        value = talib.SMA(np.arange(5.0), timeperiod=5)[-1]
+        return Check("compiled libraries", value == 2.0, f"TA-Lib {talib.__version__}, LightGBM {lightgbm.__version__}", "Reinstall TA-Lib from its wheel.")
+    except Exception as error:
+        return Check("compiled libraries", False, f"{type(error).__name__}: {error}", "Reinstall them: `make clean setup`. LightGBM needs libgomp1 on Linux.")
+
+
+def check_disk(folder) -> Check:
+    import shutil
+
+    free = shutil.disk_usage(folder).free / 2**30
+    return Check("free disk", free > 1, f"{free:.1f} GiB", "Free at least 1 GiB, or move [workspace] state.")
+
+
+def examine(root, env) -> Iterator[Check]:
+    """Every check, one after the other; a broken part does not hide the next one."""
+    from algo_research.core.errors import AlgoError
+
+    yield check_python()
+    yield from check_packages()
+    yield check_libraries()
+    try:
+        workspace = open_workspace(root, env)
+    except AlgoError as error:
+        yield Check("settings", False, str(error), "Correct the setting named above.")
+        return
+    with workspace:
+        known = workspace.settings.root / "settings.ini"
+        yield Check("settings", True, str(known) if known.is_file() else f"defaults (no settings.ini in {workspace.settings.root})")
+        yield check_disk(workspace.settings.root)
+        addresses = {"Store": workspace.settings.store.url, "Tracker": workspace.settings.tracking.url, "TrialLedger": str(workspace.settings.workspace.state / "ledger.db")}
+        for health in workspace.health():
+            yield Check(f"service {health.service}", health.healthy, health.detail or addresses.get(health.service, ""), "Correct its address in settings.ini, or start the server it names.")
+
+
+def doctor(env: Env = None, root: Root = None) -> None:
+    """Look at the environment, the versions and the services, and say what to do. Exit code 1 when something is wrong."""
+    from rich.markup import escape
+
+    rows, wrong = table("", "check", "found", numbers=0), []
+    for check in examine(root, env):
+        rows.add_row("[green]✓[/green]" if check.good else "[red]x[/red]", check.name, escape(check.found))
+        if not check.good:
+            wrong.append(check)
+    out = console()
+    out.print(rows)
+    for check in wrong:
+        out.print(f"[red]{check.name}:[/red] {escape(check.remedy)}")
+    if wrong:
+        raise typer.Exit(1)
+    out.print("All is well. Next: algo research")
+
+
+def settings(
+    changed: Annotated[bool, typer.Option("--changed", help="Only those that are not defaults.")] = False,
+    set_: Set = None,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Show every setting, its value and which layer it came from."""
+    from algo_research.core.secrets import redact
+
+    with open_workspace(root, env, set_) as workspace:
+        rows = table("setting", "value", "from", numbers=0)
+        for name, value, origin in workspace.settings.table():
+            if not changed or origin != "default":
+                rows.add_row(name, redact(value), origin)
+    console().print(rows)

@@ -1,0 +1,61 @@
+"""Entry point of `algo`. Heavy imports happen inside the commands, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import data, doctor, research
+
+EXIT_CODES = {"InputError": 2, "RetryableError": 3, "FatalError": 4}
+
+app = typer.Typer(
+    name="algo",
+    help="From market data to a verdict one can believe.\n\nExample: algo research arch/SP500/1d --seed 1",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command("research", epilog=research.EXAMPLE)(research.research)
+app.command("trials", epilog=research.TRIALS_EXAMPLE)(research.trials)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command("settings", epilog=doctor.SETTINGS_EXAMPLE)(doctor.settings)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from algo_research import __version__
+
+        typer.echo(f"algo-research {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command; an expected error is one message and an exit code, not a traceback."""
+    try:
+        app()
+    except Exception as error:
+        from algo_research.core.errors import AlgoError
+        from algo_research.core.secrets import redact
+
+        if not isinstance(error, AlgoError):
+            raise
+        names = [cls.__name__ for cls in type(error).__mro__]
+        typer.secho(f"Error: {redact(str(error))}", fg=typer.colors.RED, err=True)
+        sys.exit(next((code for name, code in EXIT_CODES.items() if name in names), 1))
+
+
+if __name__ == "__main__":
+    run()
