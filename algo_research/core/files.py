@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from .errors import InputError
 
@@ -36,10 +37,9 @@ def atomic_write(
     "The file appears under its name when the block ends well, and not at all when it does not."
     path = Path(path)
     ensure_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
+        temporary.touch()
         yield temporary
         with open(temporary, "rb+") as f: os.fsync(f.fileno())
         os.replace(temporary, path)

@@ -20,7 +20,7 @@ from .instruments import ALWAYS, Instrument, Kind, session_times
 
 # %% ../../nbs/data/04_importing.ipynb #776035a5
 _readers = {"csv": lambda p: pl.read_csv(p, infer_schema_length=10_000, try_parse_dates=False), "parquet": pl.read_parquet,
-            "feather": lambda p: pl.read_ipc(p, memory_map=False), "arrow": lambda p: pl.read_ipc(p, memory_map=False)}
+            "feather": pl.read_ipc, "arrow": pl.read_ipc}
 
 def read_table(
     path: Path | str, # .csv, .csv.gz (and what else polars decompresses), .parquet, .feather or .arrow

@@ -7,7 +7,6 @@ __all__ = ['SCHEMA_VERSION', 'Store', 'DeltaStore', 'open_store']
 
 # %% ../../nbs/data/05_store.ipynb #3b7d955f
 import json
-import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ..core.errors import DataError, FatalError, InputError, unknown_name
-from ..core.files import ensure_folder
+from ..core.files import atomic_write, ensure_folder
 from ..core.hashing import hash_frame
 from .bars import BARS_SCHEMA, Dataset, DatasetId, Snapshot, timeframe_duration, validate_bars
 from .instruments import Instrument
@@ -33,6 +32,7 @@ class Store(Protocol):
 
 # %% ../../nbs/data/05_store.ipynb #42d4dc1f
 SCHEMA_VERSION = 1  # of the stored format; `read` refuses a newer one
+_CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}  # Delta would forget versions after 30 days
 
 def _partition(timeframe: str) -> pl.Expr:
     hours = timeframe_duration(timeframe).total_seconds() / 3600
@@ -54,9 +54,7 @@ def _write_file(folder: Path, part: str, version: int, frame: pl.DataFrame):
     from deltalake.transaction import AddAction
     relative = f"part={part}/{version:08d}-{hash_frame(frame)[:16]}.parquet"
     path = folder/relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(path, compression="zstd", row_group_size=100_000)
-    with open(path, "rb") as f: os.fsync(f.fileno())
+    with atomic_write(path) as temporary: frame.write_parquet(temporary, compression="zstd", row_group_size=100_000)
     stats = {"numRecords": frame.height, "minValues": {"ts": f"{frame['ts'].min():%Y-%m-%dT%H:%M:%S.%fZ}"},
              "maxValues": {"ts": f"{frame['ts'].max():%Y-%m-%dT%H:%M:%S.%fZ}"}}
     return AddAction(relative, path.stat().st_size, {"part": part}, int(time.time() * 1000), True, json.dumps(stats))
@@ -68,24 +66,24 @@ class DeltaStore:
     def __init__(self, folder: Path | str): self.folder = Path(folder)
     def __repr__(self) -> str: return f"DeltaStore({str(self.folder)!r})"
     def _path(self, id: DatasetId) -> Path: return self.folder/"bars"/id.venue/id.symbol/id.timeframe
+    def _log(self, id: DatasetId, version: int) -> Path: return self._path(id)/"_delta_log"/f"{version:020}.json"
 
-    def _table(self, id: DatasetId | str, version: int | None = None):
+    def _table(self, id: DatasetId, version: int | None = None):
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
-        id = DatasetId.parse(id)
-        if not (self._path(id)/"_delta_log").is_dir():
+        if not self._log(id, 0).is_file():
             raise unknown_name("dataset", str(id), map(str, self.datasets()), "`algo data list` shows all; `algo data import` adds one.")
-        try: return DeltaTable(self._path(id), version=version)
-        except DeltaError as e:
-            raise DataError(f"{id} cannot be read at version {'latest' if version is None else version}: {e} "
-                            f"Readable versions: {', '.join(map(str, self.versions(id))) if version is not None else 'none'}.") from e
+        if version is not None and version not in (readable := self.versions(id)):
+            raise DataError(f"{id} has no version {version}. Readable versions: {', '.join(map(str, readable))}.")
+        try: return DeltaTable(self._path(id).absolute().as_uri(), version=version)
+        except DeltaError as e: raise DataError(f"{id} cannot be read: {e} Restore {str(self._path(id))!r} from a backup.") from e
 
     def datasets(self) -> list[DatasetId]:
         logs = sorted(self.folder.glob("bars/*/*/*/_delta_log/00000000000000000000.json"))
         return [DatasetId(*log.parts[-5:-2]) for log in logs]
 
     def versions(self, id: DatasetId | str) -> list[int]:
-        return sorted(entry["version"] for entry in self._table(id).history())
+        return list(range(self._table(DatasetId.parse(id)).version() + 1))
 
     def ping(self) -> None: ensure_folder(self.folder)
 
@@ -120,19 +118,22 @@ def write(self: DeltaStore, dataset: Dataset) -> Snapshot:
     for _ in range(20):
         exists = dataset.id in self.datasets()
         table = self._table(dataset.id) if exists else None
-        if table and self._read_metadata(table) != json.loads(metadata): self._check_compatible(dataset, table)
+        stored = self._read_metadata(dataset.id, table.version()) if exists else None
+        if stored: _check_compatible(dataset, stored)
         files, old = _stored(table, folder, touched) if exists else (pl.DataFrame(schema={"path": pl.String, "part": pl.String}), pl.DataFrame(schema=BARS_SCHEMA))
         changed = _changed_parts(old, bars, part)
-        if exists and not changed and self._read_metadata(table) == json.loads(metadata): break
+        if not changed and stored == json.loads(metadata): break
         version = table.version() + 1 if exists else 0
-        adds = [_write_file(folder, name, version, frame) for name, frame in changed.items()]
         removes = [RemoveAction(row["path"], True, int(time.time() * 1000), partition_values={"part": row["part"]})
                    for row in files.filter(pl.col("part").is_in(list(changed))).iter_rows(named=True)]
         try:
+            adds = [_write_file(folder, name, version, frame) for name, frame in changed.items()]
             if exists: table.create_write_transaction([*adds, *removes], "append", _delta_schema(), partition_by=["part"], commit_properties=properties)
-            else: create_table_with_add_actions(str(folder), _delta_schema(), adds, mode="error", partition_by=["part"], commit_properties=properties)
+            else: create_table_with_add_actions(folder.absolute().as_uri(), _delta_schema(), adds, mode="error", partition_by=["part"],
+                                                configuration=_CONFIGURATION, commit_properties=properties)
             break
         except CommitFailedError: continue
+        except InputError: raise
         except Exception as e:
             if not exists and dataset.id in self.datasets(): continue
             raise FatalError(f"{dataset.id} could not be written: {e} The store holds what it held before.") from e
@@ -140,16 +141,16 @@ def write(self: DeltaStore, dataset: Dataset) -> Snapshot:
     return self.read(dataset.id).snapshot()
 
 @patch
-def _read_metadata(self: DeltaStore, table) -> dict[str, Any]:
-    stored = next((json.loads(entry["algo"]) for entry in table.history() if "algo" in entry), None)
-    if stored is None: raise DataError(f"The table at {table.table_uri} was not written by this store. Import its files instead: `algo data import`.")
+def _read_metadata(self: DeltaStore, id: DatasetId, version: int) -> dict[str, Any]:
+    "What the newest entry of this store, up to a version, says about the dataset."
+    entries = (json.loads(line).get("commitInfo", {}) for v in range(version, -1, -1) for line in self._log(id, v).read_text().splitlines())
+    stored = json.loads(next((entry["algo"] for entry in entries if "algo" in entry), "null"))
+    if stored is None: raise DataError(f"The table at {str(self._path(id))!r} was not written by this store. Import its files instead: `algo data import`.")
     if stored["schema_version"] > SCHEMA_VERSION:
         raise DataError(f"The table has schema version {stored['schema_version']} and this package knows up to {SCHEMA_VERSION}. Update algo-research.")
     return stored
 
-@patch
-def _check_compatible(self: DeltaStore, dataset: Dataset, table) -> None:
-    stored = self._read_metadata(table)
+def _check_compatible(dataset: Dataset, stored: dict[str, Any]) -> None:
     for name, value in (("adjustment", dataset.adjustment), ("close_only", dataset.close_only)):
         if stored[name] != value:
             raise InputError(f"{dataset.id} is stored with {name} = {stored[name]!r} and the new bars have {value!r}; mixed they would mean nothing. "
@@ -161,8 +162,10 @@ def read(self: DeltaStore, id: DatasetId | str, symbols: list[str] | None = None
          end: datetime | None = None, version: int | None = None) -> Dataset:
     "Bars with start <= ts < end, of all or some symbols, as of a version."
     id = DatasetId.parse(id)
+    if naive := next((m for m in (start, end) if m is not None and m.tzinfo is None), None):
+        raise InputError(f"A range needs times with a time zone, and {naive} has none. Add tzinfo=UTC.")
     table = self._table(id, version)
-    meta = self._read_metadata(table)
+    meta = self._read_metadata(id, table.version())
     files = pl.DataFrame(table.get_add_actions(flatten=True))
     if start is not None: files = files.filter(pl.col("max.ts") >= start)
     if end is not None: files = files.filter(pl.col("min.ts") < end)
