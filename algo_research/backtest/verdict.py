@@ -28,6 +28,12 @@ class Evidence:
     confidence: float      # deflated Sharpe ratio: probability that the true one is above what N skill-less trials would show
     pvalue: float          # bootstrap, of a mean of zero or less
     observations: int      # bars
+    years: float           # they span
+
+    @property
+    def pace(self) -> str:
+        "The mean in words: a year's worth of it where a year was seen."
+        return f"{self.mean:+.1%} a year" if self.years >= 1 else f"{self.mean * self.years:+.1%} in {365 * self.years:.0f} days"
 
 def weigh(
     active: np.ndarray,      # (bars,) active returns
@@ -38,10 +44,10 @@ def weigh(
     "Test whether the mean active return is positive."
     if len(active) < 30: raise DataError(f"{len(active)} bars out of sample are too few for a verdict; at least 30 are needed. Take a longer period or fewer folds.")
     p = performance(np.maximum(active, -1), periods_per_year)
-    if not np.std(active) > 1e-9 * max(1e-12, np.abs(active).max()): return Evidence(p.annual_return, float("nan"), float("nan"), 0.0, 1.0, len(active))
+    if not np.std(active) > 1e-9 * max(1e-12, np.abs(active).max()): return Evidence(0.0, float("nan"), float("nan"), 0.0, 1.0, len(active), len(active) / periods_per_year)
     m = sharpe_moments(active)
     confidence = deflated_sharpe(m.sr, m.n, m.skew, m.kurtosis, n_trials, 1 / (m.n - 1))
-    return Evidence(float(active.mean() * periods_per_year), p.sharpe, p.sharpe_se, confidence, mean_pvalue(active, seed), m.n)
+    return Evidence(float(active.mean() * periods_per_year), p.sharpe, p.sharpe_se, confidence, mean_pvalue(active, seed), m.n, m.n / periods_per_year)
 
 # %% ../../nbs/backtest/03_verdict.ipynb #c9538e65
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Verdict:
     def sentence(self) -> str:
         "The verdict in one sentence."
         e = self.evidence
-        beyond = f"{e.mean:+.1%} a year beyond a holding of the same exposure (Sharpe {e.sharpe:.2f} ± {e.sharpe_se:.2f}, {e.observations:,} unseen bars)"
+        beyond = f"{e.pace} beyond a holding of the same exposure (Sharpe {e.sharpe:.2f} ± {e.sharpe_se:.2f}, {e.observations:,} unseen bars)"
         tried = f"{self.n_trials} trial{'s' * (self.n_trials != 1)}, {self.n_effective:.1f} of them independent"
         if not np.isfinite(e.sharpe): return f"No edge: the strategy did nothing beyond holding ({tried})."
         if self.edge: return f"Edge: {beyond}; confidence {e.confidence:.1%} after {tried}, bootstrap p = {e.pvalue:.4f}."
@@ -71,8 +77,8 @@ class Verdict:
 
     def _repr_markdown_(self) -> str:
         rows = [("as it is", self.evidence), ("costs x 2", self.costs_doubled), ("one bar late", self.one_bar_late)]
-        lines = [f"| {name} | {e.mean:+.1%} | {e.sharpe:.2f} ± {e.sharpe_se:.2f} | {e.confidence:.1%} | {e.pvalue:.3f} |" for name, e in rows if e]
-        return "\n".join([f"**{self.sentence}**", "", "| active return | a year | Sharpe | confidence | bootstrap p |", "|:--|--:|--:|--:|--:|", *lines])
+        lines = [f"| {name} | {e.pace} | {e.sharpe:.2f} ± {e.sharpe_se:.2f} | {e.confidence:.1%} | {e.pvalue:.3f} |" for name, e in rows if e]
+        return "\n".join([f"**{self.sentence}**", "", "| active return | mean | Sharpe | confidence | bootstrap p |", "|:--|--:|--:|--:|--:|", *lines])
 
 def pronounce(
     result: Result,               # the strategy, out of sample

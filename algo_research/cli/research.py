@@ -78,7 +78,8 @@ def show(found: Research, strategy: str, folds: int, costs: CostSettings) -> Non
     hold = performance(v.hold.returns.clip(min=-1), r.periods_per_year)
     everyone = [*(x.performance for x in columns.values()), hold]
     figures.add_row("return", *(f"{p.total_return:+.1%}" for p in everyone))
-    figures.add_row("return a year", *(f"{p.annual_return:+.1%}" for p in everyone))
+    if years >= 1:
+        figures.add_row("return a year", *(f"{p.annual_return:+.1%}" for p in everyone))
     figures.add_row("Sharpe ± se", *(f"{p.sharpe:.2f} ± {p.sharpe_se:.2f}" for p in everyone))
     figures.add_row("max drawdown", *(f"{p.max_drawdown:.1%}" for p in everyone))
     figures.add_row("average exposure", *(f"{x.positions.group_by('symbol').agg(e=_mean()).get_column('e').sum():+.2f}" for x in columns.values()), f"{sum(v.hold.exposure.values()):+.2f}")
@@ -87,10 +88,10 @@ def show(found: Research, strategy: str, folds: int, costs: CostSettings) -> Non
     figures.add_row("costs paid", *(f"{x.costs_paid:,.0f}" for x in columns.values()), "-")
     out.print(figures)
 
-    beside = table("return beyond that hold", "a year", "Sharpe ± se", "confidence", "bootstrap p")
+    beside = table("return beyond that hold", "mean", "Sharpe ± se", "confidence", "bootstrap p")
     for name, e in (("as it is", v.evidence), ("costs x 2", v.costs_doubled), ("orders one bar late", v.one_bar_late)):
         if e:
-            beside.add_row(name, f"{e.mean:+.1%}", f"{e.sharpe:.2f} ± {e.sharpe_se:.2f}", f"{e.confidence:.1%}", f"{e.pvalue:.4f}")
+            beside.add_row(name, e.pace, f"{e.sharpe:.2f} ± {e.sharpe_se:.2f}", f"{e.confidence:.1%}", f"{e.pvalue:.4f}")
     out.print(beside)
     out.print("[dim]matched hold: a constant holding with the strategy's average exposure, free of costs; se: standard error[/dim]")
     for note in found.notes:

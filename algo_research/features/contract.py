@@ -84,6 +84,8 @@ class FeatureSet:
         kept = tuple(f for f in self.features if not lacks & set(f.inputs))
         return FeatureSet(kept, self.semantic_version), [f.name for f in self.features if f not in kept]
 
+    def __repr__(self) -> str: return f"FeatureSet({self.version}, {len(self.features)} features)"
+
     def _repr_markdown_(self) -> str:
         rows = [f"| `{f.name}` | {f.memory} | {', '.join(f.inputs)} | {f.unit} | {f.source} |" for f in self.features]
         return "\n".join([f"FeatureSet `{self.version}`", "", "| feature | memory (rows) | reads | unit | source |", "|---|---|---|---|---|", *rows])

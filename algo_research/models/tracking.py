@@ -53,8 +53,8 @@ class Tracker:
     def client(self):
         "MLflow's client; made, with its tables, when it is first needed."
         if self._client is None:
+            from mlflow import MlflowClient  # configures its own logging: quieten it after
             for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.WARNING)
-            from mlflow import MlflowClient
             if self.url.startswith("sqlite:///"): ensure_folder(Path(self.url.removeprefix("sqlite:///")).parent)
             try: self._client = MlflowClient(self.url)
             except Exception as e: raise FatalError(redact(f"The tracking server {self.url} cannot be used: {e}. Check [tracking] url in settings.ini.")) from e

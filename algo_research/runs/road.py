@@ -104,6 +104,7 @@ def research(
     settings: Settings,               # everything that can be chosen
     ledger: TrialLedger,              # counts this trial
     tracker: Tracker | None = None,   # writes the run down; None: nowhere
+    features: FeatureSet | None = None, # by default the whole catalogue; what the data cannot carry is left out
     compare: bool = True,             # evaluate the other strategy, too; each evaluated one is a trial
     open_reserved: bool = False,      # test on the reserved period instead: once
     tell: Callable[[str, str], None] = lambda step, text: None, # told of each step
@@ -118,7 +119,7 @@ def research(
     opened, reserved_from = split_reserve(dataset.bars, r.reserve)
     opening = open_reserved and reserved_from is not None
     used = dataset.bars if opening else opened
-    features, left_out = feature_set().for_dataset(dataset)
+    features, left_out = (features or feature_set()).for_dataset(dataset)
     notes = (*dataset.notes, *([f"features left out for want of data: {', '.join(left_out)}"] if left_out else []))
     walked = _predictions(used, features, settings, reserved_from if opening else None, tell)
 

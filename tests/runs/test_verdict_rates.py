@@ -1,0 +1,88 @@
+"""The verdict must refuse noise and find what is there; and these tests must fail when the road is broken."""
+
+import importlib.util
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from algo_research.backtest.ledger import TrialLedger
+from algo_research.backtest.verdict import weigh
+from algo_research.data.synthetic import make_market
+from algo_research.features.contract import Feature, FeatureSet
+from algo_research.features.indicators import feature_set
+from algo_research.runs.road import research
+
+spec = importlib.util.spec_from_file_location("verdict_rates", Path(__file__).parents[2] / "benchmarks/verdict_rates.py")
+rates = importlib.util.module_from_spec(spec)
+sys.modules["verdict_rates"] = rates
+spec.loader.exec_module(rates)
+
+SEEDS = range(20)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    # forked, for the benchmark's module has no importable name in a fresh process
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        yield pool
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process.*fork")
+@pytest.mark.parametrize("line", rates.LINES, ids=lambda line: line[0])
+def test_noise_is_refused(line, pool):
+    """At a rate of 5 %, more than 4 of 20 has a probability of 0.3 %."""
+    _, market, costs, compare, _ = line
+    assert rates.count(pool, market, SEEDS, costs, compare) <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process.*fork")
+def test_a_planted_signal_is_found(pool):
+    bars = rates.verdict("planted", 0, rates.USUAL, True, 0.1)[1]
+    strength = rates.strength_for(rates.ORACLE_Z, bars, seeds=30)
+    assert rates.count(pool, "planted", SEEDS, rates.USUAL, True, strength) >= 17
+
+
+def peek(columns):
+    """Tomorrow's move."""
+    return np.append(np.diff(np.log(columns["close"])), np.nan)
+
+
+def test_a_leak_makes_noise_look_like_an_edge():
+    """If this fails, the null-market test could not see a leak."""
+    leaking = FeatureSet((*feature_set(["momentum.talib.roc_1"]).features, Feature("leak.numpy.peek", peek, 1)))
+    for seed in range(3):
+        found = research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=leaking, compare=False)
+        assert found.verdict.edge
+        honest = research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=feature_set(["momentum.talib.roc_1"]), compare=False)
+        assert honest.verdict.evidence.confidence < found.verdict.evidence.confidence
+
+
+def test_without_the_matched_hold_drift_looks_like_an_edge():
+    """What the exposure-matched hold is for: in a market that rises, being long is no edge."""
+    naive, matched = 0, 0
+    for seed in range(6):
+        market = make_market("drift", seed, bars=3000, drift=0.25)
+        found = research(market, rates.settings(rates.FREE), TrialLedger(), compare=False)
+        evidence = weigh(found.result.returns, market.periods_per_year, 1, 0)
+        naive += evidence.confidence > 0.95 and evidence.pvalue < 0.05
+        matched += found.verdict.edge
+    assert naive >= 4
+    assert matched <= 1
+
+
+def test_more_trials_raise_the_bar():
+    market, ledger = make_market("planted", 3, bars=3000, strength=0.1), TrialLedger()
+    first = research(market, rates.settings(rates.USUAL), ledger, compare=False)
+    rng = np.random.default_rng(0)
+    for i in range(50):
+        ledger.record(str(market.id), {"tried": i}, first.result.equity["ts"], rng.normal(0, 0.01, first.result.equity.height))
+    second = research(market, rates.settings(rates.USUAL), ledger, compare=False)
+    assert second.hashes == first.hashes
+    assert (first.verdict.n_trials, second.verdict.n_trials) == (1, 51)
+    assert second.verdict.evidence.confidence < first.verdict.evidence.confidence
