@@ -24,12 +24,12 @@ test: setup ## everything: drift, style, secrets, notebooks executed and compare
 	$(BIN)/python tools/drift.py
 	$(MAKE) --no-print-directory style
 	$(BIN)/python tools/notebooks.py
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: setup ## the fast lane, under a minute: drift, style, secrets, quick tests
 	$(BIN)/python tools/drift.py
 	$(MAKE) --no-print-directory style
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 .PHONY: style
 style: setup
@@ -40,7 +40,8 @@ style: setup
 lab: setup ## JupyterLab on the notebooks, on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. nbs/index.ipynb
 
-bench: setup ## the accounting kernel beside vectorbt, as a ratio
+bench: setup ## measured beside a peer: the accounting kernel and vectorbt, help and a bare interpreter
+	$(BIN)/python benchmarks/help.py
 	$(BIN)/python benchmarks/accounting.py
 
 rates: setup ## how often the verdict is wrong: the full table (about a quarter of an hour on two cores)

@@ -49,8 +49,8 @@ class DatasetId(NamedTuple):
     def parse(cls, text: "str | DatasetId") -> "DatasetId":
         "From text such as 'binance/BTC-USDT/1h'."
         if isinstance(text, cls): return text
-        match = re.fullmatch(r"([\w.-]+)/([\w.:+-]+)/(\w+)", text)
-        if not match or ".." in text:
+        match = re.fullmatch(r"(?!\.)([\w.-]+)/(?!\.)([\w.:+-]+)/(\w+)", text)
+        if not match:
             raise InputError(f"{text!r} is no dataset id. Write venue/symbol/timeframe, e.g. 'binance/BTC-USDT/1h'.")
         timeframe_duration(match[3])
         return cls(*match.groups())

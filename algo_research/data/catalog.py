@@ -23,22 +23,25 @@ class Provider(Protocol):
     def datasets(self) -> list[tuple[DatasetId, str]]: "What it offers: id and a short description."
     def load(self, id: DatasetId) -> Dataset: "The bars, whole."
 
+_BUNDLED = {"arch/SP500/1d": ("S&P 500 index, 1999-2018", lambda: load_index("SP500")),
+            "arch/NASDAQ/1d": ("NASDAQ Composite index, 1999-2018", lambda: load_index("NASDAQ")),
+            "skfolio/SP500-20/1d": ("closes of 20 US stocks, 1990-2022 (survivors)", load_stocks)}
+
 class BundledProvider:
     "Real bars shipped with the dependencies."
     venues = ("arch", "skfolio")
-    _loaders = {"arch/SP500/1d": ("S&P 500 index, 1999-2018", lambda: load_index("SP500")),
-                "arch/NASDAQ/1d": ("NASDAQ Composite index, 1999-2018", lambda: load_index("NASDAQ")),
-                "skfolio/SP500-20/1d": ("closes of 20 US stocks, 1990-2022 (survivors)", load_stocks)}
-    def datasets(self): return [(DatasetId.parse(id), text) for id, (text, _) in self._loaders.items()]
+    def datasets(self): return [(DatasetId.parse(id), text) for id, (text, _) in _BUNDLED.items()]
     def load(self, id):
-        if str(id) not in self._loaders: raise unknown_name("dataset", str(id), self._loaders, "`algo data list` shows all.")
-        return self._loaders[str(id)][1]()
+        if str(id) not in _BUNDLED: raise unknown_name("dataset", str(id), _BUNDLED, "`algo data list` shows all.")
+        return _BUNDLED[str(id)][1]()
+
+_MARKETS = {"noise": "a martingale", "drift": "a rising market", "garch": "a martingale with volatility clusters, regimes, jumps",
+            "planted": "volume forecasts the next bar"}
 
 class SyntheticProvider:
     "Seeded markets: synthetic/<market>:<seed>/<timeframe>."
     venues = ("synthetic",)
-    _texts = {"noise": "a martingale", "drift": "a rising martingale", "garch": "volatility clusters, regimes, jumps", "planted": "volume forecasts the next bar"}
-    def datasets(self): return [(DatasetId("synthetic", f"{name}:0", "1h"), f"{text}; any seed after the colon") for name, text in self._texts.items()]
+    def datasets(self): return [(DatasetId("synthetic", f"{name}:0", "1h"), f"{text}; any seed after the colon") for name, text in _MARKETS.items()]
     def load(self, id):
         market, _, seed = id.symbol.partition(":")
         if not seed.isdigit(): raise InputError(f"{str(id)!r} has no seed. Write synthetic/{market}:0/{id.timeframe}.")

@@ -7,19 +7,19 @@ __all__ = ['SYNONYMS', 'read_table', 'find_columns', 'parse_times', 'detect_labe
 
 # %% ../../nbs/data/04_importing.ipynb #c4dc754d
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
 from ..core.clock import Clock, SystemClock
-from ..core.errors import DataError, InputError, near_names
-from .bars import PRICES, TIME, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name
+from ..core.errors import DataError, InputError, near_names, unknown_name
+from .bars import PRICES, TIME, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name
 from .instruments import ALWAYS, Instrument, Kind, session_times
 
 # %% ../../nbs/data/04_importing.ipynb #776035a5
-_readers = {"csv": lambda p: pl.read_csv(p, infer_schema_length=10_000, try_parse_dates=False), "parquet": pl.read_parquet,
+_readers = {"csv": lambda p: pl.read_csv(p, infer_schema_length=None), "parquet": pl.read_parquet,
             "feather": pl.read_ipc, "arrow": pl.read_ipc}
 
 def read_table(
@@ -36,7 +36,8 @@ def read_table(
     if path.stat().st_size == 0: raise DataError(f"{path.name!r} is empty. Download it again.")
     try: table = _readers[kind](path)
     except (pl.exceptions.PolarsError, OSError) as e:
-        raise DataError(f"{path.name!r} cannot be read as {kind}: {str(e).splitlines()[0]} Check that the file is whole.") from e
+        raise DataError(f"{path.name!r} cannot be read as {kind}: {str(e).splitlines()[0]}. Check that the file is whole and begins with the names of its columns.") from e
+    table = table.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     if not table.height: raise DataError(f"{path.name!r} has a header and no rows. Download it again.")
     return table
 
@@ -69,8 +70,10 @@ def find_columns(
     return found
 
 # %% ../../nbs/data/04_importing.ipynb #74e0f525
-def parse_times(times: pl.Series) -> pl.Series:  # numbers, text, dates or datetimes -> Datetime us UTC
-    "Times from whatever a file holds."
+_ISO = r"^(?<date>\d{4}-\d\d-\d\d)(?:[T ](?<minute>\d\d:\d\d)(?<second>:\d\d(?:\.\d+)?)?)? ?(?:Z|UTC|(?<offset>[+-]\d\d(?::?\d\d)?))?$"
+
+def _parse_times(times: pl.Series) -> pl.Series:
+    "Null where a time cannot be read."
     if isinstance(times.dtype, pl.Datetime):
         aware = times.dt.replace_time_zone("UTC") if times.dtype.time_zone is None else times.dt.convert_time_zone("UTC")
         return aware.cast(TIME)
@@ -81,20 +84,18 @@ def parse_times(times: pl.Series) -> pl.Series:  # numbers, text, dates or datet
         if per_second is None: raise DataError(f"The times reach {top:g}, which is no epoch in s, ms, us or ns between 1971 and 2200.")
         micros = times // (per_second // 10**6) if per_second > 10**6 else times * (10**6 // per_second)
         return micros.cast(pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    text = times.cast(pl.String).str.strip_chars().str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00:00")
-    parsed = text.str.replace(" UTC", "Z").str.replace(" ", "T").str.replace(r"Z$", "+00:00")
-    aware = parsed.str.contains(r"[+-]\d{2}:?\d{2}$")
-    parsed = pl.select(pl.when(aware).then(parsed).otherwise(parsed + "+00:00")).to_series()
-    out = parsed.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", strict=False)
+    part = times.cast(pl.String).str.strip_chars().str.extract_groups(_ISO).struct
+    text = part["date"] + "T" + part["minute"].fill_null("00:00") + part["second"].fill_null(":00") + part["offset"].fill_null("+00:00")
+    return text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False).dt.convert_time_zone("UTC").rename(times.name)
+
+def parse_times(times: pl.Series) -> pl.Series:  # numbers, text, dates or datetimes -> Datetime us UTC
+    "Times from whatever a file holds."
+    out = _parse_times(times)
     if (bad := times.filter(out.is_null())).len():
         raise DataError(f"{bad.len()} times cannot be read, the first is {bad[0]!r}. Allowed are epochs and ISO dates such as 2020-01-31 13:00:00.")
-    return out.dt.convert_time_zone("UTC").cast(TIME).rename(times.name)
+    return out
 
 # %% ../../nbs/data/04_importing.ipynb #befae9e3
-def _roundness(moment: datetime) -> int:
-    minutes = moment.hour * 60 + moment.minute
-    return sum(minutes % m == 0 and moment.second == 0 for m in (1, 5, 10, 15, 30, 60, 240, 1440))
-
 def detect_label(
     column: str,       # the file's name of the time column
     first: datetime,   # the first label
@@ -103,11 +104,11 @@ def detect_label(
 ) -> Literal["open", "close"] | None: # None: the file does not tell
     "What the file says about its own labels."
     if _flat(column) in ("opentime", "closetime"): return _flat(column)[:-4]
-    if step >= timedelta(days=1): return None
-    late_start = _roundness(first - step) - _roundness(first)
-    late_end = _roundness(last) - _roundness(last + step)
-    if late_start > 0 and late_end >= 0 or late_start >= 0 and late_end > 0: return "close"
-    if late_start < 0 and late_end <= 0 or late_start <= 0 and late_end < 0: return "open"
+    if step > timedelta(hours=1): return None
+    def is_round(moment): return moment.minute == moment.second == 0 and (moment.hour == 0 or step < timedelta(minutes=5))
+    begins_late, ends_early = is_round(first - step), is_round(last + step)
+    if begins_late and not ends_early and (step < timedelta(minutes=5) or is_round(last)): return "close"
+    if not begins_late and (ends_early or is_round(first)): return "open"
     return None
 
 # %% ../../nbs/data/04_importing.ipynb #8243f3dd
@@ -146,10 +147,13 @@ def _check_order(frame: pl.DataFrame, sort: bool, drop_duplicates: bool) -> tupl
         decisions.append(f"{twice.height} rows of duplicate times reduced to the last of each")
     return frame.sort("symbol", "ts"), decisions
 
-def _timeframe(frame: pl.DataFrame) -> str:
-    steps = frame.select(d=pl.col("ts").diff().over("symbol")).drop_nulls().group_by("d").len().sort("len", "d", descending=[True, False])
-    if not steps.height: raise DataError("One bar a symbol does not tell the timeframe. Pass --timeframe, e.g. --timeframe 1h.")
-    return timeframe_name(steps["d"][0])
+def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
+    "The most frequent step, or what was told where the steps allow it: too short a timeframe would make bars known before their end."
+    steps = frame.select(d=pl.col("ts").diff().over("symbol")).drop_nulls().group_by("d").len().sort("len", "d", descending=[True, False])["d"]
+    if not told and not steps.len(): raise DataError("One bar a symbol does not tell the timeframe. Pass --timeframe, e.g. --timeframe 1h.")
+    if told and steps.len() and timeframe_duration(told) not in steps.filter(steps <= steps[0]):
+        raise InputError(f"Most bars are {steps[0]} apart and the timeframe is said to be {told}. Leave --timeframe out.")
+    return told or timeframe_name(steps[0])
 
 # %% ../../nbs/data/04_importing.ipynb #0183d367
 def import_file(
@@ -160,23 +164,26 @@ def import_file(
     columns: dict[str, str] | None = None,  # our name -> the file's, where the names do not tell
     calendar: str = ALWAYS,                 # "24/7", or an exchange's (e.g. XNYS) for daily sessions
     kind: Kind = "spot",                    # of instrument
-    adjustment: Literal["raw", "split", "total"] = "raw", # of the prices in the file
+    adjustment: Adjustment = "raw",         # of the prices in the file
     sort: bool = False,                     # accept rows in any order
     drop_duplicates: bool = False,          # keep the last of the rows with the same time
     clock: Clock | None = None,             # tells which bars lie in the future
 ) -> Imported:
     "Read bars from a file; nothing is stored yet."
+    for name, value, allowed in (("label", label, ("auto", "open", "close")), ("adjustment", adjustment, get_args(Adjustment))):
+        if value not in allowed: raise unknown_name(name, value, allowed)
     path = Path(path)
     table = read_table(path)
     found = find_columns(table.columns, columns or {})
     stem = "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in path.name.split(".")[0])
+    only = DatasetId.parse(dataset).symbol if dataset else stem  # the symbol where the file names none
     frame = table.select(**{ours: pl.col(theirs) for ours, theirs in found.items()})
     frame = frame.with_columns(parse_times(frame["ts"]).alias("ts"))
-    symbol = pl.col("symbol").cast(pl.String).str.replace_all("/", "-") if "symbol" in found else pl.lit(stem)
+    symbol = pl.col("symbol").cast(pl.String).str.replace_all("/", "-") if "symbol" in found else pl.lit(only)
     frame, decisions = _check_order(_check_numbers(frame.with_columns(symbol=symbol), found), sort, drop_duplicates)
     close_only = "open" not in found
     if close_only: frame = frame.with_columns(open="close", high="close", low="close"); decisions.append("only closes: open, high and low set to the close")
-    timeframe = timeframe or _timeframe(frame)
+    timeframe = timeframe if timeframe and calendar != ALWAYS else _timeframe(frame, timeframe)
     step = timeframe_duration(timeframe)
     if calendar != ALWAYS:
         if step != timedelta(days=1): raise InputError(f"Session calendars are for daily bars, and these span {timeframe}. Leave --calendar out.")

@@ -8,9 +8,10 @@ __all__ = ['SCHEMA_VERSION', 'Store', 'DeltaStore', 'open_store']
 # %% ../../nbs/data/05_store.ipynb #3b7d955f
 import json
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -63,7 +64,10 @@ def _write_file(folder: Path, part: str, version: int, frame: pl.DataFrame):
 class DeltaStore:
     "Bars in Delta tables under one folder."
 
-    def __init__(self, folder: Path | str): self.folder = Path(folder)
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        if unquote(path := str(self.folder.absolute())) != path:
+            raise InputError(f"The folder {path!r} has a percent code in its name, which Delta would take for {unquote(path)!r}. Choose another folder.")
     def __repr__(self) -> str: return f"DeltaStore({str(self.folder)!r})"
     def _path(self, id: DatasetId) -> Path: return self.folder/"bars"/id.venue/id.symbol/id.timeframe
     def _log(self, id: DatasetId, version: int) -> Path: return self._path(id)/"_delta_log"/f"{version:020}.json"
@@ -75,7 +79,7 @@ class DeltaStore:
             raise unknown_name("dataset", str(id), map(str, self.datasets()), "`algo data list` shows all; `algo data import` adds one.")
         if version is not None and version not in (readable := self.versions(id)):
             raise DataError(f"{id} has no version {version}. Readable versions: {', '.join(map(str, readable))}.")
-        try: return DeltaTable(self._path(id).absolute().as_uri(), version=version)
+        try: return DeltaTable(self._path(id), version=version)
         except DeltaError as e: raise DataError(f"{id} cannot be read: {e} Restore {str(self._path(id))!r} from a backup.") from e
 
     def datasets(self) -> list[DatasetId]:
@@ -129,7 +133,7 @@ def write(self: DeltaStore, dataset: Dataset) -> Snapshot:
         try:
             adds = [_write_file(folder, name, version, frame) for name, frame in changed.items()]
             if exists: table.create_write_transaction([*adds, *removes], "append", _delta_schema(), partition_by=["part"], commit_properties=properties)
-            else: create_table_with_add_actions(folder.absolute().as_uri(), _delta_schema(), adds, mode="error", partition_by=["part"],
+            else: create_table_with_add_actions(str(folder), _delta_schema(), adds, mode="error", partition_by=["part"],
                                                 configuration=_CONFIGURATION, commit_properties=properties)
             break
         except CommitFailedError: continue
@@ -157,13 +161,17 @@ def _check_compatible(dataset: Dataset, stored: dict[str, Any]) -> None:
                              "Give the new data another id.")
 
 # %% ../../nbs/data/05_store.ipynb #b19e00d7
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None: return None
+    if moment.tzinfo is None: raise InputError(f"A range needs times with a time zone, and {moment} has none. Add tzinfo=UTC.")
+    return moment.astimezone(UTC)
+
 @patch
 def read(self: DeltaStore, id: DatasetId | str, symbols: list[str] | None = None, start: datetime | None = None,
          end: datetime | None = None, version: int | None = None) -> Dataset:
     "Bars with start <= ts < end, of all or some symbols, as of a version."
     id = DatasetId.parse(id)
-    if naive := next((m for m in (start, end) if m is not None and m.tzinfo is None), None):
-        raise InputError(f"A range needs times with a time zone, and {naive} has none. Add tzinfo=UTC.")
+    start, end = _utc(start), _utc(end)
     table = self._table(id, version)
     meta = self._read_metadata(id, table.version())
     files = pl.DataFrame(table.get_add_actions(flatten=True))

@@ -61,6 +61,7 @@ def test_help_imports_nothing_heavy():
         assert f"'{heavy}'" not in loaded, heavy
 
 
+@pytest.mark.slow
 def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(workspace, csv, tmp_path_factory):
     done = algo(workspace, "data", "import", str(csv), "--id", "test/PLANTED/1h", check=True)
     assert "newest first: turned round" in done.stdout and "columns not used: Trades" in done.stdout and "3,000 new bars" in done.stdout
@@ -82,6 +83,7 @@ def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(w
     assert "3 trials on test/PLANTED/1h" in listed
 
 
+@pytest.mark.slow
 def test_import_preview_replace_and_versions(workspace, csv):
     algo(workspace, "data", "import", str(csv), "--id", "test/M/1h", check=True)
     before = files(workspace)
@@ -155,6 +157,7 @@ def test_the_environment_wins_over_the_file_and_the_call_over_both(workspace):
     assert re.search(r"costs:fees\s+0.003\s+the call", shown)
 
 
+@pytest.mark.slow
 def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
     done = algo(workspace, "doctor")
     assert done.returncode == 0, done.stdout
@@ -163,6 +166,7 @@ def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
     assert broken.returncode == 1 and "service Store" in broken.stdout and "Correct its address" in broken.stdout
 
 
+@pytest.mark.slow
 def test_the_reserved_period_opens_once(workspace):
     base = ["research", "synthetic/noise:1/1h"]
     asked = algo(workspace, *base, "--open-reserved")

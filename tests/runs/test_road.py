@@ -40,6 +40,7 @@ def run(folder: Path) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
     root = Path(__file__).parents[2]
     shutil.copytree(root / "algo_research", tmp_path / "algo_research", ignore=shutil.ignore_patterns("__pycache__"))
