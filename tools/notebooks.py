@@ -37,8 +37,10 @@ def main(arguments: list[str]) -> int:
         for notebook in notebooks:
             prepare(notebook, Path(folder) / notebook.relative_to(ROOT))
         environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PLATFORM_DIRS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        sanitise = Path(folder) / "sanitise.cfg"
+        sanitise.write_text("[addresses]\nregex: ?at 0x[0-9a-f]+\nreplace:\n")
         command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-n", "2", "--dist", "loadfile", "-c", os.devnull, "--rootdir", folder,
-                   "-p", "no:cacheprovider", "--durations", "5", folder]
+                   "--nbval-sanitize-with", str(sanitise), "-p", "no:cacheprovider", "--durations", "5", folder]
         return subprocess.run(command, env=environment).returncode
 
 

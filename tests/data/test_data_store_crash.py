@@ -166,6 +166,7 @@ def test_a_kill_at_every_stage(tmp_path, states, stage, last):
     assert state(tmp_path, states) == STEPS - 1
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_time(tmp_path, states):
     reported, _, duration = run(upsert, tmp_path / "whole")
     assert reported == list(range(STEPS)) and state(tmp_path / "whole", states) == STEPS - 1
@@ -217,6 +218,7 @@ def test_a_kill_inside_a_ledger_transaction(tmp_path, trial):
     assert code == KILLED and reported == list(range(trial)) and whole_trials(tmp_path / "trials.db") == trial
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_time_leaves_a_whole_ledger(tmp_path):
     duration, delays, killed = run(record, tmp_path / "whole.db")[2], random.Random(21), 0
     for attempt in count():

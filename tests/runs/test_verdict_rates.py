@@ -1,13 +1,11 @@
 """The verdict must refuse noise and find what is there; and these tests must fail when the road is broken."""
 
-import importlib.util
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pytest
+import verdict_rates as rates
 
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.backtest.verdict import weigh
@@ -16,23 +14,16 @@ from algo_research.features.contract import Feature, FeatureSet
 from algo_research.features.indicators import feature_set
 from algo_research.runs.road import research
 
-spec = importlib.util.spec_from_file_location("verdict_rates", Path(__file__).parents[2] / "benchmarks/verdict_rates.py")
-rates = importlib.util.module_from_spec(spec)
-sys.modules["verdict_rates"] = rates
-spec.loader.exec_module(rates)
-
 SEEDS = range(20)
 
 
 @pytest.fixture(scope="module")
 def pool():
-    # forked, for the benchmark's module has no importable name in a fresh process
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         yield pool
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:This process.*fork")
 @pytest.mark.parametrize("line", rates.LINES, ids=lambda line: line[0])
 def test_noise_is_refused(line, pool):
     """At a rate of 5 %, more than 4 of 20 has a probability of 0.3 %."""
@@ -41,7 +32,6 @@ def test_noise_is_refused(line, pool):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:This process.*fork")
 def test_a_planted_signal_is_found(pool):
     bars = rates.verdict("planted", 0, rates.USUAL, True, 0.1)[1]
     strength = rates.strength_for(rates.ORACLE_Z, bars, seeds=30)
