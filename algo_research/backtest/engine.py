@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from ..core.errors import InputError
+from ..core.errors import DataError, InputError
 from ..core.hashing import hash_frame, hash_params
 from ..core.settings import CostSettings
 from ..execution.accounting import FILL, Account, account, align_targets
@@ -47,6 +47,9 @@ def make_grid(
     "Put bars on one time grid."
     if not bars.height: raise InputError("There are no bars to backtest on. Choose a longer period.")
     times = bars.group_by("ts").agg(pl.col("known_at").max()).sort("ts")
+    if (late := times.filter(pl.col("known_at") > pl.col("ts").shift(-1))).height:
+        raise DataError(f"{late.height} bars are not over when the next ones begin, the first opens at {late['ts'][0]} and is known at {late['known_at'][0]}. "
+                        "All symbols of a backtest need bars on the same times; resample or leave out those that are offset.")
     symbols = bars["symbol"].unique().sort().to_list()
     return Grid(times, symbols, _matrix(bars, times, symbols, "open"), _matrix(bars, times, symbols, "close"))
 

@@ -26,9 +26,12 @@ def matched_hold(
 ) -> MatchedHold:
     "Take the average exposure out of a result."
     grid = make_grid(bars)
-    mark = grid.mark
-    before = np.vstack([np.where(np.isnan(grid.open[:1]), mark[:1], grid.open[:1]), mark[:-1]])
-    asset_returns = np.nan_to_num(mark / before - 1)
-    exposure = result.positions["exposure"].to_numpy().reshape(mark.shape).mean(axis=0)
+    mark, row = grid.mark, np.arange(len(grid.close))[:, None]
+    before = np.vstack([np.full((1, len(grid.symbols)), np.nan), mark[:-1]])
+    last = np.where(np.isnan(grid.close), -1, row).max(axis=0)
+    tradable = ~np.isnan(before) & (row <= last)
+    asset_returns = np.where(tradable, mark / before - 1, 0.0)
+    held_during = np.where(tradable, result.positions["exposure"].to_numpy().reshape(mark.shape), 0.0)
+    exposure = held_during.sum(axis=0) / np.maximum(tradable.sum(axis=0), 1)
     held = asset_returns @ exposure
     return MatchedHold(dict(zip(grid.symbols, exposure.tolist(), strict=True)), held, result.returns - held)

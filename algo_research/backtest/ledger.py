@@ -25,8 +25,8 @@ from ..stats.sharpe import effective_trials
 # %% ../../nbs/backtest/02_ledger.ipynb #f3609751
 LEDGER_VERSION = 1
 _TABLES = """
-CREATE TABLE trials (dataset TEXT, config_hash TEXT, config TEXT, digest TEXT, ts BLOB, returns BLOB, recorded TEXT, PRIMARY KEY (dataset, config_hash));
-CREATE TABLE openings (dataset TEXT, start TEXT, end TEXT, config_hash TEXT, opened TEXT);
+CREATE TABLE trials (dataset TEXT, content TEXT, config_hash TEXT, config TEXT, digest TEXT, ts BLOB, returns BLOB, until TEXT, recorded TEXT, PRIMARY KEY (dataset, config_hash));
+CREATE TABLE openings (dataset TEXT, content TEXT, start TEXT, end TEXT, config_hash TEXT, opened TEXT);
 """
 
 class TrialLedger:
@@ -37,23 +37,36 @@ class TrialLedger:
         if self.path != ":memory:": ensure_folder(Path(path).parent)
         try:
             self._connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            with self._transaction() as db:
-                version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version > LEDGER_VERSION: raise DataError(f"The trial ledger {self.path} has version {version} and this package knows up to {LEDGER_VERSION}. Update algo-research.")
-                if version == 0:
-                    for statement in filter(str.strip, _TABLES.split(";")): db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
-        except sqlite3.Error as e:
-            raise FatalError(f"The trial ledger {self.path} cannot be used: {e}. Without it no verdict can be given; restore the file from a backup.") from e
+        except sqlite3.Error as e: raise FatalError(f"The trial ledger {self.path} cannot be opened: {e}. Check the folder's permissions.") from e
+        with self._transaction() as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > LEDGER_VERSION: raise DataError(f"The trial ledger {self.path} has version {version} and this package knows up to {LEDGER_VERSION}. Update algo-research.")
+            if version == 0:
+                for statement in filter(str.strip, _TABLES.split(";")): db.execute(statement)
+                db.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
 
     def __repr__(self) -> str: return f"TrialLedger({self.path!r})"
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
         try: yield self._connection
-        except BaseException: self._connection.execute("ROLLBACK"); raise
-        self._connection.execute("COMMIT")
+        except sqlite3.Error as e:
+            raise FatalError(f"The trial ledger {self.path} cannot be used: {e}. Without it no verdict can be given; make it writable, or restore the file from a backup.") from e
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try: yield db
+            except BaseException: db.execute("ROLLBACK"); raise
+            db.execute("COMMIT")
+
+    def _rows(self, statement: str, *values: Any) -> list[tuple]:
+        with self._guarded() as db: return db.execute(statement, values).fetchall()
+
+    def ping(self) -> None:
+        "Raise when trials cannot be written."
+        with self._transaction() as db: db.execute("SELECT COUNT(*) FROM trials, openings")
 
     def close(self) -> None: self._connection.close()
 
@@ -67,24 +80,29 @@ def record(self: TrialLedger,
            config: Mapping[str, Any],   # everything that was chosen
            ts: pl.Series,               # times of the returns
            returns: np.ndarray,         # active returns, one a bar
+           content: str = "",           # hash of the data: the same bars under another name are the same dataset
           ) -> str:                     # the configuration's hash
     "Count a configuration; the same one again replaces its returns and counts once."
     config_hash, times = hash_params(config), ts.dt.epoch("us").to_numpy().astype("<i8")
     values = np.asarray(returns, "<f8")
     with self._transaction() as db:
-        db.execute("INSERT INTO trials VALUES (?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET digest=excluded.digest, ts=excluded.ts, returns=excluded.returns",
-                   (dataset, config_hash, canonical_json(config), hash_arrays([times, values]), times.tobytes(), values.tobytes(), self.clock.now().isoformat()))
+        db.execute("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET content=excluded.content, "
+                   "digest=excluded.digest, ts=excluded.ts, returns=excluded.returns, until=MAX(until, excluded.until)",
+                   (dataset, content, config_hash, canonical_json(config), hash_arrays([times, values]), times.tobytes(), values.tobytes(),
+                    ts.max().isoformat(), self.clock.now().isoformat()))
     return config_hash
 
-@patch
-def count(self: TrialLedger, dataset: str) -> int:
-    "How many configurations were tried on a dataset."
-    return self._connection.execute("SELECT COUNT(*) FROM trials WHERE dataset = ?", (dataset,)).fetchone()[0]
+_ON_DATASET = "(dataset = ? OR (content <> '' AND content = ?))"
 
 @patch
-def effective(self: TrialLedger, dataset: str) -> float:
+def count(self: TrialLedger, dataset: str, content: str = "") -> int:
+    "How many configurations were tried on a dataset, under this name or with this content."
+    return self._rows(f"SELECT COUNT(DISTINCT config_hash) FROM trials WHERE {_ON_DATASET}", dataset, content)[0][0]
+
+@patch
+def effective(self: TrialLedger, dataset: str, content: str = "") -> float:
     "How many independent trials they amount to, by the correlation of their active returns on the bars they share."
-    rows = self._connection.execute("SELECT ts, returns FROM trials WHERE dataset = ? ORDER BY config_hash", (dataset,)).fetchall()
+    rows = self._rows(f"SELECT ts, returns FROM trials WHERE {_ON_DATASET} GROUP BY config_hash ORDER BY config_hash", dataset, content)
     if len(rows) < 2: return float(len(rows))
     series = [(np.frombuffer(t, "<i8"), np.frombuffer(r, "<f8")) for t, r in rows]
     shared = series[0][0]
@@ -95,7 +113,7 @@ def effective(self: TrialLedger, dataset: str) -> float:
 @patch
 def trials(self: TrialLedger, dataset: str) -> pl.DataFrame:
     "Every trial of a dataset: config_hash, config, digest, recorded, bars; oldest first."
-    rows = self._connection.execute("SELECT config_hash, config, digest, recorded, LENGTH(returns) / 8 FROM trials WHERE dataset = ? ORDER BY recorded, config_hash", (dataset,)).fetchall()
+    rows = self._rows("SELECT config_hash, config, digest, recorded, LENGTH(returns) / 8 FROM trials WHERE dataset = ? ORDER BY recorded, config_hash", dataset)
     return pl.DataFrame(rows, schema={"config_hash": pl.String, "config": pl.String, "digest": pl.String, "recorded": pl.String, "bars": pl.Int64}, orient="row")
 
 # %% ../../nbs/backtest/02_ledger.ipynb #851c48f8
@@ -105,20 +123,23 @@ def open_reserved(self: TrialLedger,
                   start: datetime,            # of the reserved period
                   end: datetime,              # of the data
                   config: Mapping[str, Any],  # the configuration that is to be judged there
+                  content: str = "",          # hash of the data
                  ) -> None:
-    "Open a reserved period, or say who opened it before."
-    config_hash = hash_params(config)
+    "Open a reserved period, or say who has seen it before."
+    mine = (hash_params(config), start.isoformat(), end.isoformat())
     with self._transaction() as db:
-        before = db.execute("SELECT config_hash, opened, start, end FROM openings WHERE dataset = ? AND end > ? AND start < ?",
-                            (dataset, start.isoformat(), end.isoformat())).fetchall()
-        if other := next((b for b in before if b[0] != config_hash), None):
-            raise InputError(f"The reserved period of {dataset} from {start:%Y-%m-%d} was opened at {other[1][:16]} by the configuration {other[0][:12]}; "
-                             f"yours is {config_hash[:12]}. It can be opened once. Wait for new data, or reserve a period that nobody has seen.")
-        if not before:
-            db.execute("INSERT INTO openings VALUES (?,?,?,?,?)", (dataset, start.isoformat(), end.isoformat(), config_hash, self.clock.now().isoformat()))
+        before = db.execute(f"SELECT config_hash, start, end, opened FROM openings WHERE {_ON_DATASET} AND end > ? AND start < ?", (dataset, content, *mine[1:])).fetchall()
+        if other := next((b for b in before if b[:3] != mine), None):
+            raise InputError(f"The reserved period of {dataset} from {start:%Y-%m-%d} was opened at {other[3][:16]}, from {other[1][:10]}, by the configuration {other[0][:12]}; "
+                             f"yours is {mine[0][:12]}. It can be opened once. Wait for new data, or reserve a period that nobody has seen.")
+        seen = db.execute(f"SELECT config_hash, until FROM trials WHERE {_ON_DATASET} AND until >= ? ORDER BY until DESC", (dataset, content, mine[1])).fetchall()
+        if seen:
+            raise InputError(f"The period of {dataset} from {start:%Y-%m-%d} is not unseen: {len(seen)} trial(s) were tested on it, until {seen[0][1][:10]}. "
+                             "Only bars that no trial has seen can be reserved. Wait for new data.")
+        if not before: db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", (dataset, content, *mine[1:], mine[0], self.clock.now().isoformat()))
 
 @patch
 def openings(self: TrialLedger, dataset: str) -> pl.DataFrame:
     "Who opened which reserved period: start, end, config_hash, opened."
-    rows = self._connection.execute("SELECT start, end, config_hash, opened FROM openings WHERE dataset = ? ORDER BY opened", (dataset,)).fetchall()
+    rows = self._rows("SELECT start, end, config_hash, opened FROM openings WHERE dataset = ? ORDER BY opened", dataset)
     return pl.DataFrame(rows, schema=dict.fromkeys(("start", "end", "config_hash", "opened"), pl.String), orient="row")

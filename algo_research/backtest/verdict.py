@@ -40,11 +40,12 @@ def weigh(
     periods_per_year: float, # bars a year
     n_trials: float,         # from the ledger, at least 1
     seed: int,               # of the bootstrap
+    scale: float = 0.0,      # standard deviation of the returns behind it: activity below a billionth of it is rounding
 ) -> Evidence:
     "Test whether the mean active return is positive."
     if len(active) < 30: raise DataError(f"{len(active)} bars out of sample are too few for a verdict; at least 30 are needed. Take a longer period or fewer folds.")
     p = performance(np.maximum(active, -1), periods_per_year)
-    if not np.std(active) > 1e-9 * max(1e-12, np.abs(active).max()): return Evidence(0.0, float("nan"), float("nan"), 0.0, 1.0, len(active), len(active) / periods_per_year)
+    if not np.std(active) > max(1e-9 * scale, 1e-15): return Evidence(0.0, float("nan"), float("nan"), 0.0, 1.0, len(active), len(active) / periods_per_year)
     m = sharpe_moments(active)
     confidence = deflated_sharpe(m.sr, m.n, m.skew, m.kurtosis, n_trials, 1 / (m.n - 1))
     return Evidence(float(active.mean() * periods_per_year), p.sharpe, p.sharpe_se, confidence, mean_pvalue(active, seed), m.n, m.n / periods_per_year)
@@ -93,7 +94,9 @@ def pronounce(
     "Weigh the evidence and say it in one sentence."
     hold = matched_hold(result, bars)
     def evidence(r: Result | None) -> Evidence | None:
-        return None if r is None else weigh(matched_hold(r, bars).active, r.periods_per_year, n_trials, seed)
+        if r is None: return None
+        matched = matched_hold(r, bars)
+        return weigh(matched.active, r.periods_per_year, n_trials, seed, max(np.std(r.returns), np.std(matched.returns)))
     e = evidence(result)
     edge = e.confidence > level and e.pvalue < 1 - level and result.bankrupt_at is None
     return Verdict(edge, level, e, n_trials, n_effective, hold, performance(np.maximum(hold.returns, -1), result.periods_per_year),

@@ -133,9 +133,14 @@ def check(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
 
     with open_workspace(root, env) as workspace:
         found = load_dataset(dataset, workspace.store)
+        damaged = workspace.store.verify(found.id) if found.id in workspace.store.datasets() else []
     findings = check_bars(found)
     out = console()
     out.print(f"{found!r}")
+    for file in damaged:
+        out.print(f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with --replace, or restore the file.")
+    if damaged:
+        raise typer.Exit(1)
     if not findings.height:
         out.print("No findings.")
         return

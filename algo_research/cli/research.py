@@ -66,7 +66,7 @@ def show(found: Research, strategy: str, folds: int, costs: CostSettings) -> Non
         "dataset": f"{found.dataset}  ({found.snapshot.adjustment} prices, content {found.snapshot.content[:12]})",
         "period": f"{first:%Y-%m-%d} to {last:%Y-%m-%d}, {part}: {r.equity.height:,} bars, {years:.2f} years, {folds} folds",
         "reserved": f"from {found.reserved_from:%Y-%m-%d}" + (" (opened)" if found.reserved_opened else " (closed)") if found.reserved_from else "nothing",
-        "start": f"{r.initial_cash:,.0f}, fees {costs.fees:.2%} and slippage {costs.slippage:.2%} of each trade",
+        "start": f"{r.initial_cash:,.0f}, fees {100 * costs.fees:.4g}%" + (f" + {costs.fixed_fees:g} a fill" if costs.fixed_fees else "") + f", slippage {100 * costs.slippage:.4g}%",
         "trials": f"{v.n_trials} on this dataset, {v.n_effective:.1f} of them independent",
     }
     for name, text in rows.items():

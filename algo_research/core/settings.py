@@ -59,7 +59,7 @@ class ModelSettings(Section):
     "The LightGBM model; names and meanings are LightGBM's own."
     n_estimators: Count = Field(120, description="number of trees")
     learning_rate: float = Field(0.03, gt=0, le=1, description="shrinkage of each tree")
-    num_leaves: int = Field(7, ge=2, description="leaves of a tree")
+    num_leaves: int = Field(7, ge=2, le=131_072, description="leaves of a tree")
     min_child_samples: Count = Field(60, description="fewest rows in a leaf")
     subsample: float = Field(0.7, gt=0, le=1, description="fraction of rows a tree sees")
     colsample_bytree: float = Field(0.7, gt=0, le=1, description="fraction of features a tree sees")
@@ -124,8 +124,8 @@ Layer = dict[tuple[str, str], str]
 def _ini_layer(path: Path) -> Layer:
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
     try: parser.read(path, encoding="utf-8")
-    except configparser.Error as e:
-        raise SettingsError(f"{path} cannot be read: {e.message}. Write [section] lines and key = value lines.") from e
+    except (configparser.Error, UnicodeDecodeError) as e:
+        raise SettingsError(f"{path} cannot be read: {' '.join(str(e).split())} Save it as UTF-8 and write [section] lines and key = value lines.") from e
     return {(section, key): value for section in parser.sections() for key, value in parser.items(section)}
 
 def _variables_layer(variables: Mapping[str, str | None]) -> Layer:

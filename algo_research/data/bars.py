@@ -26,7 +26,7 @@ def timeframe_duration(
     timeframe: str, # "1m", "15m", "1h", "1d", "1w", ...
 ) -> timedelta:
     "The time one bar spans."
-    match = re.fullmatch(r"([1-9]\d*)([smhdw])", timeframe)
+    match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", timeframe)
     if not match: raise InputError(f"{timeframe!r} is no timeframe. Write a number and one of s, m, h, d, w, e.g. '1m', '1h', '1d'.")
     return int(match[1]) * _UNITS[match[2]]
 

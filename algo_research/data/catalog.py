@@ -44,7 +44,7 @@ class SyntheticProvider:
     def datasets(self): return [(DatasetId("synthetic", f"{name}:0", "1h"), f"{text}; any seed after the colon") for name, text in _MARKETS.items()]
     def load(self, id):
         market, _, seed = id.symbol.partition(":")
-        if not seed.isdigit(): raise InputError(f"{str(id)!r} has no seed. Write synthetic/{market}:0/{id.timeframe}.")
+        if not seed.isdecimal(): raise InputError(f"{str(id)!r} has no seed. Write synthetic/{market}:0/{id.timeframe}.")
         return make_market(market, int(seed), timeframe=id.timeframe)
 
 PROVIDERS: tuple[Provider, ...] = (BundledProvider(), SyntheticProvider())

@@ -8,6 +8,8 @@ __all__ = ['SCHEMA_VERSION', 'Store', 'DeltaStore', 'open_store']
 # %% ../../nbs/data/05_store.ipynb #3b7d955f
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,7 +82,7 @@ class DeltaStore:
         if version is not None and version not in (readable := self.versions(id)):
             raise DataError(f"{id} has no version {version}. Readable versions: {', '.join(map(str, readable))}.")
         try: return DeltaTable(self._path(id), version=version)
-        except DeltaError as e: raise DataError(f"{id} cannot be read: {e} Restore {str(self._path(id))!r} from a backup.") from e
+        except DeltaError as e: raise DataError(f"{id} cannot be read: {str(e).splitlines()[0]} Restore {str(self._path(id))!r} from a backup.") from e
 
     def datasets(self) -> list[DatasetId]:
         logs = sorted(self.folder.glob("bars/*/*/*/_delta_log/00000000000000000000.json"))
@@ -98,7 +100,7 @@ from fastcore.basics import patch
 def _stored(table, folder: Path, parts: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     "The live files of these parts (path, part) and their rows."
     files = pl.DataFrame(table.get_add_actions(flatten=True)).select("path", part="partition.part").filter(pl.col("part").is_in(parts)).sort("path")
-    frames = [pl.read_parquet(folder/p, hive_partitioning=False) for p in files["path"]]
+    with _whole(DatasetId(*folder.parts[-3:]), folder): frames = [pl.read_parquet(folder/p, hive_partitioning=False) for p in files["path"]]
     return files, pl.concat(frames) if frames else pl.DataFrame(schema=BARS_SCHEMA)
 
 def _changed_parts(old: pl.DataFrame, new: pl.DataFrame, part: pl.Expr) -> dict[str, pl.DataFrame]:
@@ -166,6 +168,12 @@ def _utc(moment: datetime | None) -> datetime | None:
     if moment.tzinfo is None: raise InputError(f"A range needs times with a time zone, and {moment} has none. Add tzinfo=UTC.")
     return moment.astimezone(UTC)
 
+@contextmanager
+def _whole(id: DatasetId, folder: Path) -> Iterator[None]:
+    try: yield
+    except (pl.exceptions.PolarsError, OSError) as e:
+        raise DataError(f"{id} cannot be read: {str(e).splitlines()[0]} A data file is damaged or missing; restore {str(folder)!r} from a backup, or import the data again under another id.") from e
+
 @patch
 def read(self: DeltaStore, id: DatasetId | str, symbols: list[str] | None = None, start: datetime | None = None,
          end: datetime | None = None, version: int | None = None) -> Dataset:
@@ -182,11 +190,20 @@ def read(self: DeltaStore, id: DatasetId | str, symbols: list[str] | None = None
     if symbols is not None: frame = frame.filter(pl.col("symbol").is_in(symbols))
     if start is not None: frame = frame.filter(pl.col("ts") >= start)
     if end is not None: frame = frame.filter(pl.col("ts") < end)
-    bars = frame.collect().sort("symbol", "ts")
+    with _whole(id, self._path(id)): bars = frame.collect().sort("symbol", "ts")
     if symbols and (absent := set(symbols) - set(bars["symbol"].unique())):
         known = pl.scan_parquet([self._path(id)/p for p in pl.DataFrame(table.get_add_actions(flatten=True))["path"]], hive_partitioning=False).select(pl.col("symbol").unique()).collect()["symbol"]
         if unknown := absent - set(known): raise unknown_name("symbol", sorted(unknown)[0], known, f"It is not in {id}.")
     return Dataset(id, bars, Instrument.from_dict(meta["instrument"]), meta["adjustment"], meta["close_only"], tuple(meta["notes"]), table.version())
+
+@patch
+def verify(self: DeltaStore, id: DatasetId | str) -> list[str]:
+    "Data files whose content is not what was written: their names carry its hash."
+    id = DatasetId.parse(id)
+    def written(path):
+        try: return hash_frame(pl.read_parquet(self._path(id)/path, hive_partitioning=False))[:16] == Path(path).stem.rpartition("-")[2]
+        except (pl.exceptions.PolarsError, OSError): return False
+    return [p for p in pl.DataFrame(self._table(id).get_add_actions(flatten=True))["path"].sort() if not written(p)]
 
 @patch
 def snapshot(self: DeltaStore, id: DatasetId | str, version: int | None = None) -> Snapshot:

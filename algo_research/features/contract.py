@@ -15,11 +15,21 @@ import numpy as np
 import polars as pl
 
 from ..core.errors import DataError, InputError
-from ..core.hashing import hash_params, hash_text
+from ..core.hashing import hash_params
 from ..data.bars import Dataset
 
 # %% ../../nbs/features/00_contract.ipynb #59025678
 Columns = Mapping[str, np.ndarray]  # one symbol's open, high, low, close, volume: float64, NaN where null
+
+def _code_identity(function: Callable, seen: frozenset = frozenset()) -> list:
+    "Source of a function, and of what it names: helpers it calls, constants it reads, defaults."
+    if function in seen: return []
+    found = [inspect.getsource(function), repr(function.__defaults__), repr(function.__kwdefaults__)]
+    for name in sorted(set(function.__code__.co_names) & set(function.__globals__)):
+        value = function.__globals__[name]
+        if inspect.isfunction(value): found.append([name, _code_identity(value, seen | {function})])
+        elif isinstance(value, (int, float, str, tuple)): found.append([name, repr(value)])
+    return found
 
 @dataclass(frozen=True)
 class Feature:
@@ -35,6 +45,8 @@ class Feature:
 
     def __post_init__(self):
         if len(self.name.split(".")) != 3: raise InputError(f"{self.name!r} is no feature name. Write category.provider.name, e.g. 'momentum.talib.rsi_14'.")
+        if getattr(self.function, "__closure__", True):
+            raise InputError(f"{self.name}: its function is no plain function, or holds values from around it, which no version could see. Give them in params.")
         if self.memory < 1: raise InputError(f"{self.name} declares a memory of {self.memory} rows; at least 1 is needed.")
         if wrong := set(self.inputs) - {"open", "high", "low", "close", "volume"}:
             raise InputError(f"{self.name} reads {', '.join(sorted(wrong))}; bars have open, high, low, close and volume.")
@@ -42,7 +54,7 @@ class Feature:
     @property
     def version(self) -> str:
         "Hash of all that decides its values: name, code, parameters, inputs, memory."
-        return hash_params([self.name, hash_text(inspect.getsource(self.function)), dict(self.params), list(self.inputs), self.memory])
+        return hash_params([self.name, _code_identity(self.function), dict(self.params), list(self.inputs), self.memory])
 
     def compute(self, columns: Columns) -> np.ndarray: # one symbol's columns, in order of time
         "Values, one a row; NaN until `memory` rows exist."
@@ -78,9 +90,10 @@ class FeatureSet:
         return f"{self.semantic_version}+{hash_params([f.version for f in self.features])[:16]}"
 
     def for_dataset(self, dataset: Dataset) -> tuple["FeatureSet", list[str]]: # (the set that can be computed, names left out)
-        "Leave out what the data cannot carry: ranges of closes, volumes of a source that has none."
+        "Leave out what the data cannot carry: ranges of closes, volumes that half of some symbol's bars do not have."
         lacks = {"open", "high", "low"} if dataset.close_only else set()
-        if dataset.bars["volume"].null_count() == dataset.bars.height: lacks |= {"volume"}
+        traded = dataset.bars.group_by("symbol").agg(share=(pl.col("volume") > 0).fill_null(False).mean())["share"].min()
+        if traded is None or traded < 0.5: lacks |= {"volume"}
         kept = tuple(f for f in self.features if not lacks & set(f.inputs))
         return FeatureSet(kept, self.semantic_version), [f.name for f in self.features if f not in kept]
 

@@ -41,10 +41,11 @@ class WalkForward:
 def feature_table(
     features: pl.DataFrame,  # symbol, ts, known_at and feature columns
     labels: pl.DataFrame,    # symbol, ts, label, label_end
-) -> pl.DataFrame:           # rows where every feature has a value, labels beside them
+    optional: Sequence[str] = (), # features that may be null in a row: LightGBM takes a missing value as such
+) -> pl.DataFrame:           # rows where every other feature has a value, labels beside them
     "What a model is trained on."
     names = [c for c in features.columns if c not in ("symbol", "ts", "known_at")]
-    table = features.join(labels, on=["symbol", "ts"], how="left", maintain_order="left").drop_nulls(names)
+    table = features.join(labels, on=["symbol", "ts"], how="left", maintain_order="left").drop_nulls([n for n in names if n not in optional])
     if not table.height: raise DataError(f"No row has all of its {len(names)} features: the data is shorter than their memory. Take a longer period or features with less memory.")
     return table
 

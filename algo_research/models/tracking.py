@@ -78,15 +78,21 @@ class Tracker:
             files: Mapping[str, bytes] | None = None, # artefacts by name
            ) -> str:                                 # MLflow's run id
         "Write down one finished run, with its lineage."
+        try: return self._log(lineage, metrics, tags or {}, files or {})
+        except FatalError: raise
+        except Exception as e:
+            raise FatalError(redact(f"The run could not be written to {self.url}: {str(e).splitlines()[0] if str(e) else type(e).__name__}. Check that it is writable.")) from e
+
+    def _log(self, lineage: Lineage, metrics: Mapping[str, float], tags: Mapping[str, str], files: Mapping[str, bytes]) -> str:
         from mlflow.entities import Metric, Param, RunTag
         run = self.client.create_run(self._experiment_id(), run_name=f"{lineage.dataset} {lineage.identity[:8]}")
         params = {"dataset": lineage.dataset, "seed": lineage.seed, **lineage.params}
         tagged = {"lineage.identity": lineage.identity, "lineage.data": lineage.data, "lineage.adjustment": lineage.adjustment,
-                  "lineage.features": lineage.features, "lineage.code": lineage.code, **(tags or {})}
+                  "lineage.features": lineage.features, "lineage.code": lineage.code, **tags}
         self.client.log_batch(run.info.run_id, metrics=[Metric(k, float(v), 0, 0) for k, v in metrics.items()],
                               params=[Param(k, redact(str(v))) for k, v in params.items()], tags=[RunTag(k, redact(str(v))) for k, v in tagged.items()])
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in (files or {}).items():
+            for name, content in files.items():
                 (Path(folder)/name).write_bytes(content)
                 self.client.log_artifact(run.info.run_id, str(Path(folder)/name))
         self.client.set_terminated(run.info.run_id)

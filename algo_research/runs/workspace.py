@@ -68,5 +68,5 @@ def open_workspace(
         opened = TrialLedger(settings.path(settings.workspace.state)/"ledger.db", clock)
         try: yield opened
         finally: opened.close()
-    registry.register_factory(TrialLedger, ledger, ping=lambda l: l.count(""))
+    registry.register_factory(TrialLedger, ledger, ping=lambda l: l.ping())
     return Workspace(settings, svcs.Container(registry))

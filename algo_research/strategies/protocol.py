@@ -6,6 +6,7 @@
 __all__ = ['TARGETS_SCHEMA', 'Strategy', 'validate_targets', 'StateError', 'targets_in_pieces', 'require_stateful']
 
 # %% ../../nbs/strategies/00_protocol.ipynb #bf14477a
+import copy
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -48,12 +49,12 @@ def targets_in_pieces(
 ) -> pl.DataFrame:        # all targets, sorted as the frame is
     "Call the strategy piece by piece, as time passes."
     parts, state = [], None
-    for start, end in pairwise([None, *sorted(cuts), None]):
+    for start, end in pairwise([None, *sorted(set(cuts)), None]):
         piece = frame
         if start is not None: piece = piece.filter(pl.col("known_at") > start)
         if end is not None: piece = piece.filter(pl.col("known_at") <= end)
         if not piece.height: continue
-        targets, state = strategy.targets(piece, state)
+        targets, state = copy.deepcopy(strategy).targets(piece, state)  # whatever it keeps outside its state is lost, as after a restart
         parts.append(validate_targets(targets, piece))
     return pl.concat(parts).sort("symbol", "ts")
 
@@ -62,13 +63,17 @@ def require_stateful(
     frame: pl.DataFrame,       # bars, with predictions where it wants them
     rng: np.random.Generator,  # chooses the cuts
     rounds: int = 5,           # how many sets of cuts
-    cuts: int = 6,             # moments in each
+    cuts: int = 40,            # moments in each
 ) -> None:
     "Raise `StateError` when pieces say something else than the whole."
-    whole = validate_targets(strategy.targets(frame)[0], frame).sort("symbol", "ts")
+    whole = validate_targets(copy.deepcopy(strategy).targets(frame)[0], frame).sort("symbol", "ts")
     moments = frame["known_at"].unique().sort()
+    decided = np.flatnonzero(moments.is_in(whole.drop_nulls("target")["known_at"].implode()).to_numpy())
+    around = np.unique(np.concatenate([decided - 1, decided]).clip(0, len(moments) - 2))
     for _ in range(rounds):
-        chosen = [moments[int(i)] for i in rng.choice(len(moments) - 1, size=min(cuts, len(moments) - 1), replace=False)]
+        anywhere = rng.choice(len(moments) - 1, size=min(cuts, len(moments) - 1), replace=False)
+        near = rng.choice(around, size=min(cuts, len(around)), replace=False)
+        chosen = [moments[int(i)] for i in np.concatenate([anywhere, near])]
         pieces = targets_in_pieces(strategy, frame, chosen)
         odd = whole.with_columns(again=pieces["target"]).filter(pl.col("target").ne_missing(pl.col("again")))
         if odd.height:

@@ -11,6 +11,7 @@ from algo_research.backtest.ledger import TrialLedger
 from algo_research.backtest.verdict import weigh
 from algo_research.data.synthetic import make_market
 from algo_research.features.contract import Feature, FeatureSet
+from algo_research.features.gates import LeakError
 from algo_research.features.indicators import feature_set
 from algo_research.runs.road import research
 
@@ -47,8 +48,10 @@ def test_a_leak_makes_noise_look_like_an_edge():
     """If this fails, the null-market test could not see a leak."""
     leaking = FeatureSet((*feature_set(["momentum.talib.roc_1"]).features, Feature("leak.numpy.peek", peek, 1)))
     for seed in range(3):
-        found = research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=leaking, compare=False)
+        found = research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=leaking, check_features=False, compare=False)
         assert found.verdict.edge
+        with pytest.raises(LeakError, match=r"leak\.numpy\.peek looks ahead"):
+            research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=leaking, compare=False)
         honest = research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=feature_set(["momentum.talib.roc_1"]), compare=False)
         assert honest.verdict.evidence.confidence < found.verdict.evidence.confidence
 
