@@ -129,7 +129,10 @@ def test_bad_input_says_what_to_do_and_writes_nothing(case, workspace, csv):
     done = algo(workspace, *(a.format(csv=csv) for a in arguments))
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert expected in " ".join(done.stderr.split())
-    assert {k: v for k, v in files(workspace).items() if not k.startswith(".algo/ledger.db")} == before
+    services = (".algo/ledger.db", ".algo/mlflow.db")  # opened, and still empty
+    assert {k: v for k, v in files(workspace).items() if not k.startswith(services)} == before
+    if (workspace / ".algo/ledger.db").exists():
+        assert algo(workspace, "trials", "synthetic/noise:0/1h", check=True).stdout.startswith("0 trials")
 
 
 def test_a_bad_settings_file_names_file_key_value_and_remedy(workspace):
