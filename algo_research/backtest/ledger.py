@@ -111,10 +111,10 @@ def effective(self: TrialLedger, dataset: str, content: str = "") -> float:
     return effective_trials(np.column_stack([r[np.searchsorted(t, shared)] for t, r in series]))
 
 @patch
-def trials(self: TrialLedger, dataset: str) -> pl.DataFrame:
-    "Every trial of a dataset: config_hash, config, digest, recorded, bars; oldest first."
-    rows = self._rows("SELECT config_hash, config, digest, recorded, LENGTH(returns) / 8 FROM trials WHERE dataset = ? ORDER BY recorded, config_hash", dataset)
-    return pl.DataFrame(rows, schema={"config_hash": pl.String, "config": pl.String, "digest": pl.String, "recorded": pl.String, "bars": pl.Int64}, orient="row")
+def trials(self: TrialLedger, dataset: str, content: str = "") -> pl.DataFrame:
+    "Every trial of a dataset, also under other names: dataset, config_hash, config, digest, recorded, bars; oldest first."
+    rows = self._rows(f"SELECT dataset, config_hash, config, digest, recorded, LENGTH(returns) / 8 FROM trials WHERE {_ON_DATASET} ORDER BY recorded, config_hash", dataset, content)
+    return pl.DataFrame(rows, schema={"dataset": pl.String, "config_hash": pl.String, "config": pl.String, "digest": pl.String, "recorded": pl.String, "bars": pl.Int64}, orient="row")
 
 # %% ../../nbs/backtest/02_ledger.ipynb #851c48f8
 @patch

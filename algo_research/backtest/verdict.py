@@ -33,7 +33,7 @@ class Evidence:
     @property
     def pace(self) -> str:
         "The mean in words: a year's worth of it where a year was seen."
-        return f"{self.mean:+.1%} a year" if self.years >= 1 else f"{self.mean * self.years:+.1%} in {365 * self.years:.0f} days"
+        return f"mean {self.mean:+.1%} a year" if self.years >= 1 else f"mean {self.mean * self.years:+.1%} in {365 * self.years:.0f} days"
 
 def weigh(
     active: np.ndarray,      # (bars,) active returns
@@ -78,7 +78,7 @@ class Verdict:
 
     def _repr_markdown_(self) -> str:
         rows = [("as it is", self.evidence), ("costs x 2", self.costs_doubled), ("one bar late", self.one_bar_late)]
-        lines = [f"| {name} | {e.pace} | {e.sharpe:.2f} ± {e.sharpe_se:.2f} | {e.confidence:.1%} | {e.pvalue:.3f} |" for name, e in rows if e]
+        lines = [f"| {name} | {e.pace.removeprefix('mean ')} | {e.sharpe:.2f} ± {e.sharpe_se:.2f} | {e.confidence:.1%} | {e.pvalue:.3f} |" for name, e in rows if e]
         return "\n".join([f"**{self.sentence}**", "", "| active return | mean | Sharpe | confidence | bootstrap p |", "|:--|--:|--:|--:|--:|", *lines])
 
 def pronounce(

@@ -81,7 +81,10 @@ class Steps:
         return self
 
     def __exit__(self, kind, *rest) -> None:
-        self._finish(failed=kind is not None)
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._finish(failed=kind is not None and not stopped)
+        if stopped:
+            self.console.print("[yellow]interrupted[/yellow]: a trial is counted once its step is done, and not before")
         self.status.__exit__(kind, *rest)
         self.console.print(f"[dim]{time.monotonic() - self.begun:.1f} s[/dim]")
 

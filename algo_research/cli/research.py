@@ -39,7 +39,7 @@ def research(
         if open_reserved and not yes:
             typer.confirm(f"The reserved period of {settings.research.dataset} can be opened once, for this configuration. Open it?", abort=True, err=True)
         with Steps() as tell:
-            tell("start", "libraries loaded")
+            tell("start", f"workspace {settings.root}")
             from algo_research.data.catalog import load_dataset
             from algo_research.runs.road import research as walk
 
@@ -91,9 +91,9 @@ def show(found: Research, strategy: str, folds: int, costs: CostSettings) -> Non
     beside = table("return beyond that hold", "mean", "Sharpe ± se", "confidence", "bootstrap p")
     for name, e in (("as it is", v.evidence), ("costs x 2", v.costs_doubled), ("orders one bar late", v.one_bar_late)):
         if e:
-            beside.add_row(name, e.pace, f"{e.sharpe:.2f} ± {e.sharpe_se:.2f}", f"{e.confidence:.1%}", f"{e.pvalue:.4f}")
+            beside.add_row(name, e.pace.removeprefix("mean "), f"{e.sharpe:.2f} ± {e.sharpe_se:.2f}", f"{e.confidence:.1%}", f"{e.pvalue:.4f}")
     out.print(beside)
-    out.print("[dim]matched hold: a constant holding with the strategy's average exposure, free of costs; se: standard error[/dim]")
+    out.print("[dim]matched hold: a constant holding with the strategy's average exposure, free of costs; se: standard error; mean: arithmetic, while the returns above are compounded[/dim]")
     for note in found.notes:
         out.print(f"[yellow]Note:[/yellow] {escape(note)}")
     if r.bankrupt_at:
@@ -116,17 +116,20 @@ def trials(
     """List every configuration that was tried on a dataset: the verdict counts them."""
     import json
 
+    from algo_research.data.catalog import load_dataset
+
     with open_workspace(root, env) as workspace:
-        tried, opened = workspace.ledger.trials(dataset), workspace.ledger.openings(dataset)
-        independent = workspace.ledger.effective(dataset)
-    rows = table("configuration", "strategy", "parameters", "bars", "recorded", numbers=0)
+        content = load_dataset(dataset, workspace.store).snapshot().content
+        tried, opened = workspace.ledger.trials(dataset, content), workspace.ledger.openings(dataset)
+        count, independent = workspace.ledger.count(dataset, content), workspace.ledger.effective(dataset, content)
+    rows = table("configuration", "dataset", "strategy", "parameters", "bars", "recorded", numbers=0)
     for row in tried.iter_rows(named=True):
         config = json.loads(row["config"])
         chosen = {**config.get("params", {}), **{k: config.get("research", {}).get(k) for k in ("horizon", "seed") if k in config.get("research", {})}}
-        rows.add_row(row["config_hash"][:12], config.get("strategy", ""), " ".join(f"{k}={v}" for k, v in chosen.items()), f"{row['bars']:,}", row["recorded"][:16])
+        rows.add_row(row["config_hash"][:12], row["dataset"], config.get("strategy", ""), " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in chosen.items()), f"{row['bars']:,}", row["recorded"][:16])
     out = console()
     if tried.height:
         out.print(rows)
-    out.print(f"{tried.height} trials on {dataset}, {independent:.1f} of them independent.")
+    out.print(f"{count} trials on {dataset}, {independent:.1f} of them independent.")
     for row in opened.iter_rows(named=True):
         out.print(f"Reserved period from {row['start'][:10]} opened at {row['opened'][:16]} by {row['config_hash'][:12]}.")

@@ -70,6 +70,7 @@ class ResearchSettings(Section):
     dataset: str = Field("arch/SP500/1d", min_length=1, description="dataset id: venue/symbol/timeframe")
     strategy: Literal["model", "moving_average"] = Field("model", description="the strategy that is judged")
     horizon: Count = Field(5, description="bars the predicted return spans")
+    features: str = Field("", description="names of features, separated by commas; empty: the whole catalogue")
     folds: Count = Field(5, description="walk-forward windows")
     min_train: float = Field(0.4, gt=0, lt=1, description="fraction of the bars before the first test window")
     window: Literal["expanding", "rolling"] = Field("expanding", description="how the training window moves on")
@@ -192,6 +193,7 @@ def load_settings(
     **overrides: Mapping[str, Any],           # the call's own: costs={"fees": 0}
 ) -> Settings:
     "Settings from all layers, or an error that names the place to correct."
+    if root and not Path(root).is_dir(): raise SettingsError(f"There is no folder {str(root)!r} to work in. Make it, or leave the workspace out to use the nearest one upwards.")
     root = Path(root).resolve() if root else find_root()
     environ = os.environ if environ is None else environ
     dotenv = dotenv_values(root/".env", interpolate=False) if (root/".env").is_file() else {}

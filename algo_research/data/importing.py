@@ -182,6 +182,7 @@ def import_file(
     symbol = pl.col("symbol").cast(pl.String).str.replace_all("/", "-") if "symbol" in found else pl.lit(only)
     frame, decisions = _check_order(_check_numbers(frame.with_columns(symbol=symbol), found), sort, drop_duplicates)
     close_only = "open" not in found
+    if "volume" not in found: decisions.append("no volume")
     if close_only: frame = frame.with_columns(open="close", high="close", low="close"); decisions.append("only closes: open, high and low set to the close")
     timeframe = timeframe if timeframe and calendar != ALWAYS else _timeframe(frame, timeframe)
     step = timeframe_duration(timeframe)
@@ -195,6 +196,8 @@ def import_file(
         chosen = (detected or "open") if label == "auto" else label
         how = "as told" if label != "auto" else "detected" if detected else "assumed; pass --label close if the file labels bars by their end"
         decisions.append(f"times label the {chosen} of a bar ({how})")
+        if step == timedelta(days=1) and not frame["ts"].dt.weekday().is_in([6, 7]).any():
+            decisions.append("no bars at weekends: if these are an exchange's sessions, name its calendar, e.g. --calendar XNYS")
         if chosen == "close": frame = frame.with_columns(pl.col("ts") - step)
     bars = make_bars(frame.select(c for c in ("symbol", "ts", *PRICES, "volume", "known_at") if c in frame.columns), step)
     bars, late = _drop_open_bars(bars, clock or SystemClock())

@@ -64,7 +64,7 @@ def make_market(
     timeframe: str = "1h",     # label of the bars; the law is per bar
     volatility: float = 0.01,  # standard deviation of a bar's return
     drift: float = 0.02,       # "drift" only: mean return of a bar, in volatilities
-    strength: float = 0.1,     # "planted" only: mean of the next return for a signal of 1, in volatilities
+    strength: float = 0.2,     # "planted" only: mean of the next return for a signal of 1, in volatilities
 ) -> Dataset:
     "A seeded market whose truth is known."
     if market not in get_args(Market): raise unknown_name("synthetic market", market, get_args(Market))

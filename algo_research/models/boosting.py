@@ -46,7 +46,9 @@ def feature_table(
     "What a model is trained on."
     names = [c for c in features.columns if c not in ("symbol", "ts", "known_at")]
     table = features.join(labels, on=["symbol", "ts"], how="left", maintain_order="left").drop_nulls([n for n in names if n not in optional])
-    if not table.height: raise DataError(f"No row has all of its {len(names)} features: the data is shorter than their memory. Take a longer period or features with less memory.")
+    if not table.height:
+        raise DataError(f"No row has all of its {len(names)} features: the longest symbol has {features.group_by('symbol').len()['len'].max()} bars, which is shorter than their memory. "
+                        "Take a longer period, or features that look back less.")
     return table
 
 def walk_forward_predict(

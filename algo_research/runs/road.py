@@ -74,7 +74,7 @@ def trial_config(
     features: FeatureSet, # what the model reads; to a rule without a model it only says where the test begins
 ) -> dict[str, Any]:      # what identifies the trial
     "Everything that was chosen for a candidate and can change its result."
-    r = settings.research.model_dump(exclude={"engine", "dataset", "strategy", "confidence"})
+    r = settings.research.model_dump(exclude={"engine", "dataset", "strategy", "confidence", "features"})
     own = {"research": r, "model": settings.model.model_dump(), "features": features.version} if strategy.name == "model" else \
           {"research": {k: r[k] for k in ("min_train", "reserve", "initial_cash")}, "memory": features.memory}
     return {"strategy": strategy.name, "params": strategy.params(), "costs": settings.costs.model_dump(), **own}
@@ -128,8 +128,9 @@ def research(
     opened, reserved_from = split_reserve(dataset.bars, r.reserve)
     opening = open_reserved and reserved_from is not None
     used = dataset.bars if opening else opened
-    own, gate = features is not None, (features or feature_set()).features
-    features, left_out = (features or feature_set()).for_dataset(replace(dataset, bars=opened))
+    own = features is not None
+    features = features or feature_set([n.strip() for n in r.features.split(",") if n.strip()] or None)
+    gate, (features, left_out) = features.features, features.for_dataset(replace(dataset, bars=opened))
     if own and check_features: require_causal(lambda bars: compute_features(bars, gate), opened, np.random.default_rng(r.seed), cuts=6)
     notes = (*dataset.notes, *([f"features left out for want of data: {', '.join(left_out)}"] if left_out else []))
     walked, rows = _predictions(used, features, settings, reserved_from if opening else None, tell)

@@ -122,6 +122,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_writes_nothing(case, workspace, csv):
     arguments, expected = BAD[case]
@@ -144,6 +145,7 @@ def test_a_bad_settings_file_names_file_key_value_and_remedy(workspace):
     assert "is not allowed" in algo(workspace, "doctor").stdout
 
 
+@pytest.mark.slow
 def test_an_unwritable_folder_is_an_error_before_any_work(workspace):
     done = algo(workspace, "data", "import", "x.csv", ALGO_WORKSPACE__STATE="/proc/nowhere")
     assert done.returncode == 2
@@ -196,10 +198,21 @@ def test_real_files_as_they_are(file, id, options, decision, workspace, shared_d
     folds = ["--folds", "2", "--set", "research.min_train=0.5", "--set", "research.reserve=0"] if "DJ30" in id else []
     if "DJ30" in id:  # 253 sessions are fewer than the longest memory: refused, and said why
         short = algo(workspace, "research", id, *folds)
-        assert short.returncode == 2 and "shorter than their memory" in short.stderr
-        return
-    found = algo(workspace, "research", id, check=True).stdout
+        assert short.returncode == 2 and "has 253 bars, which is shorter than their memory" in short.stderr
+        folds += ["--set", "research.features=momentum.talib.roc_20, trend.talib.sma_20, reversion.talib.bollinger_20"]
+    found = algo(workspace, "research", id, *folds, check=True).stdout
     assert re.search(r"^(No edge|Edge): ", found, re.M)
+
+
+@pytest.mark.slow
+def test_the_readme_s_planted_market_has_an_edge(tmp_path):
+    assert "synthetic/planted:0/1h" in (Path(__file__).parents[2] / "README.md").read_text()
+    assert re.search(r"^Edge: ", algo(tmp_path, "research", "synthetic/planted:0/1h", check=True).stdout, re.M)
+
+
+def test_a_workspace_that_is_not_there_and_a_dataset_nobody_has(tmp_path):
+    assert "There is no folder" in algo(tmp_path, "data", "list", "-w", str(tmp_path / "nowhere")).stderr
+    assert "Did you mean 'arch/SP500/1d'" in algo(tmp_path, "trials", "arch/SP50/1d").stderr
 
 
 @pytest.mark.slow

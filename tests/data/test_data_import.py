@@ -83,7 +83,7 @@ def test_stocks_by_sessions(shared_data, name):
     early = {"dj30_1d_valid": ["2020-11-27", "2020-12-24"], "dj30_1d_test": ["2021-11-26"]}[name]
     expected = pl.select(pl.when(raw["date"].cast(pl.String).is_in(early)).then(pl.lit("13:00")).otherwise(pl.lit("16:00"))).to_series()
     assert (new_york["known_at"].dt.strftime("%H:%M") == expected).all()
-    assert {"daily sessions of XNYS", "columns not used: adjcp"} == set(imported.decisions) and imported.dataset.periods_per_year == 252
+    assert {"daily sessions of XNYS", "columns not used: adjcp", "no volume"} == set(imported.decisions) and imported.dataset.periods_per_year == 252
 
 
 @pytest.mark.parametrize("name", ["eth_btc_5m", "ltc_btc_5m"])
@@ -250,6 +250,7 @@ WRITERS = {
 NAMES = {"ts": ["unix", "timestamp", "Open time", "date", "Datetime"], "volume": ["volume", "Volume BTC", "base_volume"], "symbol": ["symbol", "ticker"]}
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_however_it_is_written(tmp_path_factory, data):

@@ -22,6 +22,8 @@ from algo_research.data.bars import Dataset
 from algo_research.data.store import DeltaStore
 from algo_research.data.synthetic import make_market
 
+pytestmark = pytest.mark.slow
+
 # A child costs a tenth of a second when it is forked from a server that has imported what it needs and run nothing.
 children = multiprocessing.get_context("forkserver")
 children.set_forkserver_preload(["pandera.polars", "scipy.signal", "test_data_store_crash"])

@@ -13,6 +13,8 @@ from market import cases, random_prices, random_targets
 
 from algo_research.execution.accounting import account
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def vbt():

@@ -35,6 +35,7 @@ def test_optimal_length_is_archs():
     assert b.optimal_block_length(np.full(50, 0.1)) == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "allowed"), [("normal", 0.05), ("losses", 0.05), ("ar", 0.06)])
 def test_false_positives(name, allowed):
     "At most the rate plus three standard errors of 600 histories; the autoregressive null is allowed one point more."
