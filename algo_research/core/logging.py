@@ -41,7 +41,9 @@ def configure_logging(
     levels = logging.getLevelNamesMapping()
     if level.upper() not in levels: raise InputError(f"Unknown log level {level!r}. Allowed: {', '.join(levels)}.")
     people = format == "console" or (format == "auto" and stream.isatty())
-    def stamp(logger, method, event): return {"time": clock.now().isoformat(timespec="milliseconds"), **event}
+    def stamp(logger, method, event):  # one order of keys, whatever order they were bound in
+        head = {"time": clock.now().isoformat(timespec="milliseconds"), "level": event.pop("level"), "event": event.pop("event")}
+        return head | dict(sorted(event.items()))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp,
