@@ -143,3 +143,43 @@ def openings(self: TrialLedger, dataset: str) -> pl.DataFrame:
     "Who opened which reserved period: start, end, config_hash, opened."
     rows = self._rows("SELECT start, end, config_hash, opened FROM openings WHERE dataset = ? ORDER BY opened", dataset)
     return pl.DataFrame(rows, schema=dict.fromkeys(("start", "end", "config_hash", "opened"), pl.String), orient="row")
+
+# %% ../../nbs/backtest/02_ledger.ipynb #7f510e8b
+@patch
+def digest(self: TrialLedger,
+           dataset: str,       # venue/symbol/timeframe
+           content: str = "",  # hash of the data
+          ) -> str:            # SHA-256 of what was tried and opened, not of when
+    "Content hash of what the ledger knows of a dataset."
+    tried = self._rows(f"SELECT DISTINCT config_hash, digest FROM trials WHERE {_ON_DATASET} ORDER BY 1, 2", dataset, content)
+    opened = self._rows(f"SELECT DISTINCT config_hash, start, end FROM openings WHERE {_ON_DATASET} ORDER BY 1, 2, 3", dataset, content)
+    return hash_params([tried, opened])
+
+@patch
+def copy_to(self: TrialLedger,
+            path: Path | str,   # a new ledger file
+            datasets: Mapping[str, str], # content hash by dataset: only what concerns them is copied
+           ) -> None:
+    "Write a copy for a run."
+    other = TrialLedger(path, self.clock)
+    with other._transaction() as db:
+        for dataset, content in datasets.items():
+            db.executemany("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?)", self._rows(f"SELECT * FROM trials WHERE {_ON_DATASET}", dataset, content))
+            db.executemany("INSERT INTO openings VALUES (?,?,?,?,?,?)", self._rows(f"SELECT * FROM openings WHERE {_ON_DATASET}", dataset, content))
+    other.close()
+
+@patch
+def merge(self: TrialLedger,
+          path: Path | str, # a ledger file
+         ) -> int:          # how many trials are new
+    "Take over what another ledger has counted."
+    other = TrialLedger(path, self.clock)
+    tried, opened = other._rows("SELECT * FROM trials"), other._rows("SELECT * FROM openings")
+    other.close()
+    with self._transaction() as db:
+        before = db.execute("SELECT COUNT(*) FROM trials").fetchone()[0]
+        db.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET content=excluded.content, digest=excluded.digest, "
+                       "ts=excluded.ts, returns=excluded.returns, until=MAX(until, excluded.until)", tried)
+        known = set(db.execute("SELECT dataset, start, end, config_hash FROM openings").fetchall())
+        db.executemany("INSERT INTO openings VALUES (?,?,?,?,?,?)", [o for o in opened if (o[0], o[2], o[3], o[4]) not in known])
+        return db.execute("SELECT COUNT(*) FROM trials").fetchone()[0] - before

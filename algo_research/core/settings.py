@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fraction', 'Count', 'PREFIX', 'SEPARATOR', 'Layer', 'Section', 'WorkspaceSettings', 'StoreSettings',
-           'TrackingSettings', 'LoggingSettings', 'CostSettings', 'ModelSettings', 'ResearchSettings', 'Settings',
-           'find_root', 'load_settings']
+           'TrackingSettings', 'LoggingSettings', 'CostSettings', 'ModelSettings', 'ResearchSettings', 'RunSettings',
+           'Settings', 'find_root', 'load_settings']
 
 # %% ../../nbs/core/06_settings.ipynb #7cf13236
 import configparser
@@ -32,6 +32,8 @@ class WorkspaceSettings(Section):
     state: Path = Field(Path(".algo"), description="where stores, tracking and the trial ledger live")
     reports: Path = Field(Path("reports"), description="where runs are written")
     secrets: Path = Field(Path("secrets"), description="the secrets folder, one file a secret")
+    templates: Path = Field(Path("templates"), description="your own run templates; they come before the built-in ones of the same name")
+    ledger: Path = Field(Path("${workspace:state}/ledger.db"), description="the trial ledger")
 
 class StoreSettings(Section):
     "Where bars are kept."
@@ -82,6 +84,12 @@ class ResearchSettings(Section):
     seed: int = Field(0, ge=0, description="seeds the model and the bootstrap")
 
 # %% ../../nbs/core/06_settings.ipynb #fdcf3eb5
+class RunSettings(Section):
+    "Limits of a run; 0 means none."
+    timeout: float = Field(0.0, ge=0, allow_inf_nan=False, description="seconds a run may take")
+    memory: float = Field(0.0, ge=0, allow_inf_nan=False, description="GiB the kernel and its children may use")
+    parallel: int = Field(0, ge=0, description="runs of a batch at the same time; 0: one a core")
+
 class Settings(Section):
     "All parts, frozen; `origins` tells where each value came from."
     workspace: WorkspaceSettings = WorkspaceSettings()
@@ -91,6 +99,7 @@ class Settings(Section):
     costs: CostSettings = CostSettings()
     model: ModelSettings = ModelSettings()
     research: ResearchSettings = ResearchSettings()
+    runs: RunSettings = RunSettings()
 
     _root: Path = PrivateAttr(default=Path())
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
