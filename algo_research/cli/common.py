@@ -74,7 +74,7 @@ class Steps:
     def __init__(self) -> None:
         self.console = console(stderr=True)
         self.status = self.console.status("")
-        self.name, self.text, self.begun = "", "", time.monotonic()
+        self.name, self.text, self.begun, self.failed = "", "", time.monotonic(), False
 
     def __enter__(self) -> Steps:
         self.status.__enter__()
@@ -82,7 +82,7 @@ class Steps:
 
     def __exit__(self, kind, *rest) -> None:
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self._finish(failed=kind is not None and not stopped)
+        self._finish(failed=self.failed or (kind is not None and not stopped))
         if stopped:
             self.console.print("[yellow]interrupted[/yellow]: a trial is counted once its step is done, and not before")
         self.status.__exit__(kind, *rest)
@@ -99,5 +99,5 @@ class Steps:
         """Tell that `step` is under way; the same step again updates its text."""
         if step != self.name:
             self._finish()
-        self.name, self.text = step, text
+        self.name, self.text = step, text or (self.text if step == self.name else "")
         self.status.update(f"{step}: {text} ...")

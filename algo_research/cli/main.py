@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import data, doctor, research
+from . import dashboard, data, doctor, init, research, runs
 
 EXIT_CODES = {"InputError": 2, "RetryableError": 3, "FatalError": 4}
 
@@ -21,8 +21,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("research", epilog=research.EXAMPLE)(research.research)
 app.command("trials", epilog=research.TRIALS_EXAMPLE)(research.trials)
+app.command("run", epilog=runs.RUN_EXAMPLE)(runs.run)
+app.command("runs", epilog=runs.RUNS_EXAMPLE)(runs.runs)
+app.command("show", epilog=runs.SHOW_EXAMPLE)(runs.show)
+app.command("reproduce", epilog=runs.REPRODUCE_EXAMPLE)(runs.reproduce)
+app.command("batch", epilog=runs.BATCH_EXAMPLE)(runs.batch)
+app.command("dashboard", epilog=dashboard.EXAMPLE)(dashboard.dashboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("settings", epilog=doctor.SETTINGS_EXAMPLE)(doctor.settings)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ALGO = [sys.executable, "-m", "algo_research.cli.main"]
-COMMANDS = [["research"], ["trials"], ["doctor"], ["settings"], ["data", "list"], ["data", "import"], ["data", "show"], ["data", "check"]]
+COMMANDS = [["init"], ["run"], ["runs"], ["show"], ["reproduce"], ["batch"], ["dashboard"], ["research"], ["trials"], ["doctor"], ["settings"], ["data", "list"], ["data", "import"], ["data", "show"], ["data", "check"]]
 
 
 def algo(workspace: Path, *arguments: str, check: bool = False, **environment: str) -> subprocess.CompletedProcess:

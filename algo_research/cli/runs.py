@@ -1,0 +1,365 @@
+"""`algo run`, `algo runs`, `algo show`, `algo reproduce`, `algo batch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import Env, Root, Set, Steps, console, open_workspace, table
+
+if TYPE_CHECKING:
+    from algo_research.runs.batch import Batch, Planned
+    from algo_research.runs.parameters import Template
+    from algo_research.runs.record import Run
+    from algo_research.runs.runner import Difference
+    from algo_research.runs.workspace import Workspace
+
+RUN_EXAMPLE = "Example: algo run research -p dataset=arch/NASDAQ/1d -p horizon=10 --timeout 600"
+RUNS_EXAMPLE = "Example: algo runs --template research --metric sharpe --metric confidence"
+SHOW_EXAMPLE = "Example: algo show last --log"
+REPRODUCE_EXAMPLE = "Example: algo reproduce ../colleague/reports/research/20261121-040512-3f2a9c1b"
+BATCH_EXAMPLE = "Example: algo batch grid.yaml --dry-run"
+
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the template, e.g. -p horizon=10. May be repeated.", show_default=False),
+]
+RunArgument = Annotated[str, typer.Argument(help="A run's id or a part of it, `last`, or the path of its folder.")]
+Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds a run may take; 0: no limit. Default: [runs] timeout.", show_default=False)]
+Memory = Annotated[float | None, typer.Option(min=0, help="GiB a run may use; 0: no limit. Default: [runs] memory.", show_default=False)]
+COLOURS = {"succeeded": "green", "done before": "green", "running": "cyan", "running elsewhere": "cyan", "to do": "dim"}
+
+
+def _folders(workspace: Workspace) -> tuple[Path, Path]:
+    """Where runs are written, and where the workspace's own templates are."""
+    settings = workspace.settings
+    return settings.path(settings.workspace.reports), settings.path(settings.workspace.templates)
+
+
+def _given(parameters: list[str] | None) -> dict[str, str]:
+    from algo_research.core.errors import InputError
+
+    given = {}
+    for text in parameters or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"-p {text!r} cannot be read. Write -p name=value, e.g. -p horizon=10.")
+        given[name] = value
+    return given
+
+
+def _status(status: str) -> str:
+    colour = COLOURS.get(status, "red")
+    return f"[{colour}]{status}[/{colour}]"
+
+
+def run(
+    template: Annotated[str | None, typer.Argument(help="Name of a template, or a path to a notebook. Without it: what there is.", show_default=False)] = None,
+    parameter: Parameters = None,
+    force: Annotated[bool, typer.Option("--force", help="Run although the same run is there.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="List the template's parameters and run nothing.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Also show what the cells print.")] = False,
+    timeout: Timeout = None,
+    memory: Memory = None,
+    set_: Set = None,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Run a template notebook: checked parameters, a folder with notebook, report, metrics and manifest."""
+    from algo_research.runs.parameters import find_template, resolve_parameters
+
+    with open_workspace(root, env, set_, runs={"timeout": timeout, "memory": memory}) as workspace:
+        reports, own = _folders(workspace)
+        if template is None:
+            return _list_templates(own)
+        found = find_template(template, own)
+        if parameters:
+            return _list_parameters(found)
+        values = resolve_parameters(found, _given(parameter), text=True)
+        from algo_research.runs.runner import done_before, gather_inputs, recover, run_template
+
+        with Steps() as tell:
+            tell("inputs", "code, data, dependencies")
+            _say_recovered(recover(reports, workspace.ledger))
+            inputs = gather_inputs(found, values, workspace)
+            before = None if force else done_before(found, inputs, reports)
+            if before:
+                tell("inputs", f"the same as those of {before.id}: nothing to run")
+            else:
+                made = run_template(found, values, workspace, tell, _print_line if log else lambda line: None, inputs)
+                if made.status != "succeeded":
+                    tell.failed = True
+        result = before or made
+        show_run(result)
+        if before:
+            console(stderr=True).print("[dim]Done before; --force runs it again.[/dim]")
+        if result.status != "succeeded":
+            raise typer.Exit(130 if result.status == "cancelled" else 1)
+
+
+def _print_line(line: str) -> None:
+    from rich.markup import escape
+
+    console(stderr=True).print(f"[dim]  {escape(line)}[/dim]")
+
+
+def _say_recovered(runs: list[Run]) -> None:
+    for found in runs:
+        console(stderr=True).print(f"[yellow]Note:[/yellow] the run {found.id} of {found.template} was abandoned: its process died. It is kept, with that status.")
+
+
+def _list_templates(own: Path) -> None:
+    from algo_research.core.errors import AlgoError
+    from algo_research.runs.parameters import find_template, list_templates
+
+    rows = table("template", "what it does", "parameters", numbers=0)
+    for name in list_templates(own):
+        try:
+            found = find_template(name, own)
+            rows.add_row(name, found.promise, " ".join(found.parameters))
+        except AlgoError as error:
+            rows.add_row(name, f"[red]{error}[/red]", "")
+    console().print(rows)
+
+
+def _list_parameters(template: Template) -> None:
+    from rich.markup import escape
+
+    rows = table("parameter", "type", "default", "meaning", numbers=0, title=f"{template.title}: {template.promise}")
+    for p in template.parameters.values():
+        rows.add_row(p.name, escape(p.type), "must be given" if p.default is ... else escape(repr(p.default)), escape(p.meaning))
+    console().print(rows)
+
+
+def show_run(run: Run) -> None:
+    """What one wants to know of a run at a glance."""
+    from rich.markup import escape
+
+    out, manifest = console(), run.manifest
+    out.print(f"\n[bold]{run.template}[/bold] {run.id}  {_status(run.status)}  {manifest['record'].get('seconds') or 0:.1f} s")
+    if error := manifest.get("error"):
+        where = f"step {error['step']}, " if error.get("step") else ""
+        cell = f"cell {error['cell']}: " if error.get("cell") is not None else ""
+        out.print(f"[red]{where}{cell}{error['type']}[/red] {escape(str(error['message']))}")
+    if run.metrics:
+        rows = table("metric", "value")
+        for name, value in run.metrics.items():
+            rows.add_row(name, f"{value:,.6g}")
+        out.print(rows)
+    if (run.folder / "artifacts" / "verdict.json").is_file() and run.status == "succeeded":
+        out.print(f"[bold]{escape(run.artifact('verdict').get('sentence', ''))}[/bold]")
+    view = run.folder / "report.html"
+    out.print(f"[dim]{view if view.is_file() else run.folder}[/dim]")
+
+
+def runs(
+    template: Annotated[str | None, typer.Option("--template", "-t", help="Only runs of this template.", show_default=False)] = None,
+    status: Annotated[str | None, typer.Option(help="Only runs with this status, e.g. failed.", show_default=False)] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Show this metric. May be repeated.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 30,
+    clean: Annotated[bool, typer.Option("--clean", help="Delete runs that did not succeed, after asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """List runs: what they were told, how they went, what they found."""
+    from algo_research.core.errors import DataError
+    from algo_research.runs.record import list_runs
+    from algo_research.runs.runner import recover
+
+    with open_workspace(root, env) as workspace:
+        reports, _ = _folders(workspace)
+        if reports.is_dir():
+            _say_recovered(recover(reports, workspace.ledger))
+    found = [r for r in list_runs(reports, template) if status is None or r.status == status]
+    if clean:
+        return _clean([r for r in found if r.status not in ("succeeded", "running")], yes)
+    if not found:
+        console().print(f"No runs in {reports}. Example: algo run research")
+        return
+    rows = table("run", "template", "status", "seconds", *(metric or []), "parameters", numbers=3 + len(metric or []))
+    for r in found[-limit:]:
+        try:
+            m = r.manifest
+            seconds = f"{m['record'].get('seconds') or 0:.1f}"
+            numbers = [f"{r.metrics[name]:.4g}" if name in r.metrics else "-" for name in metric or []]
+            rows.add_row(r.id, r.template, _status(r.status), seconds, *numbers, " ".join(f"{k}={v}" for k, v in r.parameters.items() if v not in (None, {}, [])))
+        except DataError as error:
+            rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), str(error))
+    console().print(rows)
+    if len(found) > limit:
+        console().print(f"[dim]{len(found) - limit} older ones; --limit shows more.[/dim]")
+
+
+def _clean(doomed: list[Run], yes: bool) -> None:
+    import shutil
+
+    if not doomed:
+        console().print("Every run succeeded or is running: nothing to delete.")
+        return
+    for r in doomed:
+        console().print(f"{r.folder}  {_status(r.status)}")
+    if not yes:
+        typer.confirm(f"Delete these {len(doomed)} folders?", abort=True, err=True)
+    for r in doomed:
+        shutil.rmtree(r.folder)
+    console().print(f"{len(doomed)} deleted.")
+
+
+def show(
+    run: RunArgument,
+    log: Annotated[bool, typer.Option("--log", help="Also print the run's log.")] = False,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Also print what it depended on.")] = False,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Show one run: status, metrics, verdict, where its report is."""
+    from rich.markup import escape
+
+    from algo_research.core.hashing import canonical_json
+    from algo_research.runs.record import find_run
+
+    with open_workspace(root, env) as workspace:
+        found = find_run(_folders(workspace)[0], run)
+    show_run(found)
+    out, m = console(), found.manifest
+    steps = table("step", "status", "seconds", numbers=2)
+    for s in m["steps"]:
+        steps.add_row(s["name"], _status(s["status"]), f"{s['seconds']:.2f}")
+    if m["steps"]:
+        out.print(steps)
+    if m["inputs"].get("parameters"):
+        out.print("parameters  " + escape(" ".join(f"{k}={v!r}" for k, v in m["inputs"]["parameters"].items())))
+    if inputs:
+        for kind in ("template", "data", "settings", "runs", "files", "seed", "ledger", "dependencies"):
+            if m["inputs"].get(kind):
+                out.print(f"{kind}  {escape(canonical_json(m['inputs'][kind]))}")
+    if log and (path := found.folder / "log.txt").is_file():
+        out.print(escape(path.read_text()))
+
+
+def reproduce(
+    run: RunArgument,
+    parameter: Parameters = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Run although inputs differ, and see which outputs do.")] = False,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Run it again here and compare hash by hash; name every input that is not as it was."""
+    from algo_research.runs.parameters import find_template, resolve_parameters
+    from algo_research.runs.record import find_run
+    from algo_research.runs.runner import reproduce as repeat
+
+    with open_workspace(root, env) as workspace:
+        reports, own = _folders(workspace)
+        original = find_run(reports, run)
+        given = {}
+        if parameter:
+            template, told = find_template(original.manifest["template"], own), _given(parameter)
+            resolved = resolve_parameters(template, told, text=True)
+            given = {name: resolved[name] for name in told}
+        with Steps() as tell:
+            found = repeat(original, workspace, given, anyway, tell)
+            tell.failed = not found.reproduced
+    out = console()
+    _differences("What went in differs", found.inputs)
+    if found.run is None:
+        out.print("Not run: with other inputs other outputs are no surprise. --anyway runs it and compares.")
+    elif found.run.status != "succeeded":
+        show_run(found.run)
+    else:
+        _differences("What came out differs", found.outputs)
+        out.print(f"{found.equal} of {len(original.manifest['outputs'])} output hashes are equal.")
+        for name, value in original.manifest["outputs"].items() if found.reproduced else ():
+            out.print(f"[green]=[/green] {name}  {value[:16]}")
+    out.print("[bold green]Reproduced.[/bold green]" if found.reproduced else "[bold red]Not reproduced.[/bold red]")
+    if not found.reproduced:
+        raise typer.Exit(1)
+
+
+def _differences(title: str, found: list[Difference]) -> None:
+    if not found:
+        return
+    rows = table(title, "was", "is", numbers=0)
+    for d in found:
+        rows.add_row(d.name, d.was, d.now)
+    console().print(rows)
+
+
+def batch(
+    file: Annotated[Path, typer.Argument(help="A YAML file: template, parameters, grid, runs, parallel, timeout, memory.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is done and what would be run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also run what is done.")] = False,
+    parallel: Annotated[int | None, typer.Option(min=0, help="Runs at the same time; 0: one a core.", show_default=False)] = None,
+    timeout: Timeout = None,
+    memory: Memory = None,
+    set_: Set = None,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Run every combination of a grid in parallel; started again, it runs what is missing."""
+    from algo_research.runs.batch import plan_batch, read_batch, run_batch
+
+    with open_workspace(root, env, set_) as workspace:
+        read = read_batch(file, _folders(workspace)[1])
+        read.limits.update({k: v for k, v in {"parallel": parallel, "timeout": timeout, "memory": memory}.items() if v is not None})
+        planned = plan_batch(read, workspace, force)
+        if not dry_run:
+            with BatchView(read, planned) as view:
+                run_batch(read, planned, workspace, view)
+    _show_batch(read, planned)
+    missing = [p for p in planned if not p.finished]
+    if missing and not dry_run:
+        console().print(f"[yellow]{len(missing)} of {len(planned)} are missing;[/yellow] the same command runs them again.")
+        raise typer.Exit(1)
+
+
+def _show_batch(batch: Batch, planned: list[Planned]) -> None:
+    from rich.markup import escape
+
+    names = [n for n in ("sharpe", "active_sharpe", "confidence", "trials", "edge") if any(n in p.run.metrics for p in planned if p.run)]
+    names = names or sorted({n for p in planned if p.run for n in p.run.metrics})[:4]
+    rows = table("#", *batch.varied, "state", *names, "run", numbers=0)
+    for i, p in enumerate(planned):
+        numbers = [f"{p.run.metrics[n]:.4g}" if p.run and n in p.run.metrics else "-" for n in names]
+        why = p.error or (str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else "")
+        rows.add_row(str(i + 1), *(escape(str(p.values[v])) for v in batch.varied), _status(p.state), *numbers, (p.run.id if p.run else "") + (f"  {escape(why[:80])}" if why else ""))
+    console().print(rows)
+
+
+class BatchView:
+    """One line for each run that is going on, and one for all of them; without a terminal, a line for each end."""
+
+    def __init__(self, batch: Batch, planned: list[Planned]) -> None:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.batch, self.planned, self.console = batch, planned, console(stderr=True)
+        self.progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), console=self.console)
+        self.tasks: dict[int, Any] = {}
+        self.all = self.progress.add_task("all", total=len(planned), completed=sum(p.finished for p in planned))
+
+    def __enter__(self) -> BatchView:
+        done = sum(p.finished for p in self.planned)
+        self.console.print(f"{len(self.planned)} runs of {self.batch.template.name}, {done} of them done before")
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.progress.stop()
+
+    def __call__(self, index: int, step: str, text: str) -> None:
+        """Tell how run `index` is going."""
+        p = self.planned[index]
+        name = f"{index + 1} " + " ".join(f"{v}={p.values[v]}" for v in self.batch.varied)
+        steps = [*self.batch.template.steps, "record"]
+        if p.state == "running":
+            if index not in self.tasks:
+                self.tasks[index] = self.progress.add_task(name, total=len(steps))
+            self.progress.update(self.tasks[index], description=f"{name}  {step} {text}", completed=steps.index(step) if step in steps else None)
+            return
+        if index in self.tasks:
+            self.progress.remove_task(self.tasks.pop(index))
+        self.console.print(f"{_status(p.state)}  {name}")
+        self.progress.update(self.all, advance=1)
