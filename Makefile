@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lab bench rates clean
+.PHONY: help setup demo test check lab dashboard docs bench rates clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## ?/  make \1	/' | expand -t 18
@@ -14,11 +14,11 @@ setup: .venv/installed ## make .venv and install the pinned dependencies
 	  { echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 setup"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned dependencies into .venv (a few minutes the first time) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,lab]"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,lab,docs]"
 	@touch .venv/installed
 
-demo: setup ## from bundled market data to a verdict, in under two minutes
-	$(BIN)/algo research
+demo: setup ## from bundled market data to a verdict and a report, in under two minutes
+	$(BIN)/algo run research
 
 test: setup ## everything: drift, style, secrets, notebooks executed and compared, all tests
 	$(BIN)/python tools/drift.py
@@ -37,8 +37,14 @@ style: setup
 	$(BIN)/mypy
 	$(BIN)/python tools/secret_scan.py
 
-lab: setup ## JupyterLab on the notebooks, on this machine only
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. nbs/index.ipynb
+lab: setup ## JupyterLab at its start notebook, on this machine only
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. nbs/tutorials/start.ipynb
+
+dashboard: setup ## the performance dashboard over the runs, in a browser
+	$(BIN)/algo dashboard
+
+docs: setup ## the documentation site, into _docs/
+	$(BIN)/python tools/docs.py
 
 bench: setup ## measured beside a peer: the accounting kernel and vectorbt, help and a bare interpreter
 	$(BIN)/python benchmarks/help.py

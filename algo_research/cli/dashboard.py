@@ -1,0 +1,132 @@
+"""`algo dashboard`: serve a dashboard notebook with Voila."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import Env, Root, Set, console, open_workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLE = "Example: algo dashboard performance --port 8900 --no-browser"
+
+
+def list_dashboards() -> dict[str, Path]:
+    """Notebooks by name."""
+    from algo_research.runs.parameters import shipped
+
+    return {p.stem: p for p in sorted(shipped("dashboards").glob("*.ipynb"))}
+
+
+def free_port(wanted: int | None) -> int:
+    """The port that was asked for, or the first free one from 8866 on."""
+    import socket
+
+    from algo_research.core.errors import InputError
+
+    for port in [wanted] if wanted is not None else range(8866, 8966):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    if wanted is None:
+        raise InputError("All ports from 8866 to 8965 are in use. Name a free one: --port 9000.")
+    raise InputError(f"Port {wanted} is in use. Name another one, or leave --port out to take the next free one.")
+
+
+def lay_out_assets(folder: Path) -> None:
+    """Voila's template with its scripts and styles, all of them local."""
+    import shutil
+
+    import plotly
+
+    from algo_research.runs.parameters import shipped
+
+    assets = shipped("dashboards") / "_assets"
+    shutil.copytree(assets / "voila", folder / "voila", dirs_exist_ok=True)
+    static = folder / "voila" / "templates" / "algo" / "static"
+    static.mkdir()
+    shutil.copy(assets / "dashboard.css", static)
+    shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static)
+
+
+def voila_options(port: int, warm: int, idle: int, browser: bool) -> Iterator[str]:
+    """What Voila is told."""
+    yield from ("--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0", "--template=algo", "--Voila.log_level=WARN")
+    yield from (f"--preheat_kernel={warm > 0}", f"--pool_size={warm}", "--VoilaKernelManager.fill_delay=0.2")
+    yield from (f"--MappingKernelManager.cull_idle_timeout={idle}", f"--MappingKernelManager.cull_interval={max(1, idle // 3)}", "--MappingKernelManager.cull_connected=False")
+    for extension in ("@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"):  # others of the environment only cost time
+        yield f"--VoilaConfiguration.extension_allowlist={extension}"
+    if not browser:
+        yield "--no-browser"
+
+
+def dashboard(
+    name: Annotated[str, typer.Argument(help="Which dashboard.")] = "performance",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default the next free one from 8866 on.", show_default=False)] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    warm: Annotated[int, typer.Option(min=0, help="Kernels that wait with the dashboard computed; each takes about 250 MB.")] = 2,
+    idle: Annotated[int, typer.Option(min=1, help="Seconds after which the kernel of a page that went away is shut down.")] = 60,
+    set_: Set = None,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Serve a dashboard on this machine until Ctrl-C; runs that are made meanwhile appear by themselves."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import tempfile
+
+    from algo_research.core.errors import unknown_name
+
+    known = list_dashboards()
+    if name not in known:
+        raise unknown_name("dashboard", name, known)
+    with open_workspace(root, env, set_) as workspace:
+        settings = workspace.settings
+    port = free_port(port)
+    with tempfile.TemporaryDirectory(prefix="algo-dashboard-") as folder:
+        lay_out_assets(Path(folder))
+        places = [folder, *filter(None, [os.environ.get("JUPYTER_PATH")])]
+        environment = {**os.environ, "JUPYTER_PATH": os.pathsep.join(places), "ALGO_DASHBOARD_WORKSPACE": str(settings.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        if env:
+            environment["ALGO_ENV"] = env
+        environment["ALGO_WORKSPACE__REPORTS"] = str(settings.workspace.reports)
+        console(stderr=True).print(f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)")
+        server = subprocess.Popen([sys.executable, "-m", "voila", str(known[name]), *voila_options(port, warm, idle, browser)], env=environment)
+        for number in (signal.SIGINT, signal.SIGTERM):  # polars has put a handler of its own there that lets waiting go on
+            signal.signal(number, signal.default_int_handler)
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            code = 0
+        finally:
+            stop(server.pid)
+    raise typer.Exit(code)
+
+
+def stop(pid: int) -> None:
+    """End a server and its kernels, also those that do not listen."""
+    import psutil
+
+    try:
+        everyone = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in everyone:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(everyone, timeout=3)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=3)

@@ -1,0 +1,181 @@
+"""How quick the performance dashboard is, and what it leaves behind: Chromium as the user, the server as `algo dashboard` starts it.
+
+    python benchmarks/dashboard.py [--users 10] [--pages 50]
+
+Timed from the click (navigation) in one browser on the same machine: until the key figures are visible, until the interactive figures are drawn; from a change of a filter until
+everything is drawn again. Then many users at once, and many pages opened and closed; the kernels that are left are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+ALGO = [sys.executable, "-m", "algo_research.cli.main"]
+
+
+def environment() -> dict[str, str]:
+    """Of a process that knows nothing of this one's settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("ALGO_")}
+
+
+def make_runs(workspace: Path) -> None:
+    """Two small runs to look at."""
+    workspace.mkdir(exist_ok=True)
+    (workspace / "settings.ini").write_text("[research]\nengine = kernel\n")
+    for parameters in (["run", "backtest", "-p", "dataset=synthetic/planted:0/1h"], ["run", "research", "-p", "dataset=synthetic/planted:0/1h", "-p", "folds=2"]):
+        subprocess.run([*ALGO, *parameters], cwd=workspace, env=environment(), check=True, capture_output=True)
+
+
+class Server:
+    """`algo dashboard` in a process of its own."""
+
+    def __init__(self, workspace: Path, *options: str, warm: int = 2) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url, self.warm = f"http://127.0.0.1:{self.port}/", warm
+        command = [*ALGO, "dashboard", "--no-browser", "--port", str(self.port), "--warm", str(warm), *options]
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the server
+        self.process = subprocess.Popen(command, cwd=workspace, env=environment(), stdout=self.log, stderr=subprocess.STDOUT)
+
+    def __enter__(self) -> Server:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                break
+            if self.process.poll() is not None:
+                self.log.seek(0)
+                raise RuntimeError(self.log.read())
+            time.sleep(0.1)
+        self.settle()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
+
+    def kernels(self) -> list[psutil.Process]:
+        """Kernels that are alive, those that wait included."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [p for p in psutil.Process(self.process.pid).children(recursive=True) if p.is_running() and "ipykernel_launcher" in " ".join(p.cmdline())]
+        return []
+
+    def settle(self, seconds: float = 90) -> int:
+        """Wait until as many kernels are there as wait for users, and none of them is busy; how many there are."""
+        until, calm = time.monotonic() + seconds, 0
+        while time.monotonic() < until and calm < 4:
+            kernels = self.kernels()
+            busy = 0.0
+            for p in kernels:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    busy += p.cpu_percent(0.15)
+            calm = calm + 1 if len(kernels) == self.warm and busy < 20 else 0
+            time.sleep(0.1)
+        return len(self.kernels())
+
+    def html(self) -> str:
+        """The page as it comes, without any script executed."""
+        with urllib.request.urlopen(self.url, timeout=60) as response:
+            return response.read().decode()
+
+
+@contextlib.contextmanager
+def browser() -> Iterator:
+    """Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+DRAWN = "document.querySelector('.algo.live')?.dataset.turn && document.querySelector('.algo.live .figure .main-svg')"
+
+
+def visit(page, url: str) -> tuple[float, float]:
+    """Seconds until the key figures are visible, and until every figure is drawn."""
+    begun = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector(".algo .cards .card >> nth=0", state="visible", timeout=60_000)
+    first = time.perf_counter() - begun
+    page.wait_for_function(DRAWN, timeout=60_000)
+    return first, time.perf_counter() - begun
+
+
+def choose(page, name: str, value: str) -> float:
+    """Seconds from a change of a filter until everything is drawn again."""
+    # measured in the page, from the change to the frame after the last figure
+    return page.evaluate(
+        """async ([name, value]) => {
+            const root = document.querySelector('.algo.live'), before = root.dataset.turn, control = document.getElementById(`algo-${name}`);
+            const begun = performance.now();
+            control.value = value;
+            control.dispatchEvent(new Event('change'));
+            while (root.dataset.turn === before) await new Promise((r) => setTimeout(r, 5));
+            return (performance.now() - begun) / 1000;
+        }""", [name, value])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=10)
+    parser.add_argument("--pages", type=int, default=50)
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        make_runs(Path(folder))
+        with Server(Path(folder), "--idle", "10") as server, browser() as chromium:
+            visits, filters = [], []
+            for _ in range(5):
+                server.settle()
+                page = chromium.new_page(viewport={"width": 1280, "height": 900})
+                visits.append(visit(page, server.url))
+                filters += [choose(page, "period", p) for p in ("90", "30", "all", "365")]
+                page.close()
+            rows = [("key figures visible, warm kernel", statistics.median(v[0] for v in visits), max(v[0] for v in visits)),
+                    ("interactive figures drawn", statistics.median(v[1] for v in visits), max(v[1] for v in visits)),
+                    ("a filter answered and drawn", statistics.median(filters), max(filters))]
+            server.settle()
+            pages = [chromium.new_page() for _ in range(told.users)]
+            begun = time.perf_counter()
+            for page in pages:
+                page.goto(server.url, wait_until="commit", timeout=120_000)
+            drawn = []
+            for page in pages:
+                page.wait_for_function(DRAWN, timeout=180_000)
+                drawn.append(time.perf_counter() - begun)
+            rows.append((f"{told.users} users at once: all drawn", statistics.median(drawn), max(drawn)))
+            answers = [choose(page, "period", "90") for page in pages]
+            rows.append((f"{told.users} users: a filter", statistics.median(answers), max(answers)))
+            for page in pages:
+                page.close()
+            for _ in range(told.pages):
+                page = chromium.new_page()
+                page.goto(server.url, wait_until="commit", timeout=120_000)
+                page.wait_for_selector(".algo .cards .card >> nth=0", timeout=120_000)
+                page.close()
+            left = server.settle(120)
+        print(f"{'':44}{'median':>10}{'worst':>10}")
+        for name, median, worst in rows:
+            print(f"{name:44}{median:>8.2f} s{worst:>8.2f} s")
+        print(f"kernels after {told.users} users and {told.pages} pages: {left}, of which {server.warm} wait for the next user")
+
+
+if __name__ == "__main__":
+    main()

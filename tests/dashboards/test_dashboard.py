@@ -1,0 +1,146 @@
+"""The dashboard in a browser: served as `algo dashboard` serves it, looked at with Chromium."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environment, make_runs, visit
+
+needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workspace")
+    make_runs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(workspace):
+    with Server(workspace, "--idle", "5", warm=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def watched(chromium):
+    """Make pages that must not complain, and must not ask anybody else."""
+    complaints: list[str] = []
+    opened = []
+
+    def page(**options):
+        made = chromium.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        opened.append(made)
+        made.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        made.on("pageerror", lambda e: complaints.append(str(e)))
+        made.on("requestfailed", lambda r: complaints.append(f"failed: {r.url}"))
+        made.on("request", lambda r: complaints.append(f"outside: {r.url}") if not re.match(r"(http|ws)://127\.0\.0\.1|data:|blob:", r.url) else None)
+        return made
+
+    yield page
+    seen = list(complaints)  # closing a page breaks off its requests
+    for made in opened:
+        made.close()
+    assert seen == []
+
+
+def figures_are_drawn(page) -> int:
+    """How many figures there are; each must be visible, inside the window's width, and have something drawn."""
+    boxes = page.evaluate("""[...document.querySelectorAll('.algo.live .figure')].map(f => {
+        const box = f.getBoundingClientRect(), svg = f.querySelector('.main-svg').getBoundingClientRect();
+        return {id: f.dataset.id, width: svg.width, height: svg.height, right: box.right, marks: f.querySelectorAll('.plot path, .plot .point, .xy path').length};
+    })""")
+    width = page.evaluate("document.documentElement.clientWidth")
+    for box in boxes:
+        assert box["width"] > 200 and box["height"] > 150 and box["marks"] > 0, box
+        assert box["right"] <= width + 1, box
+    return len(boxes)
+
+
+@needs_chromium
+def test_key_figures_come_without_scripts_and_figures_follow(server, watched):
+    html = server.html()
+    assert "confidence that it has skill" in html and "edge" in html.lower() and "<svg" in html and "cdn" not in html.lower()
+    page = watched()
+    visit(page, server.url)
+    assert figures_are_drawn(page) == 9
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+@needs_chromium
+def test_pickers_periods_and_comparison_work(server, watched):
+    page = watched()
+    visit(page, server.url)
+    table = page.inner_text(".algo.live table")
+    choose(page, "period", "30")
+    assert page.inner_text(".algo.live table") != table
+    choose(page, "period", "all")
+    assert page.inner_text(".algo.live table") == table
+    about = page.inner_text(".algo.live .quiet >> nth=0")
+    runs = page.eval_on_selector_all("#algo-run option", "options => options.map(o => o.value)")
+    assert len(runs) == 2 and runs[0] > runs[1]
+    choose(page, "run", runs[1])
+    assert runs[1] in page.inner_text(".algo.live .quiet >> nth=0") != about
+    page.click(".algo.live details.compare summary")
+    page.check(f".algo.live details.compare input[value='{runs[0]}']")
+    page.wait_for_function(f"document.querySelector('.algo.live table').innerText.includes('{runs[0][-8:]}') && !document.querySelector('.algo.live .busy')")
+    assert "Compared with 1" in page.inner_text(".algo.live summary")
+    figures_are_drawn(page)
+
+
+@needs_chromium
+def test_dark_and_narrow(server, watched):
+    page = watched(viewport={"width": 400, "height": 800}, color_scheme="dark")
+    visit(page, server.url)
+    page.wait_for_timeout(300)
+    assert figures_are_drawn(page) == 9
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    paper, ink = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.algo h1')).color]")
+    assert max(map(int, re.findall(r"\d+", paper)[:3])) < 60 and min(map(int, re.findall(r"\d+", ink)[:3])) > 180
+
+
+@needs_chromium
+def test_pages_that_go_away_leave_no_kernel(server, watched, chromium):
+    pages = [chromium.new_page() for _ in range(3)]
+    for page in pages:
+        page.goto(server.url, wait_until="commit", timeout=60_000)
+    for page in pages:
+        page.wait_for_function(DRAWN, timeout=90_000)
+    assert len(server.kernels()) >= 3
+    for page in pages:
+        page.close(run_before_unload=False)
+    assert server.settle() == server.warm
+
+
+@needs_chromium
+def test_an_empty_workspace_says_so_and_a_new_run_appears_by_itself(workspace, watched, tmp_path):
+    (tmp_path / "settings.ini").write_text("")
+    with Server(tmp_path, warm=1) as server:
+        assert "There is no run to look at yet" in server.html()
+        page = watched()
+        page.goto(server.url)
+        page.wait_for_selector(".algo.live .empty")
+        assert page.is_hidden(".algo.live .controls")
+        run = next(workspace.glob("reports/backtest/*"))
+        shutil.copytree(run, tmp_path / "reports" / "backtest" / run.name)
+        page.wait_for_function(DRAWN, timeout=20_000)
+        assert run.name in page.inner_text(".algo.live .quiet >> nth=0")
+
+
+def test_bad_input_is_refused(workspace, server):
+    def refused(*arguments: str) -> str:
+        done = subprocess.run([*ALGO, "dashboard", "--no-browser", *arguments], cwd=workspace, env=environment(), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        return done.stderr
+
+    assert f"Port {server.port} is in use" in refused("--port", str(server.port))
+    assert "Did you mean 'performance'" in refused("performence")

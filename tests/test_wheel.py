@@ -1,0 +1,77 @@
+"""The journey of somebody who has the wheel and nothing else: install, init, run, look."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_package_is_listed():
+    """`packages` is written out because notebooks are mapped into the package: a new folder must not be forgotten."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    modules = {".".join(("algo_research", *p.parent.relative_to(ROOT / "algo_research").parts)) for p in (ROOT / "algo_research").rglob("*.py")}
+    assert modules <= listed
+    assert listed - modules == {f"algo_research.{p}" for p in ("dashboards", "templates", "tutorials")}
+
+
+@pytest.mark.slow
+def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
+    source, clean = tmp_path / "source", {k: v for k, v in os.environ.items() if not k.startswith(("ALGO_", "PYTHON", "JUPYTER"))}
+    ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", ".ipynb_checkpoints")
+    for name in ("algo_research", "nbs"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+
+    def call(*command: str | Path, cwd: Path = tmp_path, **options) -> subprocess.CompletedProcess:
+        done = subprocess.run([*map(str, command)], cwd=cwd, env=clean, capture_output=True, text=True, **options)
+        assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
+        return done
+
+    call(sys.executable, "-m", "build", "--wheel", "-o", tmp_path / "dist", source)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    shutil.rmtree(source)
+    call(sys.executable, "-m", "venv", tmp_path / "venv")
+    python, algo = tmp_path / "venv/bin/python", tmp_path / "venv/bin/algo"
+    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", wheel)
+    assert str(tmp_path / "venv") in call(python, "-c", "import algo_research; print(algo_research.__file__)").stdout
+
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    assert "algo run research" in call(algo, "init", cwd=workspace).stdout
+    assert {"settings.ini", "README.md", "templates", "tutorials", "secrets", ".gitignore"} <= {p.name for p in workspace.iterdir()}
+    assert "wrote" not in call(algo, "init", cwd=workspace).stdout  # what is there is left alone
+    assert "research" in call(algo, "run", cwd=workspace).stdout
+    assert "edge" in call(algo, "run", "research", cwd=workspace).stdout.lower()
+    (run,) = workspace.glob("reports/research/*")
+    assert (run / "report.html").stat().st_size < 6_000_000
+    assert "Reproduced." in call(algo, "reproduce", "last", cwd=workspace).stdout
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([algo, "dashboard", "--no-browser", "--port", str(port), "--warm", "1"], cwd=workspace, env=clean, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 90
+        while True:
+            try:
+                html = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read().decode()
+                break
+            except OSError:
+                assert time.monotonic() < until and server.poll() is None
+                time.sleep(0.5)
+        assert run.name in html or "arch/SP500/1d" in html
+        static = urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/templates/algo/static/plotly.min.js", timeout=60)
+        assert static.status == 200 and len(static.read()) > 1_000_000
+    finally:
+        server.terminate()
+        server.wait(30)
