@@ -120,15 +120,14 @@ def visit(page, url: str) -> tuple[float, float]:
 
 
 def choose(page, name: str, value: str) -> float:
-    """Seconds from a change of a filter until everything is drawn again."""
-    # measured in the page, from the change to the frame after the last figure
+    """Seconds from a change of a filter until everything is drawn again, measured in the page; a minute when it never is."""
     return page.evaluate(
         """async ([name, value]) => {
             const root = document.querySelector('.algo.live'), before = root.dataset.turn, control = document.getElementById(`algo-${name}`);
             const begun = performance.now();
             control.value = value;
             control.dispatchEvent(new Event('change'));
-            while (root.dataset.turn === before) await new Promise((r) => setTimeout(r, 5));
+            while (root.dataset.turn === before && performance.now() - begun < 60000) await new Promise((r) => setTimeout(r, 5));
             return (performance.now() - begun) / 1000;
         }""", [name, value])
 

@@ -40,6 +40,7 @@ class TrialLedger:
         except sqlite3.Error as e: raise FatalError(f"The trial ledger {self.path} cannot be opened: {e}. Check the folder's permissions.") from e
         with self._transaction() as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version and len(db.execute("PRAGMA table_info(trials)").fetchall()) != 9: raise DataError(f"The trial ledger {self.path} was written before its format was settled. Move it away; a new one will be made.")
             if version > LEDGER_VERSION: raise DataError(f"The trial ledger {self.path} has version {version} and this package knows up to {LEDGER_VERSION}. Update algo-research.")
             if version == 0:
                 for statement in filter(str.strip, _TABLES.split(";")): db.execute(statement)
@@ -171,15 +172,27 @@ def copy_to(self: TrialLedger,
 @patch
 def merge(self: TrialLedger,
           path: Path | str, # a ledger file
+          since: Path | str | None = None, # the copy it began with: what it did not change is left as it is here
          ) -> int:          # how many trials are new
-    "Take over what another ledger has counted."
-    other = TrialLedger(path, self.clock)
-    tried, opened = other._rows("SELECT * FROM trials"), other._rows("SELECT * FROM openings")
-    other.close()
+    "Take over what another ledger has counted; an opening that another configuration was quicker with is an error, after the trials are counted."
+    def rows(path: Path | str) -> tuple[list[tuple], list[tuple]]:
+        other = TrialLedger(path, self.clock)
+        try: return other._rows("SELECT * FROM trials"), other._rows("SELECT * FROM openings")
+        finally: other.close()
+    (tried, opened), (first, known) = rows(path), rows(since) if since else ([], [])
+    unchanged = {(t[0], t[2], t[4]) for t in first}
+    tried, opened = [t for t in tried if (t[0], t[2], t[4]) not in unchanged], [o for o in opened if o not in known]
     with self._transaction() as db:
         before = db.execute("SELECT COUNT(*) FROM trials").fetchone()[0]
         db.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET content=excluded.content, digest=excluded.digest, "
                        "ts=excluded.ts, returns=excluded.returns, until=MAX(until, excluded.until)", tried)
-        known = set(db.execute("SELECT dataset, start, end, config_hash FROM openings").fetchall())
-        db.executemany("INSERT INTO openings VALUES (?,?,?,?,?,?)", [o for o in opened if (o[0], o[2], o[3], o[4]) not in known])
-        return db.execute("SELECT COUNT(*) FROM trials").fetchone()[0] - before
+        new = db.execute("SELECT COUNT(*) FROM trials").fetchone()[0] - before
+        late = []
+        for o in opened:
+            seen = db.execute(f"SELECT config_hash, start, end, opened FROM openings WHERE {_ON_DATASET} AND end > ? AND start < ?", (o[0], o[1], o[2], o[3])).fetchall()
+            late += [(o, s) for s in seen if s[:3] != (o[4], o[2], o[3])]
+            if not seen: db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", o)
+    if late:
+        (o, s) = late[0]
+        raise InputError(f"The reserved period of {o[0]} from {o[2][:10]} was opened at {s[3][:16]} by the configuration {s[0][:12]}, while {o[4][:12]} was looking at it, too. It can be opened once: only the first one's verdict stands.")
+    return new

@@ -93,11 +93,13 @@ class Steps:
             from rich.markup import escape
 
             mark = "[red]x[/red]" if failed else "[green]✓[/green]"
-            self.console.print(f"{mark} {self.name:<11} {escape(self.text)}")
+            self.console.print(f"{mark} {escape(self.name):<11} {escape(self.text)}")
 
     def __call__(self, step: str, text: str) -> None:
         """Tell that `step` is under way; the same step again updates its text."""
         if step != self.name:
             self._finish()
         self.name, self.text = step, text or (self.text if step == self.name else "")
-        self.status.update(f"{step}: {text} ...")
+        from rich.markup import escape
+
+        self.status.update(f"{escape(step)}: {escape(text)} ...")

@@ -62,6 +62,7 @@ def voila_options(port: int, warm: int, idle: int, browser: bool) -> Iterator[st
     """What Voila is told."""
     yield from ("--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0", "--template=algo", "--Voila.log_level=WARN")
     yield from (f"--preheat_kernel={warm > 0}", f"--pool_size={warm}", "--VoilaKernelManager.fill_delay=0.2")
+    yield "--VoilaConfiguration.multi_kernel_manager_class=algo_research.cli.kernels.DashboardKernelManager"
     yield from (f"--MappingKernelManager.cull_idle_timeout={idle}", f"--MappingKernelManager.cull_interval={max(1, idle // 3)}", "--MappingKernelManager.cull_connected=False")
     for extension in ("@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"):  # others of the environment only cost time
         yield f"--VoilaConfiguration.extension_allowlist={extension}"

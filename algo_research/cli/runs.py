@@ -82,7 +82,7 @@ def run(
 
         with Steps() as tell:
             tell("inputs", "code, data, dependencies")
-            _say_recovered(recover(reports, workspace.ledger))
+            _say_recovered(recover(workspace))
             inputs = gather_inputs(found, values, workspace)
             before = None if force else done_before(found, inputs, reports)
             if before:
@@ -111,6 +111,8 @@ def _say_recovered(runs: list[Run]) -> None:
 
 
 def _list_templates(own: Path) -> None:
+    from rich.markup import escape
+
     from algo_research.core.errors import AlgoError
     from algo_research.runs.parameters import find_template, list_templates
 
@@ -118,9 +120,9 @@ def _list_templates(own: Path) -> None:
     for name in list_templates(own):
         try:
             found = find_template(name, own)
-            rows.add_row(name, found.promise, " ".join(found.parameters))
+            rows.add_row(name, escape(found.promise), " ".join(found.parameters))
         except AlgoError as error:
-            rows.add_row(name, f"[red]{error}[/red]", "")
+            rows.add_row(name, f"[red]{escape(str(error))}[/red]", "")
     console().print(rows)
 
 
@@ -142,11 +144,11 @@ def show_run(run: Run) -> None:
     if error := manifest.get("error"):
         where = f"step {error['step']}, " if error.get("step") else ""
         cell = f"cell {error['cell']}: " if error.get("cell") is not None else ""
-        out.print(f"[red]{where}{cell}{error['type']}[/red] {escape(str(error['message']))}")
+        out.print(f"[red]{escape(where + cell + str(error['type']))}[/red] {escape(str(error['message']))}")
     if run.metrics:
         rows = table("metric", "value")
         for name, value in run.metrics.items():
-            rows.add_row(name, f"{value:,.6g}")
+            rows.add_row(escape(name), f"{value:,.6g}")
         out.print(rows)
     if (run.folder / "artifacts" / "verdict.json").is_file() and run.status == "succeeded":
         out.print(f"[bold]{escape(run.artifact('verdict').get('sentence', ''))}[/bold]")
@@ -165,6 +167,8 @@ def runs(
     root: Root = None,
 ) -> None:
     """List runs: what they were told, how they went, what they found."""
+    from rich.markup import escape
+
     from algo_research.core.errors import DataError
     from algo_research.runs.record import list_runs
     from algo_research.runs.runner import recover
@@ -172,7 +176,7 @@ def runs(
     with open_workspace(root, env) as workspace:
         reports, _ = _folders(workspace)
         if reports.is_dir():
-            _say_recovered(recover(reports, workspace.ledger))
+            _say_recovered(recover(workspace))
     found = [r for r in list_runs(reports, template) if status is None or r.status == status]
     if clean:
         return _clean([r for r in found if r.status not in ("succeeded", "running")], yes)
@@ -185,9 +189,9 @@ def runs(
             m = r.manifest
             seconds = f"{m['record'].get('seconds') or 0:.1f}"
             numbers = [f"{r.metrics[name]:.4g}" if name in r.metrics else "-" for name in metric or []]
-            rows.add_row(r.id, r.template, _status(r.status), seconds, *numbers, " ".join(f"{k}={v}" for k, v in r.parameters.items() if v not in (None, {}, [])))
+            rows.add_row(r.id, r.template, _status(r.status), seconds, *numbers, escape(" ".join(f"{k}={v}" for k, v in r.parameters.items() if v not in (None, {}, []))))
         except DataError as error:
-            rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), str(error))
+            rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), escape(str(error)))
     console().print(rows)
     if len(found) > limit:
         console().print(f"[dim]{len(found) - limit} older ones; --limit shows more.[/dim]")
@@ -227,7 +231,7 @@ def show(
     out, m = console(), found.manifest
     steps = table("step", "status", "seconds", numbers=2)
     for s in m["steps"]:
-        steps.add_row(s["name"], _status(s["status"]), f"{s['seconds']:.2f}")
+        steps.add_row(escape(s["name"]), _status(s["status"]), f"{s['seconds']:.2f}")
     if m["steps"]:
         out.print(steps)
     if m["inputs"].get("parameters"):
@@ -351,13 +355,15 @@ class BatchView:
 
     def __call__(self, index: int, step: str, text: str) -> None:
         """Tell how run `index` is going."""
+        from rich.markup import escape
+
         p = self.planned[index]
-        name = f"{index + 1} " + " ".join(f"{v}={p.values[v]}" for v in self.batch.varied)
+        name = escape(f"{index + 1} " + " ".join(f"{v}={p.values[v]}" for v in self.batch.varied))
         steps = [*self.batch.template.steps, "record"]
         if p.state == "running":
             if index not in self.tasks:
                 self.tasks[index] = self.progress.add_task(name, total=len(steps))
-            self.progress.update(self.tasks[index], description=f"{name}  {step} {text}", completed=steps.index(step) if step in steps else None)
+            self.progress.update(self.tasks[index], description=f"{name}  {escape(step)} {escape(text)}", completed=steps.index(step) if step in steps else None)
             return
         if index in self.tasks:
             self.progress.remove_task(self.tasks.pop(index))

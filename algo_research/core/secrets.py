@@ -8,6 +8,7 @@ __all__ = ['MASK', 'secret_forms', 'remember_secret', 'redact', 'redact_values',
 
 # %% ../../nbs/core/04_secrets.ipynb #2049c7ce
 import base64
+import html
 import json
 import os
 import re
@@ -29,9 +30,9 @@ _seen: set[str] = set()  # forms of the values read by this process, for `redact
 def secret_forms(
     value: str,    # a secret
 ) -> set[str]:     # the texts that give it away
-    "The value as it is, line by line, and as JSON, a web address or base64 write it."
+    "The value as it is, line by line, and as JSON, HTML, a web address or base64 write it."
     lines = {line.strip() for line in value.splitlines() if len(line.strip()) >= 12}
-    return {value, *lines, json.dumps(value)[1:-1], repr(value)[1:-1], quote(value, safe=""), base64.b64encode(value.encode()).decode()}
+    return {value, *lines, json.dumps(value)[1:-1], repr(value)[1:-1], quote(value, safe=""), html.escape(value), html.escape(value, quote=False), base64.b64encode(value.encode()).decode()}
 
 def remember_secret(
     value: str,  # a value that must not be shown; shorter than 6 characters it would mask ordinary text and is refused
@@ -85,11 +86,11 @@ def remember_all_secrets(
     folder: Path | str = "secrets", # the secrets folder
     environ: Mapping[str, str] | None = None, # by default os.environ
 ) -> list[str]:                     # their names
-    "Read every secret that is set, so that `redact` knows it: for a process that writes what others print."
+    "Read every secret that is set, so that `redact` knows it: for a process that writes what others print. Too short ones and binary files cannot be masked."
     environ = os.environ if environ is None else environ
     variables = [name.removeprefix("ALGO_SECRET_").lower() for name, value in environ.items() if name.startswith("ALGO_SECRET_") and value]
     files = [path.name for path in Path(folder).iterdir() if path.is_file() and re.fullmatch(r"[a-z][a-z0-9_]*", path.name) and path.stat().st_size] if Path(folder).is_dir() else []
     for name in (names := sorted({*variables, *files})):
         for source in (environ, {}):  # a file that the environment outvotes is a secret, too
-            with suppress(SettingsError): read_secret(name, folder, source)
+            with suppress(InputError, UnicodeDecodeError): read_secret(name, folder, source)
     return names

@@ -82,7 +82,7 @@ def plan_batch(
 ) -> list[Planned]:
     "Which runs are done, and which are missing."
     reports = workspace.settings.path(workspace.settings.workspace.reports)
-    recover(reports, workspace.ledger)
+    recover(workspace)
     busy = {identity(r.manifest["inputs"], ledger=False) for r in list_runs(reports, batch.template.name) if r.status == "running"}
     planned = []
     for values in batch.values:
@@ -133,5 +133,5 @@ def run_batch(
         for _, process in going.values(): process.terminate()
         for _, process in going.values(): process.join(30)
         raise
-    recover(settings.path(settings.workspace.reports), workspace.ledger)
+    recover(workspace)
     return planned

@@ -82,7 +82,7 @@ def key_figures_html(
     years, initial = e.get("years") or 0, verdict.get("initial_cash")
     beyond = (_percent(e["mean"]), "a year, mean") if years >= 1 else (_percent(e["mean"] * years), f"in {365 * years:.0f} days")
     cards = [("confidence that it has skill", _percent(e["confidence"], False),
-              f"{100 * verdict['level']:.0f}% is needed; p = {e['pvalue']:.3f}"),
+              f"{100 * verdict['level']:.0f}% is needed; p = {e['pvalue']:.2g}"),
              ("return beyond the matched hold", *beyond),
              ("Sharpe ratio beyond it", _ratio(e["sharpe"]), f"± {_ratio(e['sharpe_se'])} standard error"),
              ("Sharpe ratio, net", _ratio(metrics.get("sharpe")), f"± {_ratio(metrics.get('sharpe_se'))} standard error"),

@@ -54,7 +54,7 @@ def load_performance(
 def run_label(run: Run) -> str:
     "A run in a list."
     verdict = run.artifact("verdict")
-    told = " ".join(f"{k}={v}" for k, v in run.parameters.items() if k not in ("dataset", "strategy") and v not in (None, {}, [], ""))
+    told = " ".join(f"{k}={v}" for k, v in run.parameters.items() if k not in ("dataset", "strategy") and v not in (None, {}, [], "") and v is not False)
     return f"{verdict['dataset']}  {label(verdict['strategy'])}  {run.id[:4]}-{run.id[4:6]}-{run.id[6:8]} {run.id[9:11]}:{run.id[11:13]}  {run.id[-8:]}" + (f"  ({told})" if told else "")
 
 # %% ../../nbs/runs/12_dashboard.ipynb #a170c326
@@ -141,7 +141,7 @@ class PerformanceDashboard(anywidget.AnyWidget):
     view = traitlets.Unicode("{}").tag(sync=True)   # `performance_view` as JSON
 
     def __init__(self, reports: Path | str): # the workspace's folder of runs
-        self.reports, self._known = Path(reports), {}
+        self.reports, self._known, self._seen, self._answers = Path(reports), {}, set(), 0
         super().__init__()
         self.on_msg(self._answer)
         self.refresh()
@@ -150,10 +150,11 @@ class PerformanceDashboard(anywidget.AnyWidget):
     def refresh(self) -> bool: # whether something is new
         "Look for runs that came or went."
         found = {r.id: r for r in performance_runs(self.reports)}
-        if found.keys() == self._known.keys() and self.view != "{}": return False
-        self._known = found
+        if found.keys() == self._seen and self.view != "{}": return False
+        self._seen = set(found)
         with self.hold_sync():
-            self.runs = [[id, run_label(r)] for id, r in found.items()]
+            self.runs = [[id, text] for id, r in found.items() if (text := _labelled(r))]
+            self._known = found = {id: found[id] for id, _ in self.runs}
             if self.run not in found: self.run = next(iter(found), "")
             self.compare = [id for id in self.compare if id in found]
             self._show()
@@ -161,8 +162,10 @@ class PerformanceDashboard(anywidget.AnyWidget):
 
     def _show(self) -> None:
         try: shown = self._shown()
-        except AlgoError as e: shown = {**EMPTY, "cards": f'<div class="empty">{escape(str(e))}</div>'}
-        self.view = json.dumps(shown | {"templates": {"light": pio.templates["algo"].to_plotly_json(), "dark": pio.templates["algo_dark"].to_plotly_json()}}, default=_jsonable)
+        except Exception as e:  # one odd run must not take the others from view
+            shown = {**EMPTY, "cards": f'<div class="empty">This run cannot be shown: {escape(f"{type(e).__name__}: {e}")}</div>'}
+        self._answers += 1  # an answer that is the same as the one before is an answer, too
+        self.view = json.dumps(shown | {"answer": self._answers, "templates": {"light": pio.templates["algo"].to_plotly_json(), "dark": pio.templates["algo_dark"].to_plotly_json()}}, default=_jsonable)
 
     def _shown(self) -> dict[str, Any]:
         if self.run not in self._known: return EMPTY
@@ -189,6 +192,10 @@ class PerformanceDashboard(anywidget.AnyWidget):
         while True:
             await asyncio.sleep(seconds)
             self.refresh()
+
+def _labelled(run: Run) -> str | None:
+    try: return run_label(run)
+    except (AlgoError, KeyError, TypeError): return None  # another template's idea of a verdict
 
 def _jsonable(value: Any) -> Any:
     return value.to_plotly_json() if hasattr(value, "to_plotly_json") else value.tolist() if hasattr(value, "tolist") else str(value)

@@ -9,7 +9,6 @@ __all__ = ['Watch', 'RunClient', 'RunEngine', 'Interrupts', 'execute']
 import asyncio
 import logging
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -40,6 +39,7 @@ class Watch:
     memory: float = 0.0    # GiB of the kernel and its children; 0: none
     environment: Mapping[str, str] = field(default_factory=dict) # added to the kernel's
     cwd: Path | None = None # the kernel's
+    lock: int | None = None # a descriptor the kernel holds too: the run is alive as long as either
     tell: Callable[[str, str], None] = lambda step, text: None # told of steps and their progress
     log: Callable[[str], None] = lambda line: None             # told of every line that is printed
     reason: str = ""       # why it was stopped from outside: cancelled, timeout, "out of memory", killed
@@ -82,13 +82,23 @@ def _watch_kernel(pid: int, watch: Watch, done: threading.Event) -> None:
             return kill("timeout", f"it took longer than {watch.timeout:g} s; allow more with [runs] timeout")
 
 # %% ../../nbs/runs/04_engine.ipynb #67ed01ae
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
+_REACH = 8192  # characters before a piece that are looked at again: no secret is longer
+
+def _last_words(text: str) -> str:
+    "Text as a terminal leaves it: what follows a carriage return has overwritten what was before it on the line."
+    if "\r" not in text: return text
+    def last(line: str) -> str:
+        kept = line.rstrip("\r")
+        return kept.rpartition("\r")[2] + line[len(kept):]
+    return "\n".join(map(last, text.split("\n")))
 
 def _join_streams(outputs: list[nbformat.NotebookNode]) -> None:
     "Join the last output with the one before it when both are the same stream."
     if len(outputs) > 1 and all(o.output_type == "stream" for o in outputs[-2:]) and outputs[-1].name == outputs[-2].name:
-        outputs[-2].text += outputs.pop().text
-    if outputs and outputs[-1].output_type == "stream": outputs[-1].text = redact(_OVERWRITTEN.sub("", outputs[-1].text))
+        before, piece = outputs[-2].text, outputs.pop().text
+        cut = before.rfind("\n", 0, max(0, len(before) - _REACH)) + 1
+        outputs[-1].text = before[:cut] + redact(_last_words(before[cut:] + piece))
+    elif outputs and outputs[-1].output_type == "stream": outputs[-1].text = redact(_last_words(outputs[-1].text))
 
 # %% ../../nbs/runs/04_engine.ipynb #0fe14f8a
 class RunClient(PapermillNotebookClient):
@@ -116,7 +126,7 @@ class RunClient(PapermillNotebookClient):
         output = super().process_message(msg, cell, cell_index)
         if msg["msg_type"] == "stream":
             _join_streams(cell.outputs)
-            *lines, self._line = _OVERWRITTEN.sub("", self._line + content["text"]).split("\n")
+            *lines, self._line = _last_words(self._line + content["text"]).split("\n")
             for line in lines: self.watch.log(redact(line))
         return output
 
@@ -130,7 +140,8 @@ class RunClient(PapermillNotebookClient):
                 if step := cell_step(cell): self.watch.begin(step)
                 self.nb_man.cell_start(cell, index)
                 try: self.execute_cell(cell, index)
-                except CellExecutionError:
+                except CellExecutionError as e:  # also for exit(0), which papermill would call a success
+                    self.watch.error = {"cell": index, "source": cell.source, "type": e.ename, "message": e.evalue, "traceback": []}
                     self.nb_man.cell_exception(cell, cell_index=index)
                     self.nb_man.cell_complete(cell, cell_index=index)
                     break
@@ -142,6 +153,7 @@ class RunClient(PapermillNotebookClient):
                     raise
                 self.nb_man.cell_complete(cell, cell_index=index)
         finally:
+            if self._line: self.watch.log(redact(self._line))
             done.set()
             watcher.join()
 
@@ -169,7 +181,7 @@ class RunEngine(NBClientEngine):
         into = _pipe_to(watch.log)
         environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PLOTLY_RENDERER": "plotly_mimetype", **watch.environment}
         try: return RunClient(nb_man, watch, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None, log=logging.getLogger("papermill")).execute(
-            env=environment, cwd=str(watch.cwd or Path.cwd()), stdout=into, stderr=into)
+            env=environment, cwd=str(watch.cwd or Path.cwd()), stdout=into, stderr=into, **({"pass_fds": (watch.lock,)} if watch.lock is not None else {}))
         finally: os.close(into)
 
 papermill_engines.register("algo", RunEngine)
@@ -210,10 +222,9 @@ def execute(
         if interrupts.waiting: raise KeyboardInterrupt
         interrupts.armed = True
         execute_notebook(braces(template), braces(output), dict(parameters), engine_name="algo", kernel_name="python3", progress_bar=False, autosave_cell_every=5, watch=watch)
-        status = "succeeded"
-    except PapermillExecutionError as e:
-        status = "out of memory" if e.ename == "MemoryError" else "failed"
-        watch.error = {"cell": e.cell_index, "source": e.source, "type": e.ename, "message": e.evalue, "traceback": e.traceback}
+        status = "failed" if watch.error else "succeeded"
+    except PapermillExecutionError as e:  # without an error of ours the cell is tagged `raises-exception`
+        status = "succeeded" if not watch.error else "out of memory" if e.ename == "MemoryError" else "failed"
     except (DeadKernelError, RuntimeError, asyncio.CancelledError, KeyboardInterrupt) as e:
         if isinstance(e, KeyboardInterrupt): watch.stop("cancelled", "it was interrupted")
         watch.stop("killed", str(e))

@@ -62,7 +62,11 @@ def _comments(source: str) -> dict[int, str]:
 def _annotation(node: ast.expr, where: str) -> Any:
     unknown = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - set(_TYPES))
     if unknown: raise unknown_name("type", unknown[0], _TYPES, f"It stands in {where}.")
-    return eval(compile(ast.Expression(node), where, "eval"), {"__builtins__": {}, **_TYPES})
+    try:
+        annotation = eval(compile(ast.Expression(node), where, "eval"), {"__builtins__": {}, **_TYPES})
+        TypeAdapter(annotation)
+    except Exception as e: raise InputError(f"{ast.unparse(node)} in {where} is no type: {e}. Allowed are types such as int, float | None, list[str], Literal['a', 'b'], Annotated[int, Field(ge=1)].") from e
+    return annotation
 
 def read_parameters(
     source: str,        # of the cell tagged `parameters`
@@ -77,6 +81,7 @@ def read_parameters(
         if not isinstance(target, ast.Name):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant): continue
             raise InputError(f"{where} may hold assignments only, and line {node.lineno} is: {ast.unparse(node)[:60]}. Move it to another cell.")
+        if not target.id.isidentifier() or target.id.startswith(("_", "model_")): raise InputError(f"{where} has a parameter {target.id!r}; names begin with a letter, and not with 'model_'. Rename it.")
         try: default = ast.literal_eval(node.value) if node.value else ...
         except ValueError as e: raise InputError(f"The default of {target.id} in {where} is {ast.unparse(node.value)}; allowed are plain values such as 5, 'text', [1, 2] or None.") from e
         typed = isinstance(node, ast.AnnAssign)
@@ -159,7 +164,7 @@ def find_template(
 # %% ../../nbs/runs/02_parameters.ipynb #8f6a507e
 def _model(template: Template) -> type[BaseModel]:
     fields = {p.name: (p.annotation, p.default) for p in template.parameters.values()}
-    return create_model(template.name, __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False), **fields)
+    return create_model(template.name, __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_default=True), **fields)
 
 def from_text(
     parameter: Parameter, # what is told
@@ -167,6 +172,9 @@ def from_text(
 ) -> Any:                 # the value, or the text where it cannot be read as its type
     "Read a value as its type; lists and dicts as JSON."
     adapter = TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False))
+    if parameter.annotation is Any:
+        try: return json.loads(text)
+        except ValueError: return text
     if text in ("null", "None"):
         try: return adapter.validate_python(None, strict=True)
         except ValidationError: pass
@@ -184,13 +192,20 @@ def resolve_parameters(
     for name in given:
         if name not in template.parameters: raise unknown_name(f"parameter of {template.name}", name, template.parameters, f"`algo run {template.name} --parameters` lists them.")
     values = {name: from_text(template.parameters[name], v) if text else v for name, v in given.items()}
-    try: return _model(template).model_validate(values).model_dump()
-    except ValidationError as e:
-        first = e.errors()[0]
-        p = template.parameters[str(first["loc"][0])]
-        if first["type"] == "missing": raise InputError(f"The template {template.name} must be told {p.name}: {p.meaning or p.type}.") from e
-        raise InputError(f"Parameter {p.name} = {values.get(p.name, p.default)!r} is not allowed: {first['msg']}. It is declared as {p.type}{f' ({p.meaning})' if p.meaning else ''}; "
-                         f"the default is {p.default!r}.") from e
+    try:
+        resolved = _model(template).model_validate(values).model_dump()
+        json.dumps(resolved, allow_nan=False)
+        return resolved
+    except (TypeError, ValueError) as e:
+        if not isinstance(e, ValidationError): raise InputError(f"Parameters must be numbers, text, booleans, null, and lists and mappings of them; {values!r} holds something else: {e}.") from e
+        raise _refused(template, values, e) from e
+
+def _refused(template: Template, values: Mapping[str, Any], e: ValidationError) -> InputError:
+    first = e.errors()[0]
+    p = template.parameters[str(first["loc"][0])]
+    if first["type"] == "missing": return InputError(f"The template {template.name} must be told {p.name}: {p.meaning or p.type}.")
+    return InputError(f"Parameter {p.name} = {values.get(p.name, p.default)!r} is not allowed: {first['msg']}. It is declared as {p.type}{f' ({p.meaning})' if p.meaning else ''}; "
+                      f"the default is {p.default!r}.")
 
 def named_content(
     template: Template,              # of a run

@@ -9,12 +9,14 @@ __all__ = ['tracking_url', 'Workspace', 'open_workspace']
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import svcs
 
 from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock, SystemClock
 from ..core.logging import configure_logging
+from ..core.secrets import remember_all_secrets, remember_secret
 from ..core.services import Health, check_health, make_registry
 from ..core.settings import Settings, load_settings
 from ..data.store import Store, open_store
@@ -60,6 +62,9 @@ def open_workspace(
 ) -> Workspace:
     "The one bootstrap of every process."
     settings, clock = load_settings(root, env=env, **overrides), clock or SystemClock()
+    remember_all_secrets(settings.path(settings.workspace.secrets))
+    for url in (settings.store.url, settings.tracking.url):  # a password in an address is a secret, too
+        if (password := urlsplit(url).password) and len(password) >= 6: remember_secret(password)
     configure_logging(settings.logging.level, settings.logging.format, clock=clock)
     registry = make_registry(settings, clock)
     registry.register_factory(Store, lambda: open_store(settings.store.url, settings.root), ping=lambda s: s.ping())

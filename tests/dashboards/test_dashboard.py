@@ -83,6 +83,7 @@ def test_pickers_periods_and_comparison_work(server, watched):
     table = page.inner_text(".algo.live table")
     choose(page, "period", "30")
     assert page.inner_text(".algo.live table") != table
+    assert choose(page, "period", "1825") < 60  # the same answer as for all bars, and an answer nevertheless
     choose(page, "period", "all")
     assert page.inner_text(".algo.live table") == table
     about = page.inner_text(".algo.live .quiet >> nth=0")

@@ -1,23 +1,17 @@
 """Runs as a user meets them: real processes, real kernels, killed where it hurts."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from journey import ALGO, PACKAGE, algo, dice_workspace, environment, manifests, write_template
 
-import algo_research
-
-ALGO = [sys.executable, "-m", "algo_research.cli.main"]
-PACKAGE = Path(algo_research.__file__).parent
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
 FAULTY = """
 import os, signal, time
 from pathlib import Path
@@ -31,39 +25,9 @@ if fault("hang"): time.sleep(600)
 """
 
 
-def write_template(folder: Path, name: str, *cells: tuple[str, str]) -> Path:
-    made = [nbformat.v4.new_code_cell(source, metadata={"tags": tags.split()}) for tags, source in cells]
-    path = folder / "templates" / f"{name}.ipynb"
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {name}\n> for a test"), *made], metadata=KERNEL), path)
-    return path
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**{k: v for k, v in os.environ.items() if not k.startswith("ALGO_")}, **more}
-
-
-def algo(workspace: Path, *arguments: str, code: int | None = 0, **more: str) -> subprocess.CompletedProcess:
-    done = subprocess.run([*ALGO, *arguments], cwd=workspace, env=environment(**more), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert code is None or done.returncode == code, (done.stdout, done.stderr)
-    return done
-
-
-def manifests(workspace: Path) -> dict[str, dict]:
-    return {p.parent.name: json.loads(p.read_text()) for p in sorted(workspace.glob("reports/*/*/run.json"))}
-
-
 @pytest.fixture
 def workspace(tmp_path):
-    (tmp_path / "settings.ini").write_text("[research]\nengine = kernel\n")
-    write_template(
-        tmp_path, "dice",
-        ("", "import numpy as np, polars as pl\nfrom algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import DatasetId"),
-        ("parameters", "throws: int = 10  # how often\nseed: int = 0\ndataset: DatasetId = 'synthetic/noise:0/1h'"),
-        ("step:throw", "run = current_run()\nfaces = pl.DataFrame({'face': np.random.default_rng(seed).integers(1, 7, throws)})\nrun.save('faces', faces)\nfaces.head(3)"),
-        ("step:count", "run.metrics({'mean': faces['face'].mean()})"))
-    return tmp_path
+    return dice_workspace(tmp_path)
 
 
 def test_a_run_leaves_what_it_should_and_is_not_repeated(workspace):
@@ -110,7 +74,7 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     for place in (here, elsewhere):
         algo(place, "data", "import", str(tmp_path / "market.csv"), "--id", "test/PLANTED/1h")
     other = {"PYTHONPATH": str(elsewhere), "PYTHONHASHSEED": "7"}
-    algo(here, "run", "research", "-p", "dataset=test/PLANTED/1h", "-p", "folds=2")
+    algo(here, "run", "research", "-p", "dataset=test/PLANTED/1h", "-p", "folds=2", "-p", "horizon=5")
     (run,) = here.glob("reports/research/*")
     recorded = json.loads((run / "run.json").read_text())
     assert len(recorded["outputs"]) > 5 and recorded["error"] is None
@@ -128,7 +92,7 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     code = sharpe.read_text()
     sharpe.write_text(code + "\nSURPRISE = 1\n")
     changed = algo(elsewhere, "reproduce", str(run), code=1, **other)
-    assert re.findall(r"^ (\w+ \S+) ", changed.stdout, re.M) == ["code stats/sharpe.py"] and "Not run" in changed.stdout
+    assert re.findall(r"^ ((?:template|code|parameter|setting|data|dependency) \S+) ", changed.stdout, re.M) == ["code stats/sharpe.py"] and "Not run" in changed.stdout
     sharpe.write_text(code)
 
     metadata = elsewhere / "fake" / "numpy-9.9.9.dist-info"
@@ -142,7 +106,7 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     (tmp_path / "market.csv").write_text("\n".join(lines))
     algo(elsewhere, "data", "import", str(tmp_path / "market.csv"), "--id", "test/PLANTED/1h", "--replace")
     bar = algo(elsewhere, "reproduce", str(run), code=1, **other)
-    assert re.findall(r"^ (\w+ \S+) ", bar.stdout, re.M) == ["data test/PLANTED/1h"]
+    assert re.findall(r"^ ((?:template|code|parameter|setting|data|dependency) \S+) ", bar.stdout, re.M) == ["data test/PLANTED/1h"]
 
 
 def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(workspace, tmp_path_factory):
@@ -356,7 +320,7 @@ def test_damaged_and_older_manifests(workspace):
     shutil.rmtree(sorted(workspace.glob("reports/dice/*"))[-1])
 
     for text, expected in {whole[:300]: "is damaged", "[1, 2]": "no manifest", json.dumps({**manifest, "schema": 99}): "Update algo-research",
-                           json.dumps({k: v for k, v in manifest.items() if k != "inputs"}): "lacks inputs"}.items():
+                           json.dumps({k: v for k, v in manifest.items() if k != "inputs"}): "inputs: Field required"}.items():
         (run / "run.json").write_text(text)
         assert expected in algo(workspace, "show", run.name, code=2).stderr
         assert "damaged" in algo(workspace, "runs").stdout

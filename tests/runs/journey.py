@@ -1,0 +1,50 @@
+"""`algo` in workspaces of its own: what the tests of runs share."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+import algo_research
+
+ALGO = [sys.executable, "-m", "algo_research.cli.main"]
+PACKAGE = Path(algo_research.__file__).parent
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
+
+
+def write_template(folder: Path, name: str, *cells: tuple[str, str]) -> Path:
+    made = [nbformat.v4.new_code_cell(source, metadata={"tags": tags.split()}) for tags, source in cells]
+    path = folder / "templates" / f"{name}.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {name}\n> for a test"), *made], metadata=KERNEL), path)
+    return path
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**{k: v for k, v in os.environ.items() if not k.startswith("ALGO_")}, **more}
+
+
+def algo(workspace: Path, *arguments: str, code: int | None = 0, **more: str) -> subprocess.CompletedProcess:
+    done = subprocess.run([*ALGO, *arguments], cwd=workspace, env=environment(**more), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert code is None or done.returncode == code, (done.stdout, done.stderr)
+    return done
+
+
+def manifests(workspace: Path) -> dict[str, dict]:
+    return {p.parent.name: json.loads(p.read_text()) for p in sorted(workspace.glob("reports/*/*/run.json"))}
+
+
+def dice_workspace(folder: Path) -> Path:
+    """A workspace with a small template."""
+    (folder / "settings.ini").write_text("[research]\nengine = kernel\n")
+    write_template(
+        folder, "dice",
+        ("", "import numpy as np, polars as pl\nfrom algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import DatasetId"),
+        ("parameters", "throws: int = 10  # how often\nseed: int = 0\ndataset: DatasetId = 'synthetic/noise:0/1h'"),
+        ("step:throw", "run = current_run()\nfaces = pl.DataFrame({'face': np.random.default_rng(seed).integers(1, 7, throws)})\nrun.save('faces', faces)\nfaces.head(3)"),
+        ("step:count", "run.metrics({'mean': faces['face'].mean()})"))
+    return folder
