@@ -139,7 +139,7 @@ def main() -> None:
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_runs(Path(folder))
-        with Server(Path(folder), "--idle", "10") as server, browser() as chromium:
+        with Server(Path(folder), "--idle", "20") as server, browser() as chromium:
             visits, filters = [], []
             for _ in range(5):
                 server.settle()
@@ -169,7 +169,7 @@ def main() -> None:
                 page.goto(server.url, wait_until="commit", timeout=120_000)
                 page.wait_for_selector(".algo .cards .card >> nth=0", timeout=120_000)
                 page.close()
-            left = server.settle(120)
+            left = server.settle(150)
         print(f"{'':44}{'median':>10}{'worst':>10}")
         for name, median, worst in rows:
             print(f"{name:44}{median:>8.2f} s{worst:>8.2f} s")

@@ -47,6 +47,7 @@ def import_(
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import RESERVED_VENUES
     from algo_research.data.importing import import_file
+    from algo_research.runs.steps import stored_changes
 
     for name, value, allowed in (("label", label, ("auto", "open", "close")), ("adjustment", adjustment, ("raw", "split", "total"))):
         if value not in allowed:
@@ -62,7 +63,7 @@ def import_(
         dataset = imported.dataset
         if dataset.id.venue in RESERVED_VENUES:
             raise InputError(f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}.")
-        new, changed, same = _compare(workspace.store, dataset)
+        new, changed, same = stored_changes(dataset, workspace.store)
         out = console()
         out.print(f"{dataset!r}")
         for decision in imported.decisions:
@@ -76,18 +77,6 @@ def import_(
         snapshot = workspace.store.write(dataset)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
     out.print(f"Next: algo data check {snapshot.dataset}; algo research {snapshot.dataset}")
-
-
-def _compare(store, dataset) -> tuple[int, int, int]:
-    """(new, changed, unchanged) bars against what is stored."""
-    import polars as pl
-
-    if dataset.id not in store.datasets():
-        return dataset.bars.height, 0, 0
-    stored = store.read(dataset.id).bars
-    known = dataset.bars.join(stored.select("symbol", "ts"), on=["symbol", "ts"], how="semi").height
-    same = dataset.bars.join(stored, on=dataset.bars.columns, how="semi", nulls_equal=True).select(pl.len()).item()
-    return dataset.bars.height - known, known - same, same
 
 
 @app.command("show", epilog="Example: algo data show arch/SP500/1d")
