@@ -69,6 +69,7 @@ _CARDS = """<style>
 </style>"""
 
 def _percent(x: float | None, sign: bool = True) -> str: return "unknown" if x is None or not isfinite(x) else f"{100 * x:{'+' if sign else ''}.1f}%"
+def _chance(p: float) -> str: return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 def _ratio(x: float | None) -> str: return "undefined" if x is None or not isfinite(x) else f"{x:.2f}"
 
 def key_figures_html(
@@ -82,7 +83,7 @@ def key_figures_html(
     years, initial = e.get("years") or 0, verdict.get("initial_cash")
     beyond = (_percent(e["mean"]), "a year, mean") if years >= 1 else (_percent(e["mean"] * years), f"in {365 * years:.0f} days")
     cards = [("confidence that it has skill", _percent(e["confidence"], False),
-              f"{100 * verdict['level']:.0f}% is needed; p = {e['pvalue']:.2g}"),
+              f"{100 * verdict['level']:.0f}% is needed; {_chance(e['pvalue'])}"),
              ("return beyond the matched hold", *beyond),
              ("Sharpe ratio beyond it", _ratio(e["sharpe"]), f"± {_ratio(e['sharpe_se'])} standard error"),
              ("Sharpe ratio, net", _ratio(metrics.get("sharpe")), f"± {_ratio(metrics.get('sharpe_se'))} standard error"),

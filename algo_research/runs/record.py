@@ -121,6 +121,8 @@ class Run:
     "A run as it lies in its folder."
     folder: Path
 
+    def __repr__(self) -> str: return f"Run({self.template}/{self.id})"
+
     @cached_property
     def manifest(self) -> dict[str, Any]: return read_manifest(self.folder/"run.json")
 
