@@ -79,13 +79,13 @@ class Server:
     def settle(self, seconds: float = 90) -> int:
         """Wait until as many kernels are there as wait for users, and none of them is busy; how many there are."""
         until, calm = time.monotonic() + seconds, 0
-        while time.monotonic() < until and calm < 4:
+        while time.monotonic() < until and calm < 3:
             kernels = self.kernels()
             busy = 0.0
             for p in kernels:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     busy += p.cpu_percent(0.15)
-            calm = calm + 1 if len(kernels) == self.warm and busy < 20 else 0
+            calm = calm + 1 if len(kernels) == self.warm and busy < 70 else 0
             time.sleep(0.1)
         return len(self.kernels())
 
@@ -119,6 +119,12 @@ def visit(page, url: str) -> tuple[float, float]:
     return first, time.perf_counter() - begun
 
 
+def leave(page) -> None:
+    """As a user leaves: the page says goodbye."""
+    page.goto("about:blank")
+    page.close()
+
+
 def choose(page, name: str, value: str) -> float:
     """Seconds from a change of a filter until everything is drawn again, measured in the page; a minute when it never is."""
     return page.evaluate(
@@ -130,6 +136,11 @@ def choose(page, name: str, value: str) -> float:
             while (root.dataset.turn === before && performance.now() - begun < 60000) await new Promise((r) => setTimeout(r, 5));
             return (performance.now() - begun) / 1000;
         }""", [name, value])
+
+
+def show(name: str, seconds: list[float]) -> None:
+    """One line of the table."""
+    print(f"{name:36}median {statistics.median(seconds):6.2f} s   worst {max(seconds):6.2f} s", flush=True)
 
 
 def main() -> None:
@@ -146,10 +157,10 @@ def main() -> None:
                 page = chromium.new_page(viewport={"width": 1280, "height": 900})
                 visits.append(visit(page, server.url))
                 filters += [choose(page, "period", p) for p in ("90", "30", "all", "365")]
-                page.close()
-            rows = [("key figures visible, warm kernel", statistics.median(v[0] for v in visits), max(v[0] for v in visits)),
-                    ("interactive figures drawn", statistics.median(v[1] for v in visits), max(v[1] for v in visits)),
-                    ("a filter answered and drawn", statistics.median(filters), max(filters))]
+                leave(page)
+            show("key figures visible, warm kernel", [v[0] for v in visits])
+            show("interactive figures drawn", [v[1] for v in visits])
+            show("a filter answered and drawn", filters)
             server.settle()
             pages = [chromium.new_page() for _ in range(told.users)]
             begun = time.perf_counter()
@@ -159,20 +170,16 @@ def main() -> None:
             for page in pages:
                 page.wait_for_function(DRAWN, timeout=180_000)
                 drawn.append(time.perf_counter() - begun)
-            rows.append((f"{told.users} users at once: all drawn", statistics.median(drawn), max(drawn)))
-            answers = [choose(page, "period", "90") for page in pages]
-            rows.append((f"{told.users} users: a filter", statistics.median(answers), max(answers)))
+            show(f"{told.users} users at once: drawn", drawn)
+            show(f"{told.users} users: a filter", [choose(page, "period", "90") for page in pages])
             for page in pages:
-                page.close()
+                leave(page)
             for _ in range(told.pages):
                 page = chromium.new_page()
                 page.goto(server.url, wait_until="commit", timeout=120_000)
                 page.wait_for_selector(".algo .cards .card >> nth=0", timeout=120_000)
-                page.close()
+                leave(page)
             left = server.settle(150)
-        print(f"{'':44}{'median':>10}{'worst':>10}")
-        for name, median, worst in rows:
-            print(f"{name:44}{median:>8.2f} s{worst:>8.2f} s")
         print(f"kernels after {told.users} users and {told.pages} pages: {left}, of which {server.warm} wait for the next user")
 
 
