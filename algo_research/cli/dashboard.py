@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .common import Env, Root, Set, console, open_workspace
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 EXAMPLE = "Example: algo dashboard performance --port 8900 --no-browser"
 
@@ -58,16 +55,28 @@ def lay_out_assets(folder: Path) -> None:
     shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static)
 
 
-def voila_options(port: int, warm: int, idle: int, browser: bool) -> Iterator[str]:
-    """What Voila is told."""
-    yield from ("--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0", "--template=algo", "--Voila.log_level=WARN")
-    yield from (f"--preheat_kernel={warm > 0}", f"--pool_size={warm}", "--VoilaKernelManager.fill_delay=0.2")
-    yield "--VoilaConfiguration.multi_kernel_manager_class=algo_research.cli.kernels.DashboardKernelManager"
-    yield from (f"--MappingKernelManager.cull_idle_timeout={idle}", f"--MappingKernelManager.cull_interval={max(1, idle // 3)}", "--MappingKernelManager.cull_connected=False")
-    for extension in ("@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"):  # others of the environment only cost time
-        yield f"--VoilaConfiguration.extension_allowlist={extension}"
-    if not browser:
-        yield "--no-browser"
+def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
+    """What Voila is told, and all that it is told: no configuration of the user's or of the folder's is read."""
+    return {
+        "Voila": {
+            "ip": "127.0.0.1",
+            "port_retries": 0,
+            "log_level": "WARN",
+            "tornado_settings": {
+                "allow_remote_access": False,  # a page of another host whose name leads here is refused
+                "disable_check_xsrf": True,  # no page gets the cookie, so a leaving page could not say goodbye; requests of another origin are still refused
+            },
+        },
+        "VoilaConfiguration": {
+            "template": "algo",
+            "preheat_kernel": warm > 0,
+            "default_pool_size": warm,
+            "multi_kernel_manager_class": "algo_research.cli.kernels.DashboardKernelManager",
+            "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"],  # others only cost time
+        },
+        "VoilaKernelManager": {"fill_delay": 0.2},
+        "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, idle // 3), "cull_connected": False},
+    }
 
 
 def dashboard(
@@ -81,6 +90,7 @@ def dashboard(
     root: Root = None,
 ) -> None:
     """Serve a dashboard on this machine until Ctrl-C; runs that are made meanwhile appear by themselves."""
+    import json
     import os
     import signal
     import subprocess
@@ -97,13 +107,15 @@ def dashboard(
     port = free_port(port)
     with tempfile.TemporaryDirectory(prefix="algo-dashboard-") as folder:
         lay_out_assets(Path(folder))
+        (Path(folder) / "voila.json").write_text(json.dumps(voila_settings(warm, idle)))
         places = [folder, *filter(None, [os.environ.get("JUPYTER_PATH")])]
         environment = {**os.environ, "JUPYTER_PATH": os.pathsep.join(places), "ALGO_DASHBOARD_WORKSPACE": str(settings.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         if env:
             environment["ALGO_ENV"] = env
         environment["ALGO_WORKSPACE__REPORTS"] = str(settings.workspace.reports)
         console(stderr=True).print(f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)")
-        server = subprocess.Popen([sys.executable, "-m", "voila", str(known[name]), *voila_options(port, warm, idle, browser)], env=environment)
+        command = [sys.executable, "-m", "voila", str(known[name]), f"--port={port}", f"--Voila.config_file_paths={folder}", *(() if browser else ("--no-browser",))]
+        server = subprocess.Popen(command, env=environment)
         for number in (signal.SIGINT, signal.SIGTERM):  # polars has put a handler of its own there that lets waiting go on
             signal.signal(number, signal.default_int_handler)
         try:

@@ -3,10 +3,13 @@
 import re
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
+import uuid
 from pathlib import Path
 
 import pytest
-from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environment, make_runs, visit
+from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environment, leave, make_runs, visit
 
 needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine")
 pytestmark = pytest.mark.slow
@@ -120,6 +123,34 @@ def test_pages_that_go_away_leave_no_kernel(server, watched, chromium):
     for page in pages:
         page.close(run_before_unload=False)
     assert server.settle() == server.warm
+
+
+@needs_chromium
+def test_a_page_that_says_goodbye_takes_its_kernel_along(workspace, chromium):
+    with Server(workspace, "--idle", "600", warm=1) as server:  # nothing is culled meanwhile
+        page, hasty = chromium.new_page(), chromium.new_page()
+        visit(page, server.url)
+        leave(page)
+        assert server.settle(30) == 1
+        hasty.goto(server.url, wait_until="commit")
+        hasty.wait_for_selector(".algo .cards .card >> nth=0")
+        leave(hasty)  # before Voila's scripts are there
+        assert server.settle(30) == 1
+
+
+def test_pages_of_other_hosts_and_origins_are_refused(server):
+    def status(path: str, data: bytes | None = None, **headers: str) -> int:
+        request = urllib.request.Request(server.url + path, data=data, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status
+        except urllib.error.HTTPError as refused:
+            return refused.code
+
+    assert status("", Host="evil.example") == 403
+    goodbye = f"voila/api/shutdown/{uuid.uuid4()}"
+    assert status(goodbye, b"") == 204
+    assert status(goodbye, b"", Origin="http://evil.example") in (403, 404)
 
 
 @needs_chromium
