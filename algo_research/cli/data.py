@@ -76,7 +76,7 @@ def import_(
             raise InputError(f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace to change them (earlier versions stay readable).")
         snapshot = workspace.store.write(dataset)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
-    out.print(f"Next: algo data check {snapshot.dataset}; algo research {snapshot.dataset}")
+    out.print(f"Next: algo data check {snapshot.dataset}; algo run research -p dataset={snapshot.dataset}")
 
 
 @app.command("show", epilog="Example: algo data show arch/SP500/1d")

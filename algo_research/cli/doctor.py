@@ -106,7 +106,7 @@ def doctor(env: Env = None, root: Root = None) -> None:
         out.print(f"[red]{check.name}:[/red] {escape(check.remedy)}")
     if wrong:
         raise typer.Exit(1)
-    out.print("All is well. Next: algo research")
+    out.print("All is well. Next: algo run research")
 
 
 def settings(

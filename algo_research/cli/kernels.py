@@ -30,7 +30,7 @@ class DashboardKernelManager(AsyncMappingKernelManager):
         if now - taken >= timedelta(seconds=self.cull_idle_timeout * (1 if connected else 3)):
             await super().cull_kernel_if_idle(kernel_id)
 
-    async def shutdown_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> None:
+    async def shutdown_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """A page says goodbye, and Voila's script may say it once more: what is gone already is no error."""
         if kernel_id in self:
             await super().shutdown_kernel(kernel_id, *args, **kwargs)

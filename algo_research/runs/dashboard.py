@@ -141,7 +141,7 @@ class PerformanceDashboard(anywidget.AnyWidget):
     view = traitlets.Unicode("{}").tag(sync=True)   # `performance_view` as JSON
 
     def __init__(self, reports: Path | str): # the workspace's folder of runs
-        self.reports, self._known, self._seen, self._answers = Path(reports), {}, set(), 0
+        self.reports, self._known, self._listing, self._answers = Path(reports), {}, None, 0
         super().__init__()
         self.on_msg(self._answer)
         self.refresh()
@@ -149,9 +149,9 @@ class PerformanceDashboard(anywidget.AnyWidget):
 
     def refresh(self) -> bool: # whether something is new
         "Look for runs that came or went."
-        found = {r.id: r for r in performance_runs(self.reports)}
-        if found.keys() == self._seen and self.view != "{}": return False
-        self._seen = set(found)
+        listing = {(p.parent.name, p.stat().st_mtime_ns) for p in self.reports.glob("*/*/run.json")}
+        if listing == self._listing: return False
+        found, self._listing = {r.id: r for r in performance_runs(self.reports)}, listing
         with self.hold_sync():
             self.runs = [[id, text] for id, r in found.items() if (text := _labelled(r))]
             self._known = found = {id: found[id] for id, _ in self.runs}

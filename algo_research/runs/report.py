@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from ..core.files import atomic_write
 from ..core.hashing import canonical_json
-from .parameters import shipped
+from .parameters import cell_tags, read_heading, shipped
 
 # %% ../../nbs/runs/08_report.ipynb #c0c225f9
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -43,14 +43,6 @@ def figure_html(
             f'<script type="application/json">{_script_json({"data": data, "layout": layout})}</script></figure>')
 
 # %% ../../nbs/runs/08_report.ipynb #627f0bd5
-def _tags(cell: NotebookNode) -> list[str]: return list(cell.metadata.get("tags", []))
-
-def _heading(cell: NotebookNode) -> tuple[str, str, str]: # title, promise, what is left
-    lines = cell.source.splitlines()
-    title = next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
-    promise = next((line.lstrip("> ") for line in lines if line.startswith(">")), "")
-    return title, promise, "\n".join(line for line in lines if not line.startswith(("# ", ">"))).strip()
-
 def _drawn(outputs: list[NotebookNode]) -> list[NotebookNode]:
     for output in outputs:
         if PLOTLY in output.get("data", {}): output.data = NotebookNode({"text/html": figure_html(output.data[PLOTLY])})
@@ -63,13 +55,13 @@ def readable(
     "The notebook without what a reader does not need."
     shown, title, promise, first = [], "", "", []
     for cell in deepcopy(notebook).cells:
-        if "papermill-error-cell-tag" in _tags(cell): continue
+        if "papermill-error-cell-tag" in cell_tags(cell): continue
         if cell.cell_type == "markdown":
-            if not title: title, promise, cell.source = _heading(cell)
+            if not title: title, promise, cell.source = read_heading(cell.source)
             if cell.source.strip(): shown.append(cell)
         elif cell.cell_type == "code" and cell.outputs:
             cell.outputs = _drawn(cell.outputs)
-            (first if "summary" in _tags(cell) else shown).append(cell)
+            (first if "summary" in cell_tags(cell) else shown).append(cell)
     while broken and shown and shown[-1].cell_type == "markdown": shown.pop()
     if shown and shown[-1].cell_type == "markdown" and re.fullmatch(r"#+ .*",
                                                                     shown[-1].source.strip()): shown.pop()  # a heading that only the summary stood under

@@ -229,18 +229,21 @@ def run_template(
     log: Callable[[str], None] = lambda line: None,             # told of every line that is printed
     inputs: Mapping[str, Any] | None = None, # from `gather_inputs`, when they are known already
     before: Path | None = None,  # start from this trial ledger instead of the workspace's
-    environment: Mapping[str, str] | None = None, # added to the kernel's
-    record: Mapping[str, Any] | None = None,      # more to write down beside the result
+    record: Mapping[str, Any] | None = None, # more to write down beside the result
 ) -> Run:                        # whatever became of it
     "Run a template once. What goes wrong in a cell is a status, not an exception."
+    _refuse_secrets(template, values, workspace)
+    with Interrupts() as interrupts:
+        return _run(template, values, workspace, tell, log, inputs, before, record or {}, interrupts)
+
+def _refuse_secrets(template: Template, values: Mapping[str, Any], workspace: Workspace) -> None:
     remember_all_secrets(workspace.settings.path(workspace.settings.workspace.secrets))
     told = [name for name, v in values.items() if canonical_json(v) != canonical_json(redact_values(v))]
     if told: raise InputError(f"The parameter {told[0]} of {template.name} holds a secret, and parameters are written down. Let the template read it: read_secret('name').")
     if gives_away(template.path.read_bytes()): raise InputError(f"The template {template.path} contains the value of a secret. Take it out and let a cell read it: read_secret('name').")
-    with Interrupts() as interrupts:
-        return _run(template, values, workspace, tell, log, inputs, before, environment or {}, record or {}, interrupts)
 
-def _run(template, values, workspace, tell, log, inputs, before, environment, record, interrupts) -> Run:
+def _run(template: Template, values: Mapping[str, Any], workspace: Workspace, tell: Callable[[str, str], None], log: Callable[[str], None], inputs: Mapping[str, Any] | None,
+         before: Path | None, record: Mapping[str, Any], interrupts: Interrupts) -> Run:
     settings, clock = workspace.settings, workspace.clock
     inputs = dict(inputs or gather_inputs(template, values, workspace))
     values = inputs["parameters"]
@@ -259,8 +262,8 @@ def _run(template, values, workspace, tell, log, inputs, before, environment, re
             def say(step: str, text: str) -> None:
                 if not text: lines.write(f"{clock.now():%H:%M:%S} [{step}]\n")
                 tell(step, redact(text))
-            overlay = {f"ALGO_{section.upper()}__{key.upper()}": str(v) for section, part in settings.model_dump(mode="json").items() for key, v in part.items()}
-            watch = Watch(settings.runs.timeout, settings.runs.memory, {**overlay, **environment, FOLDER: str(part), "ALGO_WORKSPACE__LEDGER": str(private),
+            overlay = {f"ALGO_{section.upper()}__{key.upper()}": str(v) for section, told in settings.model_dump(mode="json").items() for key, v in told.items()}
+            watch = Watch(settings.runs.timeout, settings.runs.memory, {**overlay, FOLDER: str(part), "ALGO_WORKSPACE__LEDGER": str(private),
                           "ALGO_TRACKING__URL": tracking_url(settings)}, settings.root, lock, say, write)
             status = execute(_copied(template, part), part/"notebook.ipynb", values, watch, interrupts)
         return _publish(part, manifest, status, watch, workspace, template, reports/template.name/run_id, tell)
@@ -381,8 +384,7 @@ def reproduce(
     workspace: Workspace,        # where it is repeated
     given: Mapping[str, Any] | None = None, # parameters to change on purpose
     anyway: bool = False,        # run although inputs differ
-    tell: Callable[[str, str], None] = lambda step, text: None,
-    log: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str, str], None] = lambda step, text: None, # told of steps and their progress
 ) -> Reproduction:
     "Repeat a run and compare hash by hash."
     m = original.manifest
@@ -406,7 +408,7 @@ def reproduce(
         recorded.close()
         differences = compare_inputs(m["inputs"], inputs)
         if differences and not anyway and not given: return Reproduction(original, differences, [], None)
-        run = run_template(template, values, there, tell, log, inputs, before, record={"reproduces": original.id})
+        run = run_template(template, values, there, tell, inputs=inputs, before=before, record={"reproduces": original.id})
     was, now = m["outputs"], run.manifest["outputs"]
     outputs = [Difference(f"output {n}", _short(was.get(n), "missing"), _short(now.get(n), "missing")) for n in sorted({*was, *now}) if was.get(n) != now.get(n)]
     return Reproduction(original, differences, outputs, run, len({n for n in was if was[n] == now.get(n)}))

@@ -109,6 +109,7 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     assert re.findall(r"^ ((?:template|code|parameter|setting|data|dependency) \S+) ", bar.stdout, re.M) == ["data test/PLANTED/1h"]
 
 
+@pytest.mark.slow
 def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(workspace, tmp_path_factory):
     """The ledger travels with the run: elsewhere nothing was tried, and the count is the same."""
     write_template(workspace, "count", ("", "from algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import DatasetId\nimport numpy as np, polars as pl\nfrom datetime import datetime, UTC"),
@@ -218,6 +219,7 @@ def test_a_stopped_driver_leaves_a_run_that_says_so(workspace, number, status):
 # ---------------------------------------------------------------------------------------------------------------- secrets
 
 
+@pytest.mark.slow
 def test_a_planted_secret_reaches_no_file(workspace):
     """Printed whole and in pieces, raised, displayed, in a widget's text, by a child process, in metrics, in artifacts, and in a child's last words."""
     key, token = "zq-7f31c9-planted", "Bearer xk/93 ölplatt+form"
@@ -255,6 +257,7 @@ def test_a_planted_secret_reaches_no_file(workspace):
     assert binary["status"] == "failed" and "model.bin contained a secret" in binary["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_secret_written_by_a_killed_kernel_is_masked_too(workspace):
     key = "zq-7f31c9-planted"
     write_template(workspace, "leaky", ("parameters", "x: int = 0"), ("step:print", "import os, signal, time\nprint(os.environ['ALGO_SECRET_VENUE_KEY'], flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)"))
@@ -295,6 +298,7 @@ def test_bad_input_says_what_to_do_and_starts_nothing(case, workspace, tmp_path_
     assert not list(workspace.glob("reports/*/*"))
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_keeps_the_run_and_shows_where(workspace):
     write_template(workspace, "broken", ("parameters", "x: int = 1  # a number"), ("step:prepare", "print('so far')"), ("step:divide", "1 / (x - 1)"), ("step:after", "print('never')"))
     done = algo(workspace, "run", "broken", code=1)
@@ -307,6 +311,7 @@ def test_a_cell_that_fails_keeps_the_run_and_shows_where(workspace):
     assert "ZeroDivisionError" in algo(workspace, "show", "last").stdout
 
 
+@pytest.mark.slow
 def test_damaged_and_older_manifests(workspace):
     algo(workspace, "run", "dice")
     (run,) = workspace.glob("reports/dice/*")
