@@ -1,13 +1,16 @@
-"""`algo data`: list, import, show, check."""
+"""`algo data`: list, import, show, check, history."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .common import Env, Root, console, open_workspace, table
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = typer.Typer(help="Datasets: what there is, what is in it, what is wrong with it.\n\nExample: algo data list", no_args_is_help=True, rich_markup_mode=None)
 DatasetArgument = Annotated[str, typer.Argument(help="venue/symbol/timeframe; `algo data list` shows all")]
@@ -114,26 +117,103 @@ def sparkline(values, width: int = 40) -> str:
     return "".join("▁▂▃▄▅▆▇█"[level] for level in levels)
 
 
-@app.command("check", epilog="Example: algo data check arch/NASDAQ/1d")
-def check(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
-    """What is wrong with the bars: gaps, inconsistent prices, missing volumes, outliers. Changes nothing."""
-    from algo_research.data.catalog import load_dataset
-    from algo_research.data.checks import check_bars
+@app.command("check", epilog="Example: algo data check arch/NASDAQ/1d; algo data check coinbase/BTC-USD/1h --repair")
+def check(
+    dataset: DatasetArgument,
+    repair: Annotated[bool, typer.Option("--repair", help="Show what can be repaired without inventing data, before and after.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --repair: do it. The version before stays readable.")] = False,
+    rule: Annotated[list[str] | None, typer.Option("--rule", metavar="FINDING", help="With --repair: only repairs of this finding. May be repeated.", show_default=False)] = None,
+    current: Annotated[bool, typer.Option("--current", help="Also ask whether bars are overdue by now.")] = False,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """What is wrong with the bars, by which evidence; the quality score, and what can be repaired. Changes nothing without --yes."""
+    import polars as pl
 
+    from algo_research.core.errors import InputError, unknown_name
+    from algo_research.data.catalog import load_dataset
+    from algo_research.data.checks import check_bars, quality_reasons, quality_score
+    from algo_research.data.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
+
+    if (yes or rule) and not repair:
+        raise InputError("--yes and --rule say how to repair, and --repair is not given. Add --repair.")
+    for name in rule or []:
+        if name not in REPAIRS:
+            raise unknown_name("repairable finding", name, REPAIRS)
     with open_workspace(root, env) as workspace:
         found = load_dataset(dataset, workspace.store)
-        damaged = workspace.store.verify(found.id) if found.id in workspace.store.datasets() else []
-    findings = check_bars(found)
+        stored = found.id in workspace.store.datasets()
+        damaged = workspace.store.verify(found.id) if stored else []
+        out, minimum = console(), workspace.settings.quality.minimum
+        out.print(f"{found!r}")
+        for file in damaged:
+            out.print(f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with --replace, or restore the file.")
+        if damaged:
+            raise typer.Exit(1)
+        findings = check_bars(found, workspace.clock.now() if current else None)
+        score = quality_score(findings, found.bars)
+        state = "fit for research" if score >= minimum else f"[red]in quarantine[/red]: research asks for {minimum:g}"
+        out.print(f"Quality {score:.4f}, {state}.")
+        print_findings(findings, quality_reasons(findings, found.bars))
+        if not repair:
+            return
+        proposals = propose_repairs(found)
+        if rule:
+            proposals = proposals.filter(pl.col("rule").is_in(rule))
+        if not proposals.height:
+            out.print("Nothing can be repaired without inventing data.")
+            return
+        print_proposals(proposals)
+        if not yes:
+            chosen = "".join(f" --rule '{name}'" for name in rule or [])
+            out.print(f"Nothing was changed. Do it: algo data check {found.id} --repair{chosen} --yes")
+            return
+        if not stored:
+            raise InputError(f"{found.id} comes with the package and cannot be changed. Only imported datasets can be repaired.")
+        mended = apply_repairs(found, proposals)
+        snapshot = workspace.store.write(mended, reason="; ".join(repair_notes(proposals)), replace=True)
+        score = quality_score(check_bars(mended), mended.bars)
+    out.print(f"Repaired: version {snapshot.version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. All versions: algo data history {found.id}")
+
+
+def span(row: dict[str, Any]) -> str:
+    """Where a finding or a repair lies: symbol, bars, first and last time."""
+    times = f"{row['first']:%Y-%m-%d %H:%M}" + (f" to {row['last']:%Y-%m-%d %H:%M}" if row["last"] > row["first"] else "")
+    return f"{row['symbol']}, {row['bars']:,} bar{'s' * (row['bars'] != 1)}, {times}"
+
+
+def print_findings(findings: pl.DataFrame, reasons: pl.DataFrame) -> None:
+    """Findings, the costliest first: what each takes off the score, where it is, its evidence."""
     out = console()
-    out.print(f"{found!r}")
-    for file in damaged:
-        out.print(f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with --replace, or restore the file.")
-    if damaged:
-        raise typer.Exit(1)
     if not findings.height:
         out.print("No findings.")
-        return
-    rows = table("finding", "symbol", "bars", "first", "last", numbers=0)
-    for row in findings.iter_rows(named=True):
-        rows.add_row(row["finding"], row["symbol"], f"{row['bars']:,}", f"{row['first']:%Y-%m-%d %H:%M}", f"{row['last']:%Y-%m-%d %H:%M}")
-    out.print(rows)
+    worth = {row["rule"]: row["deduction"] / row["bars"] for row in reasons.iter_rows(named=True)}
+    for row in sorted(findings.iter_rows(named=True), key=lambda r: -worth[r["finding"]] * r["bars"]):
+        out.print(f"  -{worth[row['finding']] * row['bars']:.4f}  [bold]{row['finding']}[/bold]: {span(row)}\n           {row['evidence']}")
+
+
+def print_proposals(proposals: pl.DataFrame, most: int = 30) -> None:
+    """What can be repaired: range, action, and its first bar (time, open, high, low, close, volume) before and after."""
+    out = console()
+    out.print("Repairs:")
+    for row in proposals.head(most).iter_rows(named=True):
+        out.print(f"  [bold]{row['rule']}[/bold]: {span(row)}: {row['action']}\n    before  {row['before']}\n    after   {row['after']}")
+    if proposals.height > most:
+        out.print(f"  ... and {proposals.height - most:,} more")
+
+
+@app.command("history", epilog="Example: algo data history coinbase/BTC-USD/1h")
+def history(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
+    """The versions of a stored dataset: when, why, how many bars were added, changed, removed."""
+    from algo_research.core.errors import InputError
+    from algo_research.data.bars import DatasetId
+    from algo_research.data.catalog import RESERVED_VENUES
+
+    with open_workspace(root, env) as workspace:
+        if DatasetId.parse(dataset).venue in RESERVED_VENUES:
+            raise InputError(f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the store.")
+        versions = workspace.store.history(dataset)
+    rows = table("version", "written (UTC)", "added", "changed", "removed", "reason", numbers=0)
+    for row in versions.iter_rows(named=True):
+        rows.add_row(str(row["version"]), f"{row['at']:%Y-%m-%d %H:%M}", *(f"{row[c]:,}" for c in ("added", "changed", "removed")), row["reason"] or "-")
+    console().print(rows)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fraction', 'Count', 'PREFIX', 'SEPARATOR', 'Layer', 'Section', 'WorkspaceSettings', 'StoreSettings',
-           'TrackingSettings', 'LoggingSettings', 'CostSettings', 'ModelSettings', 'ResearchSettings', 'RunSettings',
-           'Settings', 'find_root', 'load_settings']
+           'TrackingSettings', 'LoggingSettings', 'CostSettings', 'ModelSettings', 'ResearchSettings',
+           'QualitySettings', 'RunSettings', 'Settings', 'find_root', 'load_settings']
 
 # %% ../../nbs/core/06_settings.ipynb #7cf13236
 import configparser
@@ -84,6 +84,11 @@ class ResearchSettings(Section):
     seed: int = Field(0, ge=0, description="seeds the model and the bootstrap")
 
 # %% ../../nbs/core/06_settings.ipynb #fdcf3eb5
+class QualitySettings(Section):
+    "Which data may be researched on."
+    minimum: float = Field(0.8, ge=0, le=1, description="least quality score of a dataset; below it research refuses")
+    force: bool = Field(False, description="research on it all the same")
+
 class RunSettings(Section):
     "Limits of a run; 0 means none."
     timeout: float = Field(0.0, ge=0, allow_inf_nan=False, description="seconds a run may take")
@@ -99,6 +104,7 @@ class Settings(Section):
     costs: CostSettings = CostSettings()
     model: ModelSettings = ModelSettings()
     research: ResearchSettings = ResearchSettings()
+    quality: QualitySettings = QualitySettings()
     runs: RunSettings = RunSettings()
 
     _root: Path = PrivateAttr(default=Path())

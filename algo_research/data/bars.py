@@ -73,15 +73,25 @@ def _contract():
     return pa.DataFrameSchema(columns, checks=after, strict=True, ordered=True)
 
 # %% ../../nbs/data/01_bars.ipynb #c9e57a4b
-def validate_bars(
-    bars: pl.DataFrame, # anything that claims to be bars
-) -> pl.DataFrame:      # the same frame
-    "Refuse a frame that breaks the contract, with the first offending row."
+def _keeps_contract(bars: pl.DataFrame) -> bool:
+    "What `_contract` says, in one pass: pandera takes 12 ms to say that a single bar is well, and is asked only for what is wrong."
+    if not isinstance(bars, pl.DataFrame) or bars.schema != pl.Schema(BARS_SCHEMA): return False
+    sound = [pl.col(name).is_not_null() for name in BARS_SCHEMA if name != "volume"] + [pl.col(name).is_finite() for name in PRICES]
+    return bars.select(pl.all_horizontal(*sound, pl.col("volume").is_finite().fill_null(True), pl.col("known_at") > pl.col("ts")).all()).item()
+
+def _refuse(bars: pl.DataFrame) -> None:
+    "The error, with what is wrong."
     import pandera.errors
     try: _contract().validate(bars)
     except (pandera.errors.SchemaError, pandera.errors.SchemaErrors) as e:
         raise DataError(f"These are no valid bars: {str(e).splitlines()[0]} Allowed are the columns {', '.join(BARS_SCHEMA)}: symbol text, "
                         "times in UTC microseconds, finite prices, volume finite or null.") from e
+
+def validate_bars(
+    bars: pl.DataFrame, # anything that claims to be bars
+) -> pl.DataFrame:      # the same frame
+    "Refuse a frame that breaks the contract, with the first offending row."
+    if not _keeps_contract(bars): _refuse(bars)
     same, back = pl.col("symbol") == pl.col("symbol").shift(), pl.col("ts") <= pl.col("ts").shift()
     if (wrong := bars.filter((same & back) | (pl.col("symbol") < pl.col("symbol").shift()))).height:
         raise DataError(f"Bars must be sorted by (symbol, ts) without duplicates; {wrong.height} are not, the first is "

@@ -18,11 +18,11 @@ from ..backtest.engine import Result, backtest
 from ..backtest.holds import matched_hold
 from ..backtest.ledger import TrialLedger
 from ..backtest.verdict import Verdict, pronounce
-from ..core.errors import DataError, FatalError, InputError
+from ..core.errors import FatalError, InputError
 from ..core.hashing import hash_frame
 from ..core.settings import CostSettings, Settings
 from ..data.bars import Dataset, Snapshot
-from ..data.checks import check_bars
+from ..data.checks import require_quality
 from ..features.contract import FeatureSet, compute_features
 from ..features.gates import require_causal
 from ..features.indicators import feature_set
@@ -106,11 +106,9 @@ class Research:
         return {"predictions": hash_frame(self.predictions), "targets": hash_frame(self.targets), "result": self.result.content}
 
 # %% ../../nbs/runs/01_road.ipynb #6c808288
-def _validate(dataset: Dataset, tell: Callable) -> pl.DataFrame:
-    findings = check_bars(dataset)
+def _validate(dataset: Dataset, settings: Settings, tell: Callable) -> pl.DataFrame:
+    findings = require_quality(dataset, settings.quality)
     tell("validation", f"{findings.height} kinds of findings" + (f", most: {findings['finding'][0]} ({findings['bars'][0]:,} bars)" if findings.height else ""))
-    bad = findings.filter(pl.col("finding") == "price not positive")
-    if bad.height: raise DataError(f"{dataset.id} has {bad['bars'].sum()} bars with a price of zero or less, the first {bad['symbol'][0]} at {bad['first'][0]}. Remove them before trading on returns.")
     return findings
 
 def _choose_features(dataset: Dataset, opened: pl.DataFrame, own: FeatureSet | None, settings: Settings, check: bool) -> tuple[FeatureSet, tuple[str, ...]]:
@@ -149,7 +147,7 @@ def research(
     if tracker: tracker.ping()
     if open_reserved and not r.reserve: raise InputError("Nothing is reserved: [research] reserve is 0. Set it to the fraction that was kept closed.")
     tell("bars", f"{dataset!r}")
-    findings = _validate(dataset, tell)
+    findings = _validate(dataset, settings, tell)
     opened, reserved_from = split_reserve(dataset.bars, r.reserve)
     used = dataset.bars if (opening := open_reserved and reserved_from is not None) else opened
     features, notes = _choose_features(dataset, opened, features, settings, check_features)

@@ -20,6 +20,7 @@ from ..core.errors import DataError, InputError
 from ..core.hashing import hash_arrays, hash_frame
 from ..core.settings import Settings
 from ..data.bars import Dataset
+from ..data.checks import require_quality
 from ..data.store import Store
 from .artifacts import equity_table, fills_table, flat_metrics, verdict_record
 from .record import Run
@@ -73,6 +74,7 @@ def judge(
     predictions: pl.DataFrame | None = None,  # symbol, ts, value: what the strategy follows
 ) -> Judged:
     "Backtest one strategy on bars that may be looked at, count it, and judge it."
+    require_quality(dataset, settings.quality)
     r, id, content = settings.research, str(dataset.id), dataset.snapshot().content
     bars, _ = split_reserve(dataset.bars, r.reserve)
     moments = bars["ts"].unique().sort()

@@ -145,6 +145,35 @@ def test_every_version_stays_as_it_was(store):
         store.read(states[0].id, version=-1)
 
 
+def test_a_replacement_takes_bars_away(store, dataset):
+    """All that is not in it goes, whole parts too; the versions before stay, and come back the same way."""
+    before = store.write(dataset)
+    kept = replace(dataset, bars=dataset.bars.filter(pl.int_range(pl.len()) % 5 > 0)[: dataset.bars.height // 3], notes=("thinned",))
+    after = store.write(kept, replace=True)
+    assert (after.content, after.version) == (kept.snapshot().content, 1) and store.read(dataset.id).notes == ("thinned",)
+    assert store.read(dataset.id).bars.equals(kept.bars) and store.read(dataset.id, version=0).bars.equals(dataset.bars)
+    assert store.write(kept, replace=True) == after  # writing twice is writing once
+    again = store.write(store.read(dataset.id, version=0), replace=True)
+    assert (again.content, again.version) == (before.content, 2)
+    if len(dataset.symbols) > 1:
+        store.write(replace(dataset, bars=dataset.bars.filter(symbol=dataset.symbols[0])), replace=True)
+        assert store.read(dataset.id).symbols == dataset.symbols[:1]
+    with pytest.raises(DataError, match="no bars"):
+        store.write(replace(dataset, bars=dataset.bars.clear()), replace=True)
+
+
+def test_history_says_what_each_version_did_and_why(store, dataset):
+    bars, changed = dataset.bars, pl.col("volume") + 1
+    store.write(replace(dataset, bars=bars[:40]), reason="imported")
+    store.write(replace(dataset, bars=pl.concat([bars[30:35].with_columns(changed), bars[35:50]])))
+    store.write(replace(dataset, bars=bars[30:35]), reason="nothing is as it was: ünïcode, 'quotes'")
+    store.write(replace(dataset, bars=bars[10:50]), reason="the first ten were wrong", replace=True)
+    store.write(replace(dataset, bars=bars[10:50]), reason="no change, no version", replace=True)
+    history = store.history(str(dataset.id))
+    assert history.drop("at").rows() == [(0, "imported", 40, 0, 0), (1, "", 10, 5, 0), (2, "nothing is as it was: ünïcode, 'quotes'", 0, 5, 0), (3, "the first ten were wrong", 0, 0, 10)]
+    assert history["version"].to_list() == store.versions(dataset.id) and history["at"].is_sorted() and history["at"].dtype == pl.Datetime("us", "UTC")
+
+
 @pytest.mark.parametrize("volume", [pl.lit(None, pl.Float64), pl.when(pl.int_range(pl.len()) % 3 == 0).then("volume")], ids=["all", "some"])
 def test_volume_may_be_unknown(store, volume):
     dataset = make_dataset("1m", 100, timedelta(days=1))
@@ -196,7 +225,7 @@ def test_invalid_bars_change_nothing(store, damage):
     assert store.read("test/coins/1h").snapshot() == before
 
 
-@pytest.mark.parametrize("call", ["read", "versions"])
+@pytest.mark.parametrize("call", ["read", "versions", "history"])
 def test_unknown_datasets_are_answered_with_near_names(store, call):
     with pytest.raises(InputError, match="algo data import"):
         getattr(store, call)("test/coins/1h")
