@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from . import dashboard, data, doctor, init, research, runs
+from . import dashboard, data, doctor, init, research, runs, sandbox, stream, sync
 
 EXIT_CODES = {"InputError": 2, "RetryableError": 3, "FatalError": 4}
 
@@ -29,6 +30,9 @@ app.command("runs", epilog=runs.RUNS_EXAMPLE)(runs.runs)
 app.command("show", epilog=runs.SHOW_EXAMPLE)(runs.show)
 app.command("reproduce", epilog=runs.REPRODUCE_EXAMPLE)(runs.reproduce)
 app.command("batch", epilog=runs.BATCH_EXAMPLE)(runs.batch)
+data.app.command("sync", epilog=sync.EXAMPLE)(sync.sync)
+data.app.command("stream", epilog=stream.EXAMPLE)(stream.stream)
+app.command("sandbox", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})(sandbox.sandbox)
 app.command("dashboard", epilog=dashboard.EXAMPLE)(dashboard.dashboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("settings", epilog=doctor.SETTINGS_EXAMPLE)(doctor.settings)
@@ -49,7 +53,7 @@ def _root(
     pass
 
 
-def run() -> None:
+def run(app: Callable[[], None] = app) -> None:
     """Run the command; an expected error is one message and an exit code, not a traceback."""
     try:
         app()

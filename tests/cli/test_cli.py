@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ALGO = [sys.executable, "-m", "algo_research.cli.main"]
-COMMANDS = [["init"], ["run"], ["runs"], ["show"], ["reproduce"], ["batch"], ["dashboard"], ["research"], ["trials"], ["doctor"], ["settings"], ["data", "list"], ["data", "import"], ["data", "show"], ["data", "check"]]
+COMMANDS = [["init"], ["run"], ["runs"], ["show"], ["reproduce"], ["batch"], ["dashboard"], ["research"], ["trials"], ["doctor"], ["settings"], ["data", "list"], ["data", "import"], ["data", "show"], ["data", "check"], ["data", "sync"], ["data", "stream"], ["sandbox"]]
 
 
 def algo(workspace: Path, *arguments: str, check: bool = False, **environment: str) -> subprocess.CompletedProcess:
@@ -183,6 +183,59 @@ def test_the_reserved_period_opens_once(workspace):
     assert refused.returncode == 2 and "It can be opened once" in refused.stderr
 
 
+@pytest.fixture(scope="module")
+def damaged_csv(csv, tmp_path_factory):
+    """The same download with quote volumes in its middle, and one bad tick."""
+    import polars as pl
+
+    frame, n = pl.read_csv(csv), pl.int_range(pl.len())
+    volume = pl.when(n.is_between(200, 2700)).then(pl.col("Volume") * (pl.col("High") + pl.col("Low")) / 2).otherwise("Volume")
+    frame = frame.with_columns(Volume=volume, **{c: pl.when(n == 100).then(pl.col(c) * 3).otherwise(c) for c in ("Open", "High", "Low", "Close")})
+    path = tmp_path_factory.mktemp("damaged") / "market_1h.csv"
+    frame.write_csv(path)
+    return path
+
+
+@pytest.mark.slow
+def test_quarantine_and_repair(workspace, damaged_csv):
+    id = "test/PLANTED/1h"
+    algo(workspace, "data", "import", str(damaged_csv), "--id", id, check=True)
+    shown = algo(workspace, "data", "check", id, check=True).stdout
+    assert "Quality 0.58" in shown and "in quarantine: research asks for 0.8" in shown and "this is volume times price" in shown and "price spike: PLANTED, 1 bar, " in shown
+    refused = algo(workspace, "research", id)
+    assert refused.returncode == 2 and "is in quarantine: its quality score is 0.58" in refused.stderr and "--set quality.force=true" in refused.stderr
+    assert "fit for research" in algo(workspace, "data", "check", id, check=True, ALGO_QUALITY__MINIMUM="0.5").stdout
+    assert "--yes and --rule say how" in algo(workspace, "data", "check", id, "--yes").stderr
+    assert "Did you mean 'price spike'" in algo(workspace, "data", "check", id, "--repair", "--rule", "spike").stderr
+    before = files(workspace)
+    preview = algo(workspace, "data", "check", id, "--repair", check=True).stdout
+    assert "divide the volume by the typical price" in preview and "drop the bar" in preview and f"algo data check {id} --repair --yes" in preview
+    assert files(workspace) == before, "a preview changes nothing"
+    only = algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes", check=True).stdout
+    assert "version 1 of" in only and "version 0 stays readable" in only
+    assert "version 2 of" in algo(workspace, "data", "check", id, "--repair", "--yes", check=True).stdout
+    assert "Nothing can be repaired" in algo(workspace, "data", "check", id, "--repair", "--yes", check=True).stdout
+    versions = [line.split() for line in algo(workspace, "data", "history", id, check=True).stdout.splitlines() if re.match(r"\s*\d+ ", line)]
+    assert [(v[0], *v[3:6]) for v in versions] == [("0", "3,000", "0", "0"), ("1", "0", "2,501", "0"), ("2", "0", "0", "1")]
+    shown = algo(workspace, "data", "show", id, check=True).stdout
+    assert "2,999 bars" in shown and shown.count("Note: repaired, ") == 2
+
+
+@pytest.mark.slow
+def test_forced_research_on_quarantined_data(workspace, damaged_csv):
+    algo(workspace, "data", "import", str(damaged_csv), "--id", "test/PLANTED/1h", check=True)
+    forced = algo(workspace, "research", "test/PLANTED/1h", "--strategy", "moving_average", "--set", "quality.force=true", check=True)
+    assert re.search(r"^(No edge|Edge): ", forced.stdout, re.M)
+
+
+@pytest.mark.slow
+def test_what_comes_with_the_package_is_not_repaired(workspace):
+    done = algo(workspace, "data", "check", "arch/NASDAQ/1d", "--repair", "--yes", check=True)
+    assert "Nothing can be repaired" in done.stdout and "fit for research" in done.stdout
+    assert "more were due" in algo(workspace, "data", "check", "arch/NASDAQ/1d", "--current", check=True).stdout
+    assert "has one version only" in algo(workspace, "data", "history", "arch/NASDAQ/1d").stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "id", "options", "decision"),
@@ -200,6 +253,9 @@ def test_real_files_as_they_are(file, id, options, decision, workspace, shared_d
         short = algo(workspace, "research", id, *folds)
         assert short.returncode == 2 and "has 253 bars, which is shorter than their memory" in short.stderr
         folds += ["--set", "research.features=momentum.talib.roc_20, trend.talib.sma_20, reversion.talib.bollinger_20"]
+    if "bitstamp" in id:  # most of its volumes are quote volumes: refused, until they are repaired
+        assert "base and quote volume swapped (20,147 bars" in algo(workspace, "research", id).stderr
+        algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes", check=True)
     found = algo(workspace, "research", id, *folds, check=True).stdout
     assert re.search(r"^(No edge|Edge): ", found, re.M)
 

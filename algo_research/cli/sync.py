@@ -1,0 +1,59 @@
+"""`algo data sync`: keep datasets current from an exchange."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from .common import Env, Root, console, open_workspace
+
+EXAMPLE = "Example: algo data sync BTC/USDT ETH/USDT --exchange binance --timeframe 1h --since 2024-01-01"
+
+
+def sync(
+    symbols: Annotated[list[str], typer.Argument(help="Markets as the exchange writes them, e.g. BTC/USDT; a perpetual is BTC/USDT:USDT.")],
+    exchange: Annotated[str, typer.Option(help="Any that ccxt knows, or sandbox.")] = "binance",
+    timeframe: Annotated[str, typer.Option(help="One of the exchange's, e.g. 1m, 1h, 1d.")] = "1h",
+    since: Annotated[datetime | None, typer.Option(help="From when on, UTC; by default from the first bar that is stored.", show_default=False)] = None,
+    until: Annotated[datetime | None, typer.Option(help="Up to when, UTC; by default to the newest closed bar.", show_default=False)] = None,
+    url: Annotated[str | None, typer.Option(help="The sandbox's address.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing but the rules and the time.")] = False,
+    env: Env = None,
+    root: Root = None,
+) -> None:
+    """Fetch what is missing and nothing else: closed bars only; interrupted, the same command goes on."""
+    from datetime import UTC
+
+    from algo_research.core.errors import AlgoError
+    from algo_research.data.exchanges import ExchangeSource
+    from algo_research.data.ingest import plan_sync
+    from algo_research.data.ingest import sync as sync_
+
+    source = ExchangeSource(exchange, url)
+    first, last = (t and t.replace(tzinfo=UTC) for t in (since, until))
+    out, progress, failed = console(), console(stderr=True), []
+    with open_workspace(root, env) as workspace:
+        for symbol in symbols:
+            if dry_run:
+                plan = plan_sync(source, workspace.store, symbol, timeframe, workspace.clock, first, last)
+                out.print(f"{plan.id}: {plan.total:,} bars to ask for in {len(plan.holes)} piece(s)" + (f", from {plan.holes[0][0]:%Y-%m-%d %H:%M} on" if plan.holes else ""))
+                continue
+            try:
+                with progress.status(symbol) as status:
+                    done = sync_(source, workspace.store, symbol, timeframe, workspace.clock, first, last, lambda step, text: status.update(f"{step}: {text}"))
+            except AlgoError as e:  # the other symbols are no worse for it
+                failed.append(e)
+                if len(symbols) > 1:
+                    progress.print(f"[red]{symbol}[/red]: {e}")
+                continue
+            out.print(str(done))
+            for begin, end in done.holes[:5]:
+                out.print(f"  nothing from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
+    if dry_run:
+        out.print("Nothing was stored (--dry-run).")
+    elif failed:
+        raise failed[0] if len(symbols) == 1 else type(failed[0])(f"{len(failed)} of {len(symbols)} symbols failed; the others are current. The same command goes on where they stopped.")
+    else:
+        out.print(f"Next: algo data check {done.id}")

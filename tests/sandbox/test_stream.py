@@ -1,0 +1,171 @@
+"""Streams that break: every closed bar is in the store, once. The full size is benchmarks/storm_stream.py."""
+
+import asyncio
+import json
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from storm_stream import storm
+
+from algo_research.core.errors import FatalError, InputError, RetryableError
+from algo_research.data.bars import DatasetId
+from algo_research.data.instruments import Instrument
+from algo_research.data.store import open_store
+from algo_research.data.streams import ClosedBar, Silence, stream
+
+BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.slow
+def test_a_stream_that_breaks_loses_nothing(tmp_path):
+    report, wrong, broken = storm(tmp_path, seconds=16, disconnects=5, silence=4, speed=4)
+    assert wrong == []
+    assert broken >= 3 and report.failovers >= 1 and report.bars > 40, report
+
+
+class Clock:
+    def __init__(self):
+        self.moment = BEGIN
+
+    def now(self):
+        return self.moment
+
+    def sleep(self, seconds):
+        self.moment += timedelta(seconds=seconds)
+
+
+class Script:
+    """A feed and its past bars, as a script says: a number is the minute of a bar that closes, an error ends the connection, a duration passes."""
+
+    venue, page, timeframes = "demo", 100, ["1m"]
+
+    def __init__(self, clock, *connections, stop=None):
+        self.clock, self.connections, self.stop, self.source = clock, list(connections), stop, self
+
+    def now(self):
+        return self.clock.now()
+
+    def instrument(self, symbol):
+        return Instrument("X", "demo", "spot")
+
+    def bars(self, symbol, timeframe, start, limit):
+        import polars as pl
+
+        from algo_research.data.exchanges import PAGE_SCHEMA
+
+        times = [t for i in range(limit) if (t := start + i * MINUTE) + MINUTE <= self.clock.now()]
+        return pl.DataFrame([(t, *self.values(t)) for t in times], schema=PAGE_SCHEMA, orient="row")
+
+    @staticmethod
+    def values(t):
+        minute = (t - BEGIN) / MINUTE
+        return 100 + minute, 101 + minute, 99 + minute, 100.5 + minute, 1 + minute
+
+    async def closed(self, symbols, timeframe, silence):
+        if not self.connections:
+            await asyncio.sleep(0.1)
+            self.stop.set()
+            await asyncio.sleep(60)
+        for item in self.connections.pop(0):
+            await asyncio.sleep(0.02)
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, timedelta):
+                self.clock.moment += item
+                yield None
+            elif item is not None:
+                t = BEGIN + item * MINUTE
+                self.clock.moment = max(self.clock.moment, t + MINUTE)
+                yield ClosedBar("X", t, *self.values(t), t + MINUTE)
+            else:
+                yield None
+        raise RetryableError("the script has ended")
+
+
+def play(folder, *connections, others=(), **options):
+    """Stream what the script says; the report and the minutes in the store."""
+    clock, store = Clock(), open_store("delta://store", folder)
+
+    async def run():
+        stop = asyncio.Event()
+        feeds = [Script(clock, *connections, stop=stop), *(Script(clock, *c, stop=stop) for c in others)]
+        return await asyncio.wait_for(stream(feeds, store, ["X"], "1m", clock, stop, **({"since": BEGIN} | options)), 60)
+
+    report = asyncio.run(run())
+    id = DatasetId("demo", "X", "1m")
+    bars = store.read(id).bars if id in store.datasets() else None
+    if bars is not None:
+        assert [r[2:7] for r in bars.iter_rows()] == [Script.values(t) for t in bars["ts"]]
+    return report, [] if bars is None else [int((t - BEGIN) / MINUTE) for t in bars["ts"]]
+
+
+def test_a_hole_in_the_stream_is_filled(tmp_path):
+    report, minutes = play(tmp_path, [None, 0, 1, 5, 6])
+    assert minutes == list(range(7)) and report.backfilled >= 3
+
+
+def test_what_comes_twice_is_stored_once(tmp_path):
+    report, minutes = play(tmp_path, [None, 0, 1, 1, 0, 2, 2])
+    assert minutes == [0, 1, 2] and report.repeated >= 3
+
+
+def test_what_passed_while_nobody_listened_is_fetched(tmp_path):
+    report, minutes = play(tmp_path, [None, 0, 1, RetryableError("gone")], [None, 4, 5, RetryableError("gone")], [None, 9])
+    assert minutes == list(range(10)) and [r for r in report.interruptions if r == "gone"] == ["gone", "gone"]
+
+
+def test_what_passed_is_fetched_before_the_next_bar_closes(tmp_path):
+    _, minutes = play(tmp_path, [None, 0, 1, RetryableError("gone")], [timedelta(minutes=3), None])
+    assert minutes == [0, 1, 2, 3, 4]
+
+
+def test_a_silent_feed_is_left_for_the_next(tmp_path):
+    report, minutes = play(tmp_path, [None, 0, Silence("nothing was heard")], others=[([None, 3, 4],)])
+    assert minutes == list(range(5)) and report.failovers >= 1
+
+
+def test_a_full_queue_loses_nothing(tmp_path):
+    report, minutes = play(tmp_path, [None, *range(60)], size=1)
+    assert minutes == list(range(60)), report
+
+
+def test_a_store_that_cannot_be_written_ends_the_stream(tmp_path, monkeypatch):
+    from algo_research.data.store import DeltaStore
+
+    def full(self, dataset):
+        raise FatalError("no space left")
+
+    monkeypatch.setattr(DeltaStore, "append", full)
+    with pytest.raises(FatalError, match="no space left"):
+        play(tmp_path, [None, 0, 1, 2])
+
+
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(InputError, match="Unknown timeframe"):
+        asyncio.run(stream([Script(Clock())], open_store("delta://store", tmp_path), ["X"], "2m", Clock(), asyncio.Event()))
+    other = Script(Clock())
+    other.venue = "another"
+    with pytest.raises(InputError, match="one venue"):
+        asyncio.run(stream([Script(Clock()), other], open_store("delta://store", tmp_path), ["X"], "1m", Clock(), asyncio.Event()))
+
+
+def test_the_sandbox_says_what_it_does_not_stream():
+    from algo_research.data.synthetic import make_market
+    from algo_research.sandbox.exchange import Exchange, MarketTime, running
+    from algo_research.sandbox.market import symbols_of
+
+    market = make_market("garch", seed=1, bars=100, timeframe="1m")
+
+    async def ask(url):
+        import aiohttp
+
+        async with aiohttp.ClientSession() as session, session.ws_connect(url.replace("http", "ws") + "/ws") as socket:
+            await socket.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@kline_1m"], "id": 1})
+            return await socket.receive_json()
+
+    with running(Exchange(symbols_of([market]), MarketTime(market.bars["ts"][50], 1))) as served:
+        assert asyncio.run(ask(served.url))["error"]["code"] == 2
+        with urllib.request.urlopen(f"{served.url}/sandbox", timeout=10) as answer:
+            assert json.load(answer)["bans"] == 0
