@@ -69,26 +69,28 @@ def drive(url: str, folder: str, since: str) -> None:
         print(sync(ExchangeSource("sandbox", url, timeout=0.4), store, symbol, "1m", ExchangeClock(url), datetime.fromisoformat(since), flush=5_000), flush=True)
 
 
-def storm(markets: list[Dataset], folder: Path, kills: int, seed: int, every: float = 2.5) -> tuple[Exchange, int]:
-    """Sync both markets while faults strike; the process is killed about every so many seconds. The exchange, and how many were killed."""
+def storm(markets: list[Dataset], folder: Path, kills: int, seed: int) -> tuple[Exchange, int]:
+    """Sync both markets while faults strike; the process is killed after about equal numbers of requests. The exchange, and how many were killed."""
     from algo_research.sandbox.exchange import Exchange, MarketTime, running
     from algo_research.sandbox.faults import Faults
     from algo_research.sandbox.market import symbols_of
 
-    rng = np.random.default_rng(seed)
+    rng, every = np.random.default_rng(seed), 0.7 * sum(m.bars.height for m in markets) / 1000 / (kills + 1)
     exchange = Exchange(symbols_of(markets), MarketTime(markets[0].bars["ts"].max() - timedelta(seconds=30), speed=0), Faults(RATES, seed, stall=0.6))
     killed = 0
     with running(exchange):
         command = [sys.executable, __file__, "--drive", exchange.url, str(folder), markets[0].bars["ts"].min().isoformat()]
         while True:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            try:
-                told, _ = process.communicate(timeout=every * (0.6 + 0.8 * rng.random()) if killed < kills else 900)
-            except subprocess.TimeoutExpired:
+            enough = exchange.requests + every * (0.6 + 0.8 * rng.random()) if killed < kills else float("inf")
+            while process.poll() is None and exchange.requests < enough:
+                time.sleep(0.005)
+            if process.poll() is None:
                 process.kill()
                 process.communicate()
                 killed += 1
                 continue
+            told, _ = process.communicate()
             if process.returncode:
                 raise RuntimeError(told)
             print(told, end="")
