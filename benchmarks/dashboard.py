@@ -79,13 +79,13 @@ class Server:
     def settle(self, seconds: float = 90) -> int:
         """Wait until as many kernels are there as wait for users, and none of them is busy; how many there are."""
         until, calm = time.monotonic() + seconds, 0
-        while time.monotonic() < until and calm < 3:
+        while time.monotonic() < until and calm < 12:  # for three seconds: a kernel is there before it is busy
             kernels = self.kernels()
             busy = 0.0
             for p in kernels:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     busy += p.cpu_percent(0.15)
-            calm = calm + 1 if len(kernels) == self.warm and busy < 70 else 0
+            calm = calm + 1 if len(kernels) == self.warm and busy < 40 else 0
             time.sleep(0.1)
         return len(self.kernels())
 

@@ -74,7 +74,7 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
             "multi_kernel_manager_class": "algo_research.cli.kernels.DashboardKernelManager",
             "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"],  # others only cost time
         },
-        "VoilaKernelManager": {"fill_delay": 0.2},
+        "VoilaKernelManager": {"fill_delay": 2.0},  # the page that was just opened needs the machine first
         "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, idle // 3), "cull_connected": False},
     }
 
