@@ -22,10 +22,8 @@ KINDS = {
     "late": "the newest closed candles are not there yet",
     "shuffled": "candles are out of order",
     "disconnect": "a stream's connection ends (per message)",
-    "gap": "an update of the order book is lost (per message)",
-    "swap": "two messages of the order book change places (per message)",
 }
-STREAM = ("disconnect", "gap", "swap")
+STREAM = ("disconnect",)
 CANDLES = ("missing", "duplicate", "late", "shuffled")
 
 
