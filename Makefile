@@ -26,7 +26,7 @@ test: setup ## everything: drift, style, secrets, notebooks executed and compare
 	$(BIN)/python tools/notebooks.py
 	$(BIN)/pytest -n 2 --dist worksteal --durations 25
 
-check: setup ## the fast lane, about a minute: drift, style, secrets, quick tests
+check: setup ## the fast lane, under two minutes: drift, style, secrets, quick tests
 	$(BIN)/python tools/drift.py
 	$(MAKE) --no-print-directory style
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
