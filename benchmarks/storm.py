@@ -24,7 +24,7 @@ import polars as pl
 
 from algo_research.data.bars import DatasetId
 from algo_research.data.exchanges import ExchangeSource
-from algo_research.data.ingest import sync
+from algo_research.data.ingest import plan_sync, sync
 from algo_research.data.store import open_store
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def drive(url: str, folder: str, since: str) -> None:
     """One process's attempt at all of it."""
     store = open_store("delta://store", folder)
     for symbol in ("BTC/USDT", "ETH/USDT"):
-        print(sync(ExchangeSource("sandbox", url, timeout=0.4), store, symbol, "1m", ExchangeClock(url), datetime.fromisoformat(since), flush=5_000), flush=True)
+        source, clock = ExchangeSource("sandbox", url, timeout=0.4), ExchangeClock(url)
+        plan = plan_sync(source, store, symbol, "1m", clock, datetime.fromisoformat(since))
+        print(sync(plan, source, store, clock, flush=5_000), flush=True)
 
 
 def storm(markets: list[Dataset], folder: Path, kills: int, seed: int) -> tuple[Exchange, int]:

@@ -29,31 +29,32 @@ def sync(
     from algo_research.core.errors import AlgoError
     from algo_research.data.exchanges import ExchangeSource
     from algo_research.data.ingest import plan_sync
-    from algo_research.data.ingest import sync as sync_
+    from algo_research.data.ingest import sync as fill
 
     source = ExchangeSource(exchange, url)
     first, last = (t and t.replace(tzinfo=UTC) for t in (since, until))
     out, progress, failed = console(), console(stderr=True), []
     with open_workspace(root, env) as workspace:
         for symbol in symbols:
-            if dry_run:
-                plan = plan_sync(source, workspace.store, symbol, timeframe, workspace.clock, first, last)
-                out.print(f"{plan.id}: {plan.total:,} bars to ask for in {len(plan.holes)} piece(s)" + (f", from {plan.holes[0][0]:%Y-%m-%d %H:%M} on" if plan.holes else ""))
-                continue
             try:
                 with progress.status(symbol) as status:
-                    done = sync_(source, workspace.store, symbol, timeframe, workspace.clock, first, last, lambda step, text: status.update(f"{step}: {text}"))
+
+                    def tell(name: str, text: str, status=status) -> None:
+                        status.update(f"{name}: {text}")
+
+                    plan = plan_sync(source, workspace.store, symbol, timeframe, workspace.clock, first, last, lambda text, symbol=symbol: tell(symbol, text))  # type: ignore[misc]
+                    done = None if dry_run else fill(plan, source, workspace.store, workspace.clock, tell)
             except AlgoError as e:  # the other symbols are no worse for it
                 failed.append(e)
                 if len(symbols) > 1:
                     progress.print(f"[red]{symbol}[/red]: {e}")
                 continue
+            if done is None:
+                out.print(f"{plan.id}: {plan.total:,} bars to ask for in {len(plan.holes)} piece(s)" + (f", from {plan.holes[0][0]:%Y-%m-%d %H:%M} on" if plan.holes else ""))
+                continue
             out.print(str(done))
             for begin, end in done.holes[:5]:
                 out.print(f"  nothing from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
-    if dry_run:
-        out.print("Nothing was stored (--dry-run).")
-    elif failed:
+    if failed:
         raise failed[0] if len(symbols) == 1 else type(failed[0])(f"{len(failed)} of {len(symbols)} symbols failed; the others are current. The same command goes on where they stopped.")
-    else:
-        out.print(f"Next: algo data check {done.id}")
+    out.print("Nothing was stored (--dry-run)." if dry_run else f"Next: algo data check {plan.id}")

@@ -15,7 +15,7 @@ import polars as pl
 from ..core.clock import Clock
 from ..core.errors import DataError, InputError, RetryableError, unknown_name
 from .bars import TIME, Dataset, DatasetId, make_bars, timeframe_duration
-from .exchanges import PAGE_SCHEMA, Source, retry, stored_symbol
+from .exchanges import PAGE_SCHEMA, VALUES, Source, retry, stored_symbol
 from .instruments import Instrument
 from .store import Store
 
@@ -141,21 +141,16 @@ def plan_sync(
     return SyncPlan(id, instrument, first, end, tuple(find_holes(have.filter(have != again) if again is not None else have, first, end, step)))
 
 def sync(
+    plan: SyncPlan,    # from `plan_sync`
     source: Source,
     store: Store,
-    symbol: str,                      # in the source's way or ours
-    timeframe: str,                   # e.g. "1h"
-    clock: Clock,                     # ours; waits pass on it
-    since: datetime | None = None,    # from here on; None: from the first stored bar
-    until: datetime | None = None,    # up to here; None: to the newest closed bar
+    clock: Clock,      # ours; waits pass on it
     tell: Callable[[str, str], None] = lambda step, text: None, # told of progress
-    flush: int = 20_000,              # bars that are written at once
+    flush: int = 20_000, # bars that are written at once
 ) -> Synced:
     "Fill the holes of a stored dataset; start it if there is none."
-    waits = lambda text: tell(symbol, text)
-    plan = plan_sync(source, store, symbol, timeframe, clock, since, until, waits)
-    id, instrument, step, first, end = plan.id, plan.instrument, timeframe_duration(timeframe), plan.first, plan.end
-    total, done, new, revised = plan.total, 0, 0, 0
+    id, step = plan.id, timeframe_duration(plan.id.timeframe)
+    done = new = revised = 0
     waiting: list[pl.DataFrame] = []
 
     def write() -> None:
@@ -163,21 +158,19 @@ def sync(
         if not waiting: return
         bars = make_bars(pl.concat(waiting).with_columns(symbol=pl.lit(id.symbol)), step)
         old = _stored(store, id, bars["ts"][0])
-        both = bars.join(old.select("ts", *_VALUES), on="ts", how="inner", suffix="_old") if old.height else bars.clear()
+        both = bars.join(old.select("ts", *VALUES), on="ts", how="inner", suffix="_old") if old.height else bars.clear()
         new += bars.height - both.height
-        revised += both.filter(pl.any_horizontal(pl.col(v).ne_missing(pl.col(f"{v}_old")) for v in _VALUES)).height if both.height else 0
-        store.append(Dataset(id, bars, instrument))
+        revised += both.filter(pl.any_horizontal(pl.col(v).ne_missing(pl.col(f"{v}_old")) for v in VALUES)).height if both.height else 0
+        store.append(Dataset(id, bars, plan.instrument))
         waiting.clear()
 
-    tell(str(id), f"{total:,} bars to ask for" if total else "is current")
+    tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
     for a, b in plan.holes:
-        for page in fetch_range(source, symbol, timeframe, a, b, clock, tell=waits):
+        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, tell=lambda text: tell(str(id), text)):
             waiting.append(page)
             done += page.height
             if sum(map(len, waiting)) >= flush: write()
-            tell(str(id), f"{done:,} of {total:,} bars, at {page['ts'][-1]:%Y-%m-%d %H:%M}")
+            tell(str(id), f"{done:,} of {plan.total:,} bars, at {page['ts'][-1]:%Y-%m-%d %H:%M}")
     write()
-    left = find_holes(_stored(store, id)["ts"], first, end, step)
-    return Synced(id, new, revised, tuple(left), end)
-
-_VALUES = ("open", "high", "low", "close", "volume")
+    left = find_holes(_stored(store, id, plan.first)["ts"], plan.first, plan.end, step)
+    return Synced(id, new, revised, tuple(left), plan.end)

@@ -19,8 +19,8 @@ import polars as pl
 from ..core.clock import Clock
 from ..core.errors import AlgoError, InputError, RetryableError, unknown_name
 from .bars import TIME, Dataset, DatasetId, make_bars, timeframe_duration
-from .exchanges import ExchangeSource, Source, market_symbol, stored_symbol
-from .ingest import bar_open, sync
+from .exchanges import PAGE_SCHEMA, ExchangeSource, Source, market_symbol, stored_symbol
+from .ingest import bar_open, plan_sync, sync
 from .instruments import Instrument
 from .store import Store
 
@@ -131,7 +131,7 @@ class _Writer:
         "Fetch what the store lacks up to now."
         if name not in self.instruments: self.instruments[name] = source.instrument(self.symbols[name])
         start = self.newest.get(name, self.since) or self._stored(source, name).max() or bar_open(min(source.now(), self.clock.now()), self.timeframe) - self.step
-        self.report.backfilled += sync(source, self.store, self.symbols[name], self.timeframe, self.clock, start).new
+        self.report.backfilled += sync(plan_sync(source, self.store, self.symbols[name], self.timeframe, self.clock, start), source, self.store, self.clock).new
         if (newest := self._stored(source, name).max()) is not None: self.newest[name] = newest
 
     def _following(self, name: str, bars: list[ClosedBar]) -> list[ClosedBar]:
@@ -147,7 +147,7 @@ class _Writer:
             following = self._following(name, came)
             self.report.repeated += len(came) - len(following)
             if not following: continue
-            frame = pl.DataFrame([b[:7] for b in following], schema=["symbol", "ts", "open", "high", "low", "close", "volume"], orient="row")
+            frame = pl.DataFrame([b[:7] for b in following], schema=["symbol", *PAGE_SCHEMA], orient="row")
             self.store.append(Dataset(self._id(source, name), make_bars(frame, self.step), self.instruments[name]))
             self.newest[name], now = following[-1].ts, self.clock.now()
             self.report.bars += len(following)

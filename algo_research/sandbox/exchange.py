@@ -51,8 +51,7 @@ class Exchange:
     def disconnect(self) -> None:
         """End every stream."""
         for connection in list(self.connections):
-            if connection.socket._req and connection.socket._req.transport:
-                connection.socket._req.transport.abort()
+            connection.abort()
 
     def symbol(self, name: str | None) -> Symbol:
         if not name:

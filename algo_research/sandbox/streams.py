@@ -26,9 +26,15 @@ UPDATE = 0.25  # our seconds between two messages about a bar that is still open
 class Connection:
     """One client: what it listens to, and what it has been told."""
 
+    request: web.Request
     socket: web.WebSocketResponse
     combined: bool  # its messages are wrapped with the stream's name
     told: dict[str, int] = field(default_factory=dict)  # stream -> everything before this moment was sent
+
+    def abort(self) -> None:
+        """End it without a goodbye."""
+        if self.request.transport:
+            self.request.transport.abort()
 
 
 def parse_stream(exchange: Exchange, name: str) -> tuple[Symbol, str, str]:
@@ -71,9 +77,8 @@ async def _feed(exchange: Exchange, connection: Connection) -> None:
             connection.told[name] = now
             for message in messages(symbol, kind, interval, since, now):
                 fault = exchange.faults.draw(STREAM)
-                if fault == "disconnect" and connection.socket._req and connection.socket._req.transport:
-                    connection.socket._req.transport.abort()
-                    return
+                if fault == "disconnect":
+                    return connection.abort()
                 await connection.socket.send_str(json.dumps({"stream": name, "data": message} if connection.combined else message))
             span = INTERVALS[interval] if kind == "kline" else symbol.step
             due = min(due, exchange.time.real(span - now % span))
@@ -102,7 +107,7 @@ async def connect(exchange: Exchange, request: web.Request) -> web.WebSocketResp
     socket = web.WebSocketResponse(heartbeat=20)
     await socket.prepare(request)
     names = [n for n in request.query.get("streams", "").split("/") if n]
-    connection = Connection(socket, combined="/stream" in request.path, told=dict.fromkeys(names, exchange.time.now()))
+    connection = Connection(request, socket, combined="/stream" in request.path, told=dict.fromkeys(names, exchange.time.now()))
     exchange.connections.add(connection)
     feed = asyncio.ensure_future(_feed(exchange, connection))
     try:

@@ -1,0 +1,42 @@
+"""The Bars contract has a quick check and an explaining one: they must agree."""
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from algo_research.core.errors import DataError
+from algo_research.data.bars import PRICES, _contract, _keeps_contract, validate_bars
+from algo_research.data.synthetic import make_market
+
+BARS = make_market("garch", seed=1, bars=50).bars
+LAST = pl.int_range(pl.len()) == 49
+BROKEN = {
+    **{f"{c} is {v}": BARS.with_columns(pl.when(LAST).then(v).otherwise(c).alias(c)) for c in [*PRICES, "volume"] for v in (float("nan"), float("inf"))},
+    **{f"{c} is null": BARS.with_columns(pl.when(LAST).then(None).otherwise(c).alias(c)) for c in ["symbol", "ts", *PRICES, "known_at"]},
+    "known before": BARS.with_columns(known_at=pl.when(LAST).then("ts").otherwise("known_at")),
+    "column missing": BARS.drop("volume"),
+    "column more": BARS.with_columns(x=1),
+    "order": BARS.select(reversed(BARS.columns)),
+    "integer": BARS.with_columns(pl.col("close").cast(pl.Int64)),
+    "milliseconds": BARS.with_columns(pl.col("ts").cast(pl.Datetime("ms", "UTC"))),
+    "no zone": BARS.with_columns(pl.col("ts").dt.replace_time_zone(None)),
+}
+SOUND = {"as made": BARS, "no volume": BARS.with_columns(volume=pl.lit(None, pl.Float64)), "empty": BARS.clear(), "late": BARS.with_columns(pl.col("known_at") + timedelta(days=1))}
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=str)
+def test_what_is_broken_is_refused_by_both(case):
+    import pandera.errors
+
+    with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
+        _contract().validate(BROKEN[case])
+    assert not _keeps_contract(BROKEN[case])
+    with pytest.raises(DataError):
+        validate_bars(BROKEN[case])
+
+
+@pytest.mark.parametrize("case", SOUND, ids=str)
+def test_what_is_sound_is_accepted_by_both(case):
+    _contract().validate(SOUND[case])
+    assert _keeps_contract(SOUND[case]) and validate_bars(SOUND[case]) is SOUND[case]
