@@ -2,7 +2,7 @@
 
     python benchmarks/dashboard.py [--users 10] [--pages 50]
 
-Timed from the click (navigation) in one browser on the same machine: until the key figures are visible, until the interactive figures are drawn; from a change of a filter until
+Timed from the click (navigation) in one browser on the same machine: until the key figures are painted, until the interactive figures are drawn; from a change of a filter until
 everything is drawn again. Then many users at once, and many pages opened and closed; the kernels that are left are counted.
 """
 
@@ -109,14 +109,21 @@ def browser() -> Iterator:
 DRAWN = "document.querySelector('.algo.live')?.dataset.turn && document.querySelector('.algo.live .figure .main-svg')"
 
 
+PAINTED = """() => new Promise((answer) => {
+    const told = (list) => { const figure = list.getEntries().find((e) => e.identifier === 'key figure'); if (figure) answer(figure.renderTime / 1000); };
+    new PerformanceObserver(told).observe({type: 'element', buffered: true});
+    setTimeout(() => answer(60), 5000);
+})"""
+
+
 def visit(page, url: str) -> tuple[float, float]:
-    """Seconds until the key figures are visible, and until every figure is drawn."""
+    """Seconds until the key figures were painted, as the browser itself noted it (waiting for them from outside also waits for scripts), and until every figure is drawn."""
     begun = time.perf_counter()
     page.goto(url, wait_until="commit")
     page.wait_for_selector(".algo .cards .card >> nth=0", state="visible", timeout=60_000)
-    first = time.perf_counter() - begun
     page.wait_for_function(DRAWN, timeout=60_000)
-    return first, time.perf_counter() - begun
+    drawn = time.perf_counter() - begun
+    return page.evaluate(PAINTED), drawn
 
 
 def leave(page) -> None:
@@ -158,7 +165,7 @@ def main() -> None:
                 visits.append(visit(page, server.url))
                 filters += [choose(page, "period", p) for p in ("90", "30", "all", "365")]
                 leave(page)
-            show("key figures visible, warm kernel", [v[0] for v in visits])
+            show("key figures painted, warm kernel", [v[0] for v in visits])
             show("interactive figures drawn", [v[1] for v in visits])
             show("a filter answered and drawn", filters)
             server.settle()

@@ -93,7 +93,7 @@ def key_figures_html(
              ("costs paid", f"{metrics.get('costs_paid', 0):,.0f} {escape(currency)}".strip(),
               (f"{_percent(metrics.get('costs_paid', 0) / initial, False)} of the start, " if initial else "") + f"{metrics.get('fills', 0):,.0f} fills"),
              ("trials on this dataset", f"{verdict['n_trials']:,}", f"{verdict['n_effective']:.1f} of them independent")]
-    shown = "".join(f'<div class="card"><dt>{name}</dt><dd>{value}<small>{more}</small></dd></div>' for name, value, more in cards)
+    shown = "".join(f'<div class="card"><dt>{name}</dt><dd elementtiming="key figure">{value}<small>{more}</small></dd></div>' for name, value, more in cards)
     sentence = verdict["sentence"].removeprefix("Edge: ").removeprefix("No edge: ")  # the mark has said it
     notes = "".join(f'<p class="note">Note: {escape(n)}</p>' for n in verdict.get("notes") or ())
     return (f'{_CARDS}<div class="algo-key"><div class="verdict{" edge" if edge else ""}"><span class="mark">{"✔ Edge" if edge else "✘ No edge"}</span><span class="sentence">{escape(sentence[:1].upper() + sentence[1:])}</span></div>'
