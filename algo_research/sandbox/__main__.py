@@ -28,8 +28,9 @@ def parse_faults(assignments: list[str] | None) -> dict[str, float]:
 
 def sandbox(
     datasets: Annotated[list[str] | None, typer.Argument(help="What it trades: ids as in `algo data list`.", show_default="synthetic/garch:1/1m")] = None,
+    capture: Annotated[list[Path] | None, typer.Option(help="Captured messages of Binance spot, told again at their time, order book included. May be repeated.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
-    start: Annotated[datetime | None, typer.Option(help="Its time when it starts, UTC.", show_default="a day before the end of the bars")] = None,
+    start: Annotated[datetime | None, typer.Option(help="Its time when it starts, UTC.", show_default="a day before the end of the bars; where a capture begins")] = None,
     speed: Annotated[float, typer.Option(min=0, help="Its seconds in each of ours; 0: its time stands still.")] = 1.0,
     fault: Annotated[list[str] | None, typer.Option(metavar="KIND=SHARE", help="What goes wrong, in which share of the requests. May be repeated; `--fault ?=0` lists the kinds.")] = None,
     seed: Annotated[int, typer.Option(help="Of the faults.")] = 0,
@@ -45,13 +46,16 @@ def sandbox(
     from .exchange import Exchange, MarketTime
     from .exchange import start as start_
     from .faults import Faults
-    from .market import symbols_of
+    from .market import captured_symbol, symbols_of
+    from .tape import read_capture
 
     faults = Faults(parse_faults(fault), seed)
+    captured = [read_capture(path) for path in capture or []]
     with open_workspace(root) as workspace:
-        loaded = [load_dataset(id, workspace.store) for id in datasets or ["synthetic/garch:1/1m"]]
-    begin = start.replace(tzinfo=UTC) if start else max(d.bars["ts"].max() for d in loaded) - timedelta(days=1)
-    exchange = Exchange(symbols_of(loaded), MarketTime(begin, speed), faults, limit)
+        loaded = [load_dataset(id, workspace.store) for id in datasets or ([] if captured else ["synthetic/garch:1/1m"])]
+    usual = max(datetime.fromtimestamp(c.start / 1000, UTC) for c in captured) if captured else max(d.bars["ts"].max() for d in loaded) - timedelta(days=1)
+    begin = start.replace(tzinfo=UTC) if start else usual
+    exchange = Exchange(symbols_of(loaded) | {c.symbol: captured_symbol(c) for c in captured}, MarketTime(begin, speed), faults, limit)
 
     async def serve() -> None:
         runner = await start_(exchange, port)

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from . import streams
 from .faults import CANDLES, Faults
-from .market import INTERVALS, Symbol, number
+from .market import INTERVALS, Symbol
+from .tape import number, pairs, top
 from .time import MarketTime
 
 if TYPE_CHECKING:
@@ -166,7 +167,41 @@ async def _day(exchange: Exchange, query: dict[str, str], fault: str | None) -> 
     return told_[0] if "symbol" in query else told_
 
 
-ANSWERS = {"ping": _ping, "time": _time, "exchangeInfo": _info, "klines": _klines, "ticker/price": _price, "ticker/24hr": _day}
+async def _depth(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
+    book, limit = exchange.symbol(query.get("symbol")).tape.book(exchange.time.now()), _limit(query, 100, 5000)
+    return {"lastUpdateId": book.id, "bids": pairs(book.bids, limit), "asks": pairs(book.asks, limit)} if book else {"lastUpdateId": 0, "bids": [], "asks": []}
+
+
+async def _tops(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
+    def told(s: Symbol) -> dict[str, Any]:
+        book = s.tape.book(exchange.time.now())
+        best = top(book) if book else dict.fromkeys("bBaA", "0")
+        return {"symbol": s.name, "bidPrice": best["b"], "bidQty": best["B"], "askPrice": best["a"], "askQty": best["A"]}
+
+    return told(exchange.symbol(query["symbol"])) if "symbol" in query else [told(s) for s in exchange.symbols.values()]
+
+
+def _traded(exchange: Exchange, query: dict[str, str], limit: int) -> list[tuple]:
+    """Trades that a query asks for: from a time or a number on, else the last ones."""
+    tape, now = exchange.symbol(query.get("symbol")).tape, exchange.time.now()
+    begin, end = (tape.moment(int(query["fromId"])) if "fromId" in query else int(query.get("startTime", 0))) - 1, min(now, int(query.get("endTime", now)))
+    found = tape.trades(begin, end, first=limit) if "fromId" in query or "startTime" in query else tape.trades(begin, end, last=limit)
+    return list(zip(*(column.tolist() for column in found), strict=True))
+
+
+async def _trades(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
+    rows = _traded(exchange, {k: v for k, v in query.items() if k == "symbol"}, _limit(query, 500, 1000))
+    return [{"id": i, "price": number(p), "qty": number(q), "quoteQty": number(p * q), "time": t, "isBuyerMaker": m, "isBestMatch": True} for i, t, p, q, m in rows]
+
+
+async def _agg_trades(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
+    return [{"a": i, "p": number(p), "q": number(q), "f": i, "l": i, "T": t, "m": m, "M": True} for i, t, p, q, m in _traded(exchange, query, _limit(query, 500, 1000))]
+
+
+ANSWERS = {
+    "ping": _ping, "time": _time, "exchangeInfo": _info, "klines": _klines, "trades": _trades, "aggTrades": _agg_trades, "depth": _depth,
+    "ticker/price": _price, "ticker/24hr": _day, "ticker/bookTicker": _tops,
+}
 POSSIBLE = {"klines": CANDLES, "time": ("skew",)}
 
 

@@ -22,8 +22,10 @@ KINDS = {
     "late": "the newest closed candles are not there yet",
     "shuffled": "candles are out of order",
     "disconnect": "a stream's connection ends (per message)",
+    "lost": "an update of the order book never comes (per update)",
+    "swapped": "an update of the order book comes after the next one (per update)",
 }
-STREAM = ("disconnect",)
+STREAM = ("disconnect", "lost", "swapped")
 CANDLES = ("missing", "duplicate", "late", "shuffled")
 
 

@@ -12,21 +12,19 @@ import polars as pl
 from algo_research.core.errors import InputError
 from algo_research.data.bars import PRICES, timeframe_duration
 
+from .tape import Made, number
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from algo_research.data.bars import Dataset
 
+    from .tape import Capture, Tape
+
 INTERVALS = {
     name: int(timeframe_duration(name).total_seconds() * 1000) for name in ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
 }  # milliseconds; of Binance's only the month is not offered
 MONDAY = 4 * 86_400_000  # weeks begin on Mondays, and time began on a Thursday
-
-
-def number(value: float) -> str:
-    """A number as exchanges write it: a string without exponent that reads back as the same number."""
-    text = repr(value)
-    return np.format_float_positional(value, trim="-") if "e" in text else text.removesuffix(".0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,20 +37,21 @@ class Symbol:
     times: np.ndarray  # opening times of its bars, milliseconds
     values: np.ndarray  # (bars, 5): open, high, low, close, volume
     step: int  # milliseconds a bar spans
+    tape: Tape  # what is traded and offered within them
     tick: float = 1e-8
     lot: float = 1e-8
     min_notional: float = 0.0
 
     def upto(self, now: int) -> tuple[np.ndarray, np.ndarray]:
-        """Bars that have begun; the last one as far as it has come: its close moves evenly from open to close."""
+        """Bars that have begun; the last one as far as its trades have come."""
         n = int(np.searchsorted(self.times, now, side="right"))
         if not n or now >= self.times[n - 1] + self.step:
             return self.times[:n], self.values[:n]
-        o, h, low, c, v = self.values[n - 1]
-        done = (now - self.times[n - 1]) / self.step
-        close = o + (c - o) * done
-        begun = np.array([o, max(o, close, o + (h - o) * done), min(o, close, o + (low - o) * done), close, v * done])
-        return self.times[:n], np.vstack([self.values[: n - 1], begun])
+        traded = self.tape.trades(int(self.times[n - 1]) - 1, now)
+        if not len(traded.ids):
+            return self.times[:n], np.vstack([self.values[: n - 1], [*self.values[n - 1, :1].repeat(4), 0.0]])
+        p = traded.prices
+        return self.times[:n], np.vstack([self.values[: n - 1], [p[0], p.max(), p.min(), p[-1], traded.amounts.sum()]])
 
     def price(self, now: int) -> float:
         """The last price; before the first bar its open."""
@@ -131,9 +130,20 @@ def symbols_of(datasets: Iterable[Dataset]) -> dict[str, Symbol]:
             times = bars["ts"].dt.epoch("ms").to_numpy()
             values = bars.select(*PRICES, pl.col("volume").fill_null(0.0)).to_numpy()
             i = dataset.instrument
-            made = Symbol(base + quote, base, quote, times, values, int(timeframe_duration(dataset.id.timeframe).total_seconds() * 1000),
-                          i.tick or 1e-8, i.lot or 1e-8, i.min_notional)
+            step, tick, lot = int(timeframe_duration(dataset.id.timeframe).total_seconds() * 1000), i.tick or 1e-8, i.lot or 1e-8
+            made = Symbol(base + quote, base, quote, times, values, step, Made(times, values, step, tick, lot), tick, lot, i.min_notional)
             if made.name in found:
                 raise InputError(f"Two of the datasets have a market {made.name}. Serve one of them.")
             found[made.name] = made
     return found
+
+
+def captured_symbol(capture: Capture) -> Symbol:
+    """The market of a capture; its bars are those of its trades, a second each."""
+    traded = capture.trades(0, capture.end)
+    seconds, begins = np.unique(traded.times // 1000 * 1000, return_index=True)
+    ends = np.append(begins[1:], len(traded.times)) - 1
+    p = traded.prices
+    values = np.column_stack([p[begins], np.maximum.reduceat(p, begins), np.minimum.reduceat(p, begins), p[ends], np.add.reduceat(traded.amounts, begins)])
+    base, quote = split_name(capture.symbol)
+    return Symbol(capture.symbol, base, quote, seconds, values, 1000, capture)
