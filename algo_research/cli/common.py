@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from rich.console import Console
     from rich.table import Table
 
@@ -66,6 +68,19 @@ def table(*columns: str, title: str | None = None, numbers: int = 99) -> Table:
     for i, name in enumerate(columns):
         made.add_column(name, justify="right" if 0 < i <= numbers else "left", overflow="fold")
     return made
+
+
+def stopped_by_signals(after: float | None) -> asyncio.Event:
+    """An event that Ctrl-C, a request to terminate, or so many seconds set; for the running loop."""
+    import asyncio
+    import signal
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if after is not None:
+        loop.call_later(after, stop.set)
+    return stop
 
 
 class Steps:

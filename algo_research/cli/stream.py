@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace
+from .common import Env, Root, console, open_workspace, stopped_by_signals
 
 EXAMPLE = "Example: algo data stream BTC/USDT ETH/USDT --exchange binance --timeframe 1m"
 
@@ -25,7 +25,6 @@ def stream(
 ) -> None:
     """Store every bar as it closes; what was missed while nobody was connected is fetched, so that nothing is missing afterwards."""
     import asyncio
-    import signal
     from datetime import UTC
 
     import numpy as np
@@ -37,11 +36,7 @@ def stream(
     out, progress = console(), console(stderr=True)
 
     async def listen(workspace):
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        if stop_after is not None:
-            asyncio.get_running_loop().call_later(stop_after, stop.set)
+        stop = stopped_by_signals(stop_after)
         with progress.status(f"listening to {exchange}; Ctrl-C stops") as status:
             return await stream_(feeds, workspace.store, symbols, timeframe, workspace.clock, stop, since and since.replace(tzinfo=UTC), silence, lambda name, text: status.update(f"{name}: {text}"))
 

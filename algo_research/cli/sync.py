@@ -13,12 +13,12 @@ EXAMPLE = "Example: algo data sync BTC/USDT ETH/USDT --exchange binance --timefr
 
 
 def sync(
-    symbols: Annotated[list[str], typer.Argument(help="Markets as the exchange writes them, e.g. BTC/USDT; a perpetual is BTC/USDT:USDT.")],
-    exchange: Annotated[str, typer.Option(help="Any that ccxt knows, or sandbox.")] = "binance",
+    symbols: Annotated[list[str], typer.Argument(help="Markets as the exchange writes them, e.g. BTC/USDT; a perpetual is BTC/USDT:USDT, a stock AAPL.")],
+    exchange: Annotated[str, typer.Option(help="Any that ccxt knows; twelvedata or alpaca (with their keys); or sandbox.")] = "binance",
     timeframe: Annotated[str, typer.Option(help="One of the exchange's, e.g. 1m, 1h, 1d.")] = "1h",
     since: Annotated[datetime | None, typer.Option(help="From when on, UTC; by default from the first bar that is stored.", show_default=False)] = None,
     until: Annotated[datetime | None, typer.Option(help="Up to when, UTC; by default to the newest closed bar.", show_default=False)] = None,
-    url: Annotated[str | None, typer.Option(help="The sandbox's address.", show_default=False)] = None,
+    url: Annotated[str | None, typer.Option(help="The address of a sandbox, or of a server that speaks like the provider.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing but the rules and the time.")] = False,
     env: Env = None,
     root: Root = None,
@@ -27,14 +27,14 @@ def sync(
     from datetime import UTC
 
     from algo_research.core.errors import AlgoError
-    from algo_research.data.exchanges import ExchangeSource
     from algo_research.data.ingest import plan_sync
     from algo_research.data.ingest import sync as fill
+    from algo_research.data.providers import open_source
 
-    source = ExchangeSource(exchange, url)
     first, last = (t and t.replace(tzinfo=UTC) for t in (since, until))
     out, progress, failed = console(), console(stderr=True), []
     with open_workspace(root, env) as workspace:
+        source = open_source(exchange, url, workspace.settings.path(workspace.settings.workspace.secrets))
         for symbol in symbols:
             try:
                 with progress.status(symbol) as status:

@@ -111,6 +111,7 @@ def decode_message(
         case "bookTicker": return BookTicker(received, d["s"], d["u"], _price(d["b"]), float(d["B"]), _price(d["a"]), float(d["A"]), time)
         case "trade" if d.get("X", "MARKET") == "MARKET":
             return MarketTrade(received, d["s"], time, d["t"], float(d["p"]), float(d["q"]), "sell" if d["m"] else "buy")
+        case "aggTrade": return MarketTrade(received, d["s"], time, d["a"], float(d["p"]), float(d["q"]), "sell" if d["m"] else "buy")
     return None
 
 # %% ../../nbs/data/10_book.ipynb #b0595662

@@ -10,8 +10,7 @@ __all__ = ['Find', 'QUARTER', 'NEAR', 'FAR', 'SPIKE', 'WICK', 'VOLUME', 'STUCK',
 # %% ../../nbs/data/06_checks.ipynb #d7c57018
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -21,7 +20,7 @@ from numba import njit
 from ..core.errors import DataError, InputError, unknown_name
 from ..core.settings import QualitySettings
 from .bars import PRICES, Dataset, timeframe_duration
-from .instruments import ALWAYS, session_times
+from .instruments import ALWAYS, session_schedule
 
 # %% ../../nbs/data/06_checks.ipynb #134677ae
 Find = Callable[[Dataset, "datetime | None"], pl.DataFrame]
@@ -65,16 +64,7 @@ def regular(
 def _due(dataset: Dataset, until: datetime | None = None) -> pl.DataFrame:
     "When bars are due by the exchange's calendar: ts, opens, known_at (its close); from the first bar to the last one."
     first, last = dataset.bars["ts"].min().date(), (until or dataset.bars["ts"].max()).date()
-    return _schedule(dataset.instrument.calendar, first, last, timeframe_duration(dataset.id.timeframe))
-
-@lru_cache(8)
-def _schedule(calendar: str, first: date, last: date, step: timedelta) -> pl.DataFrame:
-    import exchange_calendars as xc
-    if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
-    dates = xc.get_calendar(calendar, start=str(first - timedelta(days=7)), end=str(last + timedelta(days=7))).sessions_in_range(str(first), str(last))
-    due = session_times(pl.Series(dates.to_numpy()).cast(pl.Date), calendar).with_columns(opens="ts")
-    if step < timedelta(days=1): due = due.with_columns(pl.datetime_ranges("ts", "known_at", step, closed="left").alias("ts")).explode("ts")
-    return due
+    return session_schedule(dataset.instrument.calendar, first, last, timeframe_duration(dataset.id.timeframe))
 
 def _by_sessions(dataset: Dataset) -> bool:
     return dataset.instrument.calendar != ALWAYS and timeframe_duration(dataset.id.timeframe) <= timedelta(days=1)

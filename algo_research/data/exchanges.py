@@ -130,33 +130,35 @@ class ExchangeSource:
 
     def __repr__(self) -> str: return f"ExchangeSource({self.venue!r})"
 
-    def _ask(self, what: str, ask: Callable[[], Answer]) -> Answer:
-        try: return ask()
+    def ask(self, what: str, call: Callable[[Any], Answer]) -> Answer:
+        "What ccxt's client answers to a call; its errors become ours, with what was asked for."
+        try: return call(self._ccxt)
         except Exception as e: raise _sorted_error(e, self._ccxt, what) from e
 
-    def _markets(self) -> dict[str, Any]:
-        if found := self._ask("its markets", self._ccxt.load_markets): return found
+    def markets(self) -> dict[str, Any]:
+        "ccxt's description of every market, by ccxt's name."
+        if found := self.ask("its markets", lambda api: api.load_markets()): return found
         self._ccxt.markets = None  # ccxt would keep an answer without any
         raise RetryableError(f"{self.venue} named no market.")
 
 
     def symbols(self) -> list[str]:
         "Everything it trades, as the store writes it."
-        return sorted(stored_symbol(s) for s in self._markets())
+        return sorted(stored_symbol(s) for s in self.markets())
 
     def now(self) -> datetime:
         if not self._ccxt.has.get("fetchTime"): return datetime.now(UTC)
-        return self._ask("its time", lambda: datetime.fromtimestamp(self._ccxt.fetch_time() / 1000, UTC))
+        return self.ask("its time", lambda api: datetime.fromtimestamp(api.fetch_time() / 1000, UTC))
 
     def instrument(self, symbol: str) -> Instrument:
-        markets = self._markets()
+        markets = self.markets()
         m = markets[market_symbol(symbol, markets, self.venue)]
         limits, precision = m.get("limits") or {}, m.get("precision") or {}
         return Instrument(stored_symbol(m["symbol"]), self.venue, _KINDS.get(m["type"], "spot"), _step(self._ccxt, precision.get("price")), _step(self._ccxt, precision.get("amount")),
                           float((limits.get("cost") or {}).get("min") or 0.0), float(m.get("contractSize") or 1.0), bool(m.get("inverse")), m["quote"])
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
-        known = market_symbol(symbol, self._markets(), self.venue)
-        rows = self._ask(f"bars of {symbol}", lambda: self._ccxt.fetch_ohlcv(known, timeframe, since=math.ceil(start.timestamp() * 1000), limit=limit))
+        known = market_symbol(symbol, self.markets(), self.venue)
+        rows = self.ask(f"bars of {symbol}", lambda api: api.fetch_ohlcv(known, timeframe, since=math.ceil(start.timestamp() * 1000), limit=limit))
         frame = pl.DataFrame([r[:6] for r in rows], schema={**PAGE_SCHEMA, "ts": pl.Int64}, orient="row", strict=False)
         return frame.with_columns(pl.from_epoch("ts", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))

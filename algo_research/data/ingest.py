@@ -16,7 +16,7 @@ from ..core.clock import Clock
 from ..core.errors import DataError, InputError, RetryableError, unknown_name
 from .bars import TIME, Dataset, DatasetId, make_bars, timeframe_duration
 from .exchanges import PAGE_SCHEMA, VALUES, Source, retry, stored_symbol
-from .instruments import Instrument
+from .instruments import ALWAYS, Instrument, session_schedule
 from .store import Store
 
 # %% ../../nbs/data/12_ingest.ipynb #2a4034e8
@@ -36,12 +36,27 @@ def find_holes(
     first: datetime,  # from here on, on the grid
     end: datetime,    # up to here, exclusive
     step: timedelta,  # one bar
+    calendar: str = ALWAYS, # of the market: when it is closed, nothing is missing
 ) -> list[tuple[datetime, datetime]]: # (first missing, first present after it), in order
     "What is missing between two moments."
     inside = times.filter((times >= first) & (times < end))
+    if _by_sessions(calendar, step): return _missed_sessions(inside, first, end, step, calendar)
     edges = pl.concat([pl.Series([first - step], dtype=TIME), inside.cast(TIME), pl.Series([end], dtype=TIME)])
     gaps = pl.DataFrame({"start": edges[:-1] + step, "stop": edges[1:]}).filter(pl.col("stop") > pl.col("start"))
     return [(a, b) for a, b in gaps.iter_rows()]
+
+def _by_sessions(calendar: str, step: timedelta) -> bool: return calendar != ALWAYS and step <= timedelta(days=1)
+
+def _due(calendar: str, first: datetime, end: datetime, step: timedelta) -> pl.DataFrame:
+    "ts and known_at of the bars of sessions that open between two moments."
+    due = session_schedule(calendar, first.date(), end.date(), step).filter((pl.col("ts") >= first) & (pl.col("ts") < end))
+    return due.select("ts", known_at=pl.col("known_at") if step == timedelta(days=1) else pl.min_horizontal(pl.col("ts") + step, "known_at"))
+
+def _missed_sessions(times: pl.Series, first: datetime, end: datetime, step: timedelta, calendar: str) -> list[tuple[datetime, datetime]]:
+    due = _due(calendar, first, end, step)["ts"]
+    runs = pl.DataFrame({"ts": due, "there": due.is_in(times.implode())}).with_columns(run=pl.col("there").rle_id(), after=pl.col("ts").shift(-1))
+    missing = runs.filter(~pl.col("there")).group_by("run", maintain_order=True).agg(pl.col("ts").first(), pl.col("after").last())
+    return [(a, b or end) for a, b in missing.select("ts", "after").iter_rows()]
 
 # %% ../../nbs/data/12_ingest.ipynb #2d4ac7e0
 def tidy_page(
@@ -49,6 +64,7 @@ def tidy_page(
     start: datetime,    # only bars from here on
     end: datetime,      # and before here
     timeframe: str,     # opening times off its grid are an error
+    calendar: str = ALWAYS, # of the market; with sessions, bars lie on its own grid
 ) -> pl.DataFrame:
     "Sorted, unique, inside the range; a contradiction is worth asking again."
     rows = page.filter((pl.col("ts") >= start) & (pl.col("ts") < end)).unique().sort("ts")
@@ -56,6 +72,7 @@ def tidy_page(
     if len(twice): raise RetryableError(f"Two different bars came for {twice[0]}.")
     if rows.null_count().sum_horizontal()[0]: raise RetryableError(f"A bar came with values missing, the first {rows.filter(pl.any_horizontal(pl.all().is_null()))['ts'][0]}.")
     step, origin = timeframe_duration(timeframe), _MONDAY if timeframe.endswith("w") else _EPOCH
+    if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")  # what is traded before and after hours is no part of the session
     off = rows.filter((pl.col("ts") - origin).dt.total_microseconds() % (step // timedelta(microseconds=1)) != 0)["ts"]
     if len(off): raise DataError(f"A bar of {timeframe} opens at {off[0]}, which is no multiple of {timeframe}. Import this source's files instead.")
     return rows
@@ -69,22 +86,23 @@ def fetch_range(
     end: datetime,     # bars that open before
     clock: Clock,      # waits pass on it
     confirm: int = 3,  # times that a hole must be answered with nothing
+    calendar: str = ALWAYS, # of the market
     tell: Callable[[str], None] = lambda text: None, # told of every wait
 ) -> Iterator[pl.DataFrame]: # pages in order, PAGE_SCHEMA
     "Bars of a range as far as the source has them."
     step = timeframe_duration(timeframe)
     def ask(first: datetime, until: datetime, limit: int) -> pl.DataFrame:
-        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe), clock, tell=tell)
+        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar), clock, tell=tell)
     while start < end:
         page = ask(start, end, source.page)
         for _ in range(confirm):
-            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else end, step)
+            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else end, step, calendar)
             if not holes: break
             found = [ask(a, b, min(source.page, (b - a) // step + 1)) for a, b in holes]
             page = pl.concat([page, *found]).sort("ts")
         if not page.height: return
         yield page
-        start = page["ts"][-1] + step
+        start = page["ts"][-1] + (timedelta(microseconds=1) if _by_sessions(calendar, step) else step) # a session may begin earlier than the one before
 
 # %% ../../nbs/data/12_ingest.ipynb #9fb70bf2
 @dataclass(frozen=True)
@@ -115,7 +133,15 @@ class SyncPlan:
     @property
     def total(self) -> int:
         "Bars to ask for."
-        return sum((b - a) // timeframe_duration(self.id.timeframe) for a, b in self.holes)
+        step = timeframe_duration(self.id.timeframe)
+        return sum(_due(self.instrument.calendar, a, b, step).height if _by_sessions(self.instrument.calendar, step) else (b - a) // step for a, b in self.holes)
+
+def _closed_before(now: datetime, timeframe: str, calendar: str, first: datetime) -> datetime:
+    "Bars that open before this moment are closed."
+    step = timeframe_duration(timeframe)
+    if not _by_sessions(calendar, step): return bar_open(now, timeframe)
+    closed = _due(calendar, min(first, now), now, step).filter(pl.col("known_at") <= now)["ts"]
+    return closed[-1] + timedelta(microseconds=1) if len(closed) else first
 
 def plan_sync(
     source: Source,
@@ -135,10 +161,10 @@ def plan_sync(
     have = _stored(store, id, since)["ts"]
     if since is None and not len(have): raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
     first = bar_open((since or have[0]) + step - timedelta(microseconds=1), timeframe)
-    end = bar_open(min(retry(source.now, clock, tell=tell), clock.now(), *filter(None, [until])), timeframe)
+    end = _closed_before(min(retry(source.now, clock, tell=tell), clock.now(), *filter(None, [until])), timeframe, instrument.calendar, first)
     if first >= end: first = end
     again = have[-1] if len(have) else None
-    return SyncPlan(id, instrument, first, end, tuple(find_holes(have.filter(have != again) if again is not None else have, first, end, step)))
+    return SyncPlan(id, instrument, first, end, tuple(find_holes(have.filter(have != again) if again is not None else have, first, end, step, instrument.calendar)))
 
 def sync(
     plan: SyncPlan,    # from `plan_sync`
@@ -156,7 +182,9 @@ def sync(
     def write() -> None:
         nonlocal new, revised
         if not waiting: return
-        bars = make_bars(pl.concat(waiting).with_columns(symbol=pl.lit(id.symbol)), step)
+        rows = pl.concat(waiting).with_columns(symbol=pl.lit(id.symbol))
+        if _by_sessions(plan.instrument.calendar, step): rows = rows.join(_due(plan.instrument.calendar, plan.first, plan.end, step), on="ts")
+        bars = make_bars(rows, step)
         old = _stored(store, id, bars["ts"][0])
         both = bars.join(old.select("ts", *VALUES), on="ts", how="inner", suffix="_old") if old.height else bars.clear()
         new += bars.height - both.height
@@ -166,11 +194,11 @@ def sync(
 
     tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
     for a, b in plan.holes:
-        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, tell=lambda text: tell(str(id), text)):
+        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar, tell=lambda text: tell(str(id), text)):
             waiting.append(page)
             done += page.height
             if sum(map(len, waiting)) >= flush: write()
             tell(str(id), f"{done:,} of {plan.total:,} bars, at {page['ts'][-1]:%Y-%m-%d %H:%M}")
     write()
-    left = find_holes(_stored(store, id, plan.first)["ts"], plan.first, plan.end, step)
+    left = find_holes(_stored(store, id, plan.first)["ts"], plan.first, plan.end, step, plan.instrument.calendar)
     return Synced(id, new, revised, tuple(left), plan.end)
