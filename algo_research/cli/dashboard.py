@@ -10,7 +10,7 @@ import typer
 
 from .common import Env, Root, Set, console, open_workspace
 
-EXAMPLE = "Example: algo dashboard performance --port 8900 --no-browser"
+EXAMPLE = "Example: algo dashboard performance --port 8900 --no-browser\n\nOr: algo dashboard data_quality"
 
 
 def list_dashboards() -> dict[str, Path]:
@@ -80,7 +80,7 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
 
 
 def dashboard(
-    name: Annotated[str, typer.Argument(help="Which dashboard.")] = "performance",
+    name: Annotated[str, typer.Argument(help="Which one: performance (of runs) or data_quality (of datasets).")] = "performance",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default the next free one from 8866 on.", show_default=False)] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
     warm: Annotated[int, typer.Option(min=0, help="Kernels that wait with the dashboard computed; each takes about 250 MB.")] = 2,
@@ -89,7 +89,7 @@ def dashboard(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Serve a dashboard on this machine until Ctrl-C; runs that are made meanwhile appear by themselves."""
+    """Serve a dashboard on this machine until Ctrl-C; runs and datasets that are made meanwhile appear by themselves."""
     import json
     import os
     import signal
@@ -112,7 +112,7 @@ def dashboard(
         environment = {**os.environ, "JUPYTER_PATH": os.pathsep.join(places), "ALGO_DASHBOARD_WORKSPACE": str(settings.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         if env:
             environment["ALGO_ENV"] = env
-        environment["ALGO_WORKSPACE__REPORTS"] = str(settings.workspace.reports)
+        environment |= {"ALGO_WORKSPACE__REPORTS": str(settings.workspace.reports), "ALGO_STORE__URL": settings.store.url}
         console(stderr=True).print(f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)")
         command = [sys.executable, "-m", "voila", str(known[name]), f"--port={port}", f"--Voila.config_file_paths={folder}", *(() if browser else ("--no-browser",))]
         server = subprocess.Popen(command, env=environment)

@@ -6,10 +6,18 @@ import subprocess
 import urllib.error
 import urllib.request
 import uuid
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environment, leave, make_runs, visit
+
+from algo_research.data.bars import DatasetId
+from algo_research.data.repairs import apply_repairs, propose_repairs
+from algo_research.data.store import open_store
+from algo_research.data.synthetic import make_market
 
 needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine")
 pytestmark = pytest.mark.slow
@@ -176,3 +184,36 @@ def test_bad_input_is_refused(workspace, server):
 
     assert f"Port {server.port} is in use" in refused("--port", str(server.port))
     assert "Did you mean 'performance'" in refused("performence")
+
+
+@needs_chromium
+def test_data_quality_shows_what_is_wrong_and_follows_a_repair(tmp_path, watched):
+    """A dataset with a gap and a range of swapped volumes; once it is repaired, the page says so by itself."""
+    (tmp_path / "settings.ini").write_text("")
+    market = make_market("garch", seed=3, bars=6000, timeframe="1h", volatility=0.004)
+    day = pl.col("ts") - market.bars["ts"][0]
+    spoilt = market.bars.filter(~day.is_between(timedelta(days=30), timedelta(days=34))).with_columns(
+        volume=pl.when(day.is_between(timedelta(days=80), timedelta(days=200))).then(pl.col("volume") * pl.col("close")).otherwise("volume"))
+    dataset = replace(market, id=DatasetId("demo", "GARCH", "1h"), bars=spoilt)
+    store = open_store("delta://.algo/store", tmp_path)
+    with Server(tmp_path, "data_quality", warm=1) as server:
+        assert "There is no dataset in the store yet" in server.html()
+        page = watched()
+        page.goto(server.url)
+        page.wait_for_selector(".algo.live .empty")
+        store.write(dataset)
+        page.wait_for_function(DRAWN, timeout=20_000)
+        assert figures_are_drawn(page) == 4
+        assert "quality score" in page.inner_text(".algo.live .cards") and "base and quote volume swapped" in page.inner_text(".algo.live table")
+        assert page.eval_on_selector_all(".algo.live .figure[data-id=repair] .legendtext", "names => names.map(n => n.textContent)") == ["as it is", "repaired"]
+        findings = page.eval_on_selector_all("#algo-finding option", "options => options.map(o => o.value)")
+        choose(page, "finding", next(f for f in findings if f.startswith("bars missing")))
+        assert "no repair to propose" in page.inner_text(".algo.live .figure[data-id=repair]")
+        proposals = propose_repairs(dataset)
+        turn = page.evaluate("document.querySelector('.algo.live').dataset.turn")
+        store.write(apply_repairs(dataset, proposals), reason="repaired", replace=True)
+        page.wait_for_function(f"document.querySelector('.algo.live').dataset.turn !== '{turn}'", timeout=20_000)
+        assert "swapped" not in page.inner_text(".algo.live table") and "repaired" in page.inner_text(".algo.live .cards")
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -1,4 +1,4 @@
-// One widget: controls whose values are traits of the model, and a view (cards, table, figures) that the kernel computes from them.
+// One widget for every dashboard: the model says which controls there are, their values are its traits, and the kernel computes a view (cards, table, figures) from them.
 // plotly.js comes from the page where the page has it (Voila), and from the kernel otherwise (JupyterLab).
 
 async function plotly(model) {
@@ -40,9 +40,32 @@ function picker(model, name, text, options) {
   return [select, make("label", {}, text, select)];
 }
 
+function checkbox(model, name, text, change) {
+  const box = make("input", { type: "checkbox", id: `algo-${name}`, checked: model.get(name) });
+  box.onchange = () => change(name, box.checked);
+  return make("label", { className: "check" }, box, text);
+}
+
+function several(model, { name, text, chosen, options, besides }, change) {
+  const list = make("div", { className: "list" }), summary = make("summary", { textContent: text });
+  const fill = () => {
+    const values = model.get(name);
+    list.replaceChildren(
+      ...model.get(options).filter(([id]) => id !== model.get(besides)).map(([id, shown]) => {
+        const box = make("input", { type: "checkbox", value: id, checked: values.includes(id) });
+        box.onchange = () => change(name, [...list.querySelectorAll("input:checked")].map((b) => b.value));
+        return make("label", {}, box, shown);
+      }));
+    summary.textContent = values.length ? `${chosen} ${values.length}` : text;
+  };
+  fill();
+  for (const trait of [options, besides, name]) model.on(`change:${trait}`, fill);
+  return make("details", { className: "compare" }, summary, list);
+}
+
 function render({ model, el }) {
   const root = make("div", { className: "algo live" });
-  const heading = make("div", { innerHTML: '<h1>Performance</h1><div class="quiet"></div>' });
+  const heading = make("div", {}, make("h1", { textContent: model.get("title") }), make("div", { className: "quiet" }));
   const view = make("div", { className: "view" });
   const cards = make("div", { className: "cards" }), figures = make("div", { className: "figures" }), table = make("div", { className: "scroll" });
   view.append(cards, table, figures);
@@ -53,32 +76,17 @@ function render({ model, el }) {
     model.save_changes();
   };
   const controls = make("div", { className: "controls" });
-  for (const [name, text, options] of [["run", "Run", "runs"], ["period", "Period", "periods"], ["strategy", "Fills and costs of", "strategies"]]) {
-    const [select, label] = picker(model, name, text, options);
-    select.onchange = () => change(name, select.value);
-    controls.append(label);
+  for (const control of model.get("controls")) {
+    if (control.kind === "check") controls.append(checkbox(model, control.name, control.text, change));
+    else if (control.kind === "many") controls.append(several(model, control, change));
+    else {
+      const [select, label] = picker(model, control.name, control.text, control.options);
+      select.onchange = () => change(control.name, select.value);
+      controls.append(label);
+    }
   }
-  const log = make("input", { type: "checkbox", id: "algo-log", checked: model.get("log") });
-  log.onchange = () => change("log", log.checked);
-  controls.append(make("label", { className: "check" }, log, "logarithmic equity"));
-
-  const list = make("div", { className: "list" }), summary = make("summary", { textContent: "Compare with …" });
-  const fill = () => {
-    const chosen = model.get("compare");
-    list.replaceChildren(
-      ...model.get("runs").filter(([id]) => id !== model.get("run")).map(([id, shown]) => {
-        const box = make("input", { type: "checkbox", value: id, checked: chosen.includes(id) });
-        box.onchange = () => change("compare", [...list.querySelectorAll("input:checked")].map((b) => b.value));
-        return make("label", {}, box, shown);
-      }));
-    summary.textContent = chosen.length ? `Compared with ${chosen.length}` : "Compare with …";
-  };
-  fill();
-  for (const name of ["runs", "run", "compare"]) model.on(`change:${name}`, fill);
-  const compare = make("details", { className: "compare" }, summary, list);
-  const outside = (event) => { if (!compare.contains(event.target)) compare.open = false; };
+  const outside = (event) => { for (const open of controls.querySelectorAll("details[open]")) if (!open.contains(event.target)) open.open = false; };
   document.addEventListener("click", outside);
-  controls.append(compare);
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let latest = 0;
@@ -87,7 +95,7 @@ function render({ model, el }) {
     heading.querySelector(".quiet").textContent = told.about;
     cards.innerHTML = told.cards;
     table.innerHTML = told.table;
-    controls.hidden = !model.get("runs").length;
+    controls.hidden = !model.get(model.get("controls")[0].options).length;
     const library = told.figures.length ? await plotly(model) : null;
     if (turn !== latest) return;
     for (const old of [...figures.children]) if (!told.figures.some((f) => f.id === old.dataset.id)) { library?.purge(old); old.remove(); }
