@@ -26,7 +26,7 @@ RUN = {
     "steps": [{"name": "data", "status": "succeeded", "seconds": 0.4}],
     "error": None,
 }
-TEMPLATES = ["research", "features", "train", "backtest", "compare", "ingest"]
+TEMPLATES = ["research", "features", "train", "backtest", "compare", "ingest", "sync"]
 
 
 def notebook(name: str) -> nbformat.NotebookNode:

@@ -12,6 +12,8 @@ from algo_research.runs.parameters import find_template, list_templates, resolve
 from algo_research.runs.record import Run, hash_outputs
 from algo_research.runs.runner import run_template
 from algo_research.runs.workspace import Workspace, open_workspace
+from algo_research.sandbox.exchange import Exchange, MarketTime, running
+from algo_research.sandbox.market import symbols_of
 
 PLANTED = "synthetic/planted:0/1h"
 QUICK = {"dataset": PLANTED, "settings": {"research.engine": "kernel", "costs.fees": 0.0001, "costs.slippage": 0.0001}}
@@ -125,10 +127,25 @@ def test_another_workspace_gives_the_same_outputs(researched, tmp_path):
 
 
 def test_all_templates_are_there_and_can_be_told_nothing():
-    assert {"research", "ingest", "features", "train", "backtest", "compare"} <= set(list_templates())
+    assert {"research", "ingest", "sync", "features", "train", "backtest", "compare"} <= set(list_templates())
     for name in list_templates():
         template = find_template(name)
         values = resolve_parameters(template, {})
         assert template.promise and all(p.meaning for p in template.parameters.values()), name
         assert values.keys() == template.parameters.keys()
-    assert [n for n in list_templates() if find_template(n).effects] == ["compare", "ingest"]
+    assert [n for n in list_templates() if find_template(n).effects] == ["compare", "ingest", "sync"]
+
+
+@pytest.mark.slow
+def test_a_sync_keeps_datasets_current_and_says_what_failed(workspace):
+    """Against a local exchange: bars come once, a second run asks for nothing new, an unknown symbol fails the run before anything is asked for, and what is stored stays."""
+    market = make_market("garch", seed=3, bars=1500)
+    with running(Exchange(symbols_of([market]), MarketTime(market.bars["known_at"][-1], 0))) as exchange:
+        given = {"exchange": "sandbox", "url": exchange.url, "since": "2015-01-01"}
+        first = run(workspace, "sync", symbols=["GARCH3/USDT"], **given)
+        assert first.metrics["new"] == 1500 and first.metrics["quality sandbox/GARCH3-USDT/1h"] > 0.99
+        assert run(workspace, "sync", symbols=["GARCH3/USDT"], **given).metrics["new"] == 0
+        template = find_template("sync")
+        failed = run_template(template, resolve_parameters(template, {"symbols": ["GARCH3/USDT", "GARCH4/USDT"], **given}), workspace)
+        assert failed.status == "failed" and "GARCH4-USDT" in str(failed.manifest["error"]) and "GARCH3" in str(failed.manifest["error"])
+    assert load_dataset("sandbox/GARCH3-USDT/1h", workspace.store).bars.height == 1500
