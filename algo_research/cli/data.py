@@ -77,7 +77,8 @@ def import_(
             return
         if changed and not replace:
             raise InputError(f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace to change them (earlier versions stay readable).")
-        snapshot = workspace.store.write(dataset)
+        version = workspace.store.write(dataset)
+        snapshot = workspace.store.snapshot(dataset.id, version)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
     out.print(f"Next: algo data check {snapshot.dataset}; algo run research -p dataset={snapshot.dataset}")
 
@@ -171,9 +172,9 @@ def check(
         if not stored:
             raise InputError(f"{found.id} comes with the package and cannot be changed. Only imported datasets can be repaired.")
         mended = apply_repairs(found, proposals)
-        snapshot = workspace.store.write(mended, reason="; ".join(repair_notes(proposals)), replace=True)
+        version = workspace.store.write(mended, reason="; ".join(repair_notes(proposals)), replace=True)
         score = quality_score(check_bars(mended), mended.bars)
-    out.print(f"Repaired: version {snapshot.version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. All versions: algo data history {found.id}")
+    out.print(f"Repaired: version {version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. All versions: algo data history {found.id}")
 
 
 def span(row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import dashboard, data, doctor, init, record, research, runs, sandbox, stream, sync
+from . import adjust, dashboard, data, doctor, init, record, research, runs, sandbox, stream, sync
 
 # Parts that other packages import when they find them and no command uses: a grammar of addresses (a second), web frameworks (a third of one).
 for _unused in ("rfc3987_syntax", "svcs.aiohttp", "svcs.fastapi", "svcs.flask", "svcs.starlette"):
@@ -36,6 +36,7 @@ app.command("reproduce", epilog=runs.REPRODUCE_EXAMPLE)(runs.reproduce)
 app.command("batch", epilog=runs.BATCH_EXAMPLE)(runs.batch)
 data.app.command("sync", epilog=sync.EXAMPLE)(sync.sync)
 data.app.command("stream", epilog=stream.EXAMPLE)(stream.stream)
+data.app.command("adjust", epilog=adjust.EXAMPLE)(adjust.adjust)
 data.app.command("record", epilog=record.EXAMPLE)(record.record)
 app.command("sandbox", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})(sandbox.sandbox)
 app.command("dashboard", epilog=dashboard.EXAMPLE)(dashboard.dashboard)

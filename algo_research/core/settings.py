@@ -10,6 +10,7 @@ __all__ = ['Fraction', 'Count', 'PREFIX', 'SEPARATOR', 'Layer', 'Section', 'Work
 # %% ../../nbs/core/06_settings.ipynb #7cf13236
 import configparser
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -37,7 +38,10 @@ class WorkspaceSettings(Section):
 
 class StoreSettings(Section):
     "Where bars are kept."
-    url: str = Field("delta://${workspace:state}/store", pattern=r"^delta://.+", description="delta://FOLDER")
+    url: str = Field("delta://${workspace:state}/store", pattern=r"^(delta|s3|postgresql)://.+",
+                     description="delta://FOLDER, s3://BUCKET/PREFIX or postgresql://USER@HOST/DATABASE; secrets stay in the environment")
+    cache: str = Field("memory://512MB", pattern=r"^$|^memory://\d+(\.\d+)?[KMGkmg][Bb]$|^rediss?://.+",
+                       description="frames read before: memory://512MB, redis://HOST:PORT/DB, or empty for none")
 
 class TrackingSettings(Section):
     "Where experiments are tracked."
@@ -190,7 +194,8 @@ def _explain(section: str, error: ValidationError, values: dict[str, str], origi
     allowed = get_args(field.annotation)
     meaning = f"{key} is {field.description}" + (f"; allowed: {', '.join(map(str, allowed))}" if allowed and isinstance(allowed[0], str) else "")
     origin = origins.get(f"{section}:{key}", "the defaults")
-    return SettingsError(f"{origin}: [{section}] {key} = {values[key]!r} is not allowed: {first['msg']}. ({meaning}; the default is "
+    shown = re.sub(r"(?<=:)[^:/@]+(?=@)", "***", values[key])  # of an address with a password
+    return SettingsError(f"{origin}: [{section}] {key} = {shown!r} is not allowed: {first['msg']}. ({meaning}; the default is "
                          f"{field.default}.) Correct it there, or set {PREFIX}{section.upper()}{SEPARATOR}{key.upper()}.")
 
 # %% ../../nbs/core/06_settings.ipynb #d76d9ab8

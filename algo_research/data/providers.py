@@ -121,6 +121,14 @@ class TwelveDataSource(_Provider):
         if daily: return _at_sessions(frame.with_columns(date=pl.col("datetime").str.head(10).str.to_date()), calendar)
         return frame.with_columns(ts=pl.col("datetime").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC")).select(list(PAGE_SCHEMA))
 
+    def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
+        "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
+        known, first = self._found.get(symbol) or self.instrument(symbol), f"{since:%Y-%m-%d}"
+        told = self._ask("/splits", f"splits of {symbol}", symbol=symbol, start_date=first)["splits"]
+        splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"])) for s in told]
+        paid = self._ask("/dividends", f"dividends of {symbol}", symbol=symbol, start_date=first)["dividends"]
+        return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"])) for d in paid)])
+
 # %% ../../nbs/data/19_providers.ipynb #c9623730
 _ALPACA = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1Day"}
 
@@ -157,6 +165,19 @@ class AlpacaSource(_Provider):
         frame = frame.with_columns(ts=pl.col("t").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC"))
         if not daily or crypto: return frame.select(list(PAGE_SCHEMA))
         return _at_sessions(frame.with_columns(date=pl.col("ts").dt.convert_time_zone("America/New_York").dt.date()).drop("ts"), "XNYS")
+
+    def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
+        "Splits and cash dividends from a day on: symbol, date, kind, value (see `data.equities`)."
+        rows, token = [], ""
+        while token is not None:
+            answer = self._ask("/v1/corporate-actions", f"actions of {symbol}", symbols=symbol, start=f"{since:%Y-%m-%d}", types="forward_split,reverse_split,cash_dividend", limit=1000, page_token=token or None)
+            told, token = answer["corporate_actions"], answer.get("next_page_token")
+            rows += [(symbol, a["ex_date"], "split", float(a["new_rate"]) / float(a["old_rate"])) for kind in ("forward_splits", "reverse_splits") for a in told.get(kind) or []]
+            rows += [(symbol, a["ex_date"], "dividend", float(a["rate"])) for a in told.get("cash_dividends") or []]
+        return _actions(rows)
+
+def _actions(rows: list[tuple[str, str, str, float]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={"symbol": pl.String, "date": pl.String, "kind": pl.String, "value": pl.Float64}, orient="row").with_columns(pl.col("date").str.to_date())
 
 # %% ../../nbs/data/19_providers.ipynb #9bcae8b0
 def open_source(

@@ -257,4 +257,4 @@ class QualityDashboard(Dashboard):
 def open_quality_dashboard(clock: Clock | None = None) -> QualityDashboard:
     "The dashboard of the workspace that `algo dashboard` was started in, or of the nearest one."
     settings = load_settings(os.environ.get(WORKSPACE))
-    return QualityDashboard(open_store(settings.store.url, settings.root), settings.quality, clock or SystemClock())
+    return QualityDashboard(open_store(settings.store.url, settings.root, settings.store.cache, settings.workspace.secrets), settings.quality, clock or SystemClock())

@@ -19,6 +19,7 @@ from ..core.logging import configure_logging
 from ..core.secrets import remember_all_secrets, remember_secret
 from ..core.services import Health, check_health, make_registry
 from ..core.settings import Settings, load_settings
+from ..data.recording import RecordingStore
 from ..data.store import Store, open_store
 from ..models.tracking import Tracker
 
@@ -36,6 +37,8 @@ class Workspace:
 
     @property
     def store(self) -> Store: return self.container.get(Store)
+    @property
+    def recordings(self) -> RecordingStore: return RecordingStore(self.settings.path(self.settings.workspace.state)/"recordings")
     @property
     def tracker(self) -> Tracker: return self.container.get(Tracker)
     @property
@@ -63,11 +66,11 @@ def open_workspace(
     "The one bootstrap of every process."
     settings, clock = load_settings(root, env=env, **overrides), clock or SystemClock()
     remember_all_secrets(settings.path(settings.workspace.secrets))
-    for url in (settings.store.url, settings.tracking.url):  # a password in an address is a secret, too
+    for url in (settings.store.url, settings.store.cache, settings.tracking.url):  # a password in an address is a secret, too
         if (password := urlsplit(url).password) and len(password) >= 6: remember_secret(password)
     configure_logging(settings.logging.level, settings.logging.format, clock=clock)
     registry = make_registry(settings, clock)
-    registry.register_factory(Store, lambda: open_store(settings.store.url, settings.root), ping=lambda s: s.ping())
+    registry.register_factory(Store, lambda: open_store(settings.store.url, settings.root, settings.store.cache, settings.workspace.secrets), ping=lambda s: s.ping())
     registry.register_factory(Tracker, lambda: Tracker(tracking_url(settings), settings.tracking.experiment), ping=lambda t: t.ping())
     def ledger():
         opened = TrialLedger(settings.path(settings.workspace.ledger), clock)

@@ -1,4 +1,4 @@
-"""The exchange's public REST API, as far as Binance spot's clients need it: https://developers.binance.com/docs/binance-spot-api-docs"""
+"""The exchange's public REST API, as far as Binance spot's clients need it (its perpetuals: `futures`): https://developers.binance.com/docs/binance-spot-api-docs"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -19,7 +20,9 @@ from .tape import number, pairs, top
 from .time import MarketTime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    Answer = Callable[["Exchange", dict[str, str], str | None], Awaitable[Any]]
 
 WEIGHTS = {"klines": 2, "trades": 25, "aggTrades": 4, "depth": 5, "exchangeInfo": 20, "ticker/24hr": 2, "ticker/price": 2, "ticker/bookTicker": 2}
 EXCHANGE = web.AppKey("exchange", object)
@@ -117,10 +120,10 @@ class Exchange:
         if interval not in INTERVALS or INTERVALS[interval] % symbol.step:
             raise Refused(400, -1120, "Invalid interval.")
         start, end = (int(query[k]) if k in query else None for k in ("startTime", "endTime"))
-        return symbol.klines(interval, start, end, _limit(query, 500, 1000), self.time.now())
+        return symbol.klines(interval, start, end, page_limit(query, 500, 1000), self.time.now())
 
 
-def _limit(query: dict[str, str], default: int, most: int) -> int:
+def page_limit(query: dict[str, str], default: int, most: int) -> int:
     try:
         return max(1, min(most, int(query.get("limit", default))))
     except ValueError:
@@ -168,7 +171,7 @@ async def _day(exchange: Exchange, query: dict[str, str], fault: str | None) -> 
 
 
 async def _depth(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
-    book, limit = exchange.symbol(query.get("symbol")).tape.book(exchange.time.now()), _limit(query, 100, 5000)
+    book, limit = exchange.symbol(query.get("symbol")).tape.book(exchange.time.now()), page_limit(query, 100, 5000)
     return {"lastUpdateId": book.id, "bids": pairs(book.bids, limit), "asks": pairs(book.asks, limit)} if book else {"lastUpdateId": 0, "bids": [], "asks": []}
 
 
@@ -190,36 +193,36 @@ def _traded(exchange: Exchange, query: dict[str, str], limit: int) -> list[tuple
 
 
 async def _trades(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
-    rows = _traded(exchange, {k: v for k, v in query.items() if k == "symbol"}, _limit(query, 500, 1000))
+    rows = _traded(exchange, {k: v for k, v in query.items() if k == "symbol"}, page_limit(query, 500, 1000))
     return [{"id": i, "price": number(p), "qty": number(q), "quoteQty": number(p * q), "time": t, "isBuyerMaker": m, "isBestMatch": True} for i, t, p, q, m in rows]
 
 
 async def _agg_trades(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
-    return [{"a": i, "p": number(p), "q": number(q), "f": i, "l": i, "T": t, "m": m, "M": True} for i, t, p, q, m in _traded(exchange, query, _limit(query, 500, 1000))]
+    return [{"a": i, "p": number(p), "q": number(q), "f": i, "l": i, "T": t, "m": m, "M": True} for i, t, p, q, m in _traded(exchange, query, page_limit(query, 500, 1000))]
 
 
 ANSWERS = {
     "ping": _ping, "time": _time, "exchangeInfo": _info, "klines": _klines, "trades": _trades, "aggTrades": _agg_trades, "depth": _depth,
     "ticker/price": _price, "ticker/24hr": _day, "ticker/bookTicker": _tops,
 }
-POSSIBLE = {"klines": CANDLES, "time": ("skew",)}
+POSSIBLE = {"klines": CANDLES, "time": ("skew",), "fundingRate": CANDLES, "openInterestHist": CANDLES}
 
 
-async def _answer(request: web.Request) -> web.StreamResponse:
+async def _answer(answers: Mapping[str, Answer], request: web.Request) -> web.StreamResponse:
     exchange: Exchange = request.app[EXCHANGE]
     path = request.match_info["path"]
     exchange.requests += 1
     if exchange.dark:
         return await _break_off(request, b"{}")
     try:
-        if path not in ANSWERS:
-            return web.json_response({"code": -1000, "msg": f"The sandbox does not speak {path!r}. It knows: {', '.join(ANSWERS)}."}, status=404)
+        if path not in answers:
+            return web.json_response({"code": -1000, "msg": f"The sandbox does not speak {path!r}. It knows: {', '.join(answers)}."}, status=404)
         headers = exchange.admit(path)
         fault = exchange.faults.draw(("rate_limit", "server_error", "timeout", "drop", "garbled", *POSSIBLE.get(path, ())))
         struck = await exchange.strike(fault) if fault else None
         if struck is not None:
             return struck
-        body = json.dumps(await ANSWERS[path](exchange, dict(request.query), fault)).encode()
+        body = json.dumps(await answers[path](exchange, dict(request.query), fault)).encode()
         if fault == "drop":
             return await _break_off(request, body)
         return web.Response(body=body, content_type="application/json", headers=headers)
@@ -254,9 +257,12 @@ async def _state(request: web.Request) -> web.Response:
 
 def make_app(exchange: Exchange) -> web.Application:
     """The exchange as an aiohttp application."""
+    from . import futures  # which is made of what is above
+
     app = web.Application()
     app[EXCHANGE] = exchange
-    app.router.add_get("/api/v3/{path:.+}", _answer)
+    for root, answers in (("/api/v3", ANSWERS), ("/fapi/v1", futures.ANSWERS), ("/futures/data", futures.DATA)):
+        app.router.add_get(f"{root}/{{path:.+}}", partial(_answer, answers))
     app.router.add_route("*", "/sandbox", _state)
     for path in ("/stream", "/stream/{rest:.*}", "/ws", "/ws/{rest:.*}"):
         app.router.add_get(path, _connect)

@@ -33,6 +33,7 @@ class Provider:
     limit: int = 1000  # requests until one is refused
     now: datetime = datetime(2024, 7, 5, tzinfo=UTC)
     stocks: tuple[str, ...] = ("AAPL",)
+    actions: tuple[tuple[str, str, str, float], ...] = ()  # symbol, ex date, split or dividend, new shares for an old one or cash a share
     url: str = ""
     requests: Counter[str] = field(default_factory=Counter)
 
@@ -60,6 +61,11 @@ class Provider:
         if path == "/symbol_search":
             found = [s for s in self.bars if s[:2] == q["symbol"][:2].upper()]
             return 200, {"data": [self._described(s) for s in found], "status": "ok"}
+        if path in ("/splits", "/dividends"):
+            found = [(day, value) for s, day, kind, value in self.actions if s == q["symbol"] and kind == path[1:-1] and day >= q.get("start_date", "")]
+            if path == "/splits":
+                return 200, {"splits": [{"date": day, "description": f"{v:g}-for-1 split", "ratio": 1 / v, "from_factor": v, "to_factor": 1} for day, v in found]}
+            return 200, {"dividends": [{"ex_date": day, "amount": v} for day, v in found]}
         if q["symbol"] not in self.bars:
             return failed(404, f"**symbol** or **figi** parameter is missing or invalid: {q['symbol']}.", 200)
         if q["interval"] not in SPANS:
@@ -88,6 +94,16 @@ class Provider:
             if not symbol:
                 return 200, [self._asset(s) for s in self.bars]
             return (200, self._asset(symbol)) if symbol in self.bars else (404, {"code": 40410000, "message": f"asset not found for {symbol}"})
+        if path == "/v1/corporate-actions":
+            found = [a for a in self.actions if a[0] == q["symbols"] and a[1] >= q["start"]]
+            at = int(q.get("page_token", 0))
+            told = {"forward_splits": [], "reverse_splits": [], "cash_dividends": []}
+            for s, day, kind, v in found[at : at + 1]:  # one a page
+                if kind == "dividend":
+                    told["cash_dividends"].append({"symbol": s, "ex_date": day, "rate": v, "special": False})
+                else:
+                    told["forward_splits" if v > 1 else "reverse_splits"].append({"symbol": s, "ex_date": day, "new_rate": v if v > 1 else 1, "old_rate": 1 if v > 1 else 1 / v})
+            return 200, {"corporate_actions": {k: v for k, v in told.items() if v}, "next_page_token": str(at + 1) if at + 1 < len(found) else None}
         symbol = q["symbols"] if "crypto" in path else path.split("/")[3]
         if symbol not in self.bars or q["timeframe"] not in SPANS:
             return 400, {"message": f"invalid symbol or timeframe: {symbol} {q['timeframe']}"}
@@ -121,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {k: v[-1] for k, v in parse_qs(parts.query).items()}
         provider.requests[parts.path] += 1
-        if parts.path in ("/time_series", "/symbol_search"):
+        if parts.path in ("/time_series", "/symbol_search", "/splits", "/dividends"):
             status, body = provider.twelve(parts.path, query, self.headers.get("Authorization"))
         else:
             status, body = provider.alpaca(parts.path, query, (self.headers.get("APCA-API-KEY-ID"), self.headers.get("APCA-API-SECRET-KEY")))

@@ -72,3 +72,43 @@ def test_wrong_names_are_named(workspace, bars):
             assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
     done = sync(workspace, Provider({}, url="http://127.0.0.1:9"), "alpaca", "--timeframe", "1d")
     assert done.returncode == 3 and "cannot be reached" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
+def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
+    """One source of raw bars and actions gives all three; the raw ones stay, and a second time nothing changes."""
+    actions = (("AAPL", "2024-06-10", "split", 4.0), ("AAPL", "2024-06-20", "dividend", 0.5), ("AAPL", "2024-06-27", "split", 0.5))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ALGO_")} | KEYS
+    with served(Provider(bars, actions=actions)) as provider:
+        sync(workspace, provider, exchange, "--timeframe", "1d")
+
+        def adjust(to):
+            command = [*ALGO, "data", "adjust", f"{exchange}/AAPL/1d", "--to", to, "--url", provider.url, "-w", str(workspace)]
+            return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+        for to in ("split", "total", "total"):
+            done = adjust(to)
+            assert done.returncode == 0 and "2 splits" in done.stdout, done.stderr + done.stdout
+        assert adjust("totl").returncode == 2
+    store = open_store(f"delta://{workspace}/.algo/store")
+    assert store.versions(f"{exchange}/AAPL-total/1d") == [0]
+    raw, split, total = (store.read(f"{exchange}/AAPL{name}/1d") for name in ("", "-split", "-total"))
+    assert (raw.adjustment, split.adjustment, total.adjustment) == ("raw", "split", "total")
+    close = raw.bars.select(day=pl.col("ts").dt.date(), raw="close").with_columns(split=split.bars["close"], total=total.bars["close"])
+    before = close.filter(pl.col("day") < date(2024, 6, 10))
+    assert (before["raw"] / before["split"]).to_list() == pytest.approx([4.0 * 0.5] * before.height)
+    last = close.filter(pl.col("day") < date(2024, 6, 20))["raw"][-1]
+    assert (before["split"] * (1 - 0.5 / last)).to_list() == pytest.approx(before["total"].to_list())
+    assert close.filter(pl.col("day") >= date(2024, 6, 27)).select("raw").to_series().to_list() == close.filter(pl.col("day") >= date(2024, 6, 27))["total"].to_list()
+
+
+def test_adjusting_without_actions_or_with_wrong_ones_is_refused(workspace):
+    store = open_store(f"delta://{workspace}/.algo/store")
+    store.write(make_market("noise", 0, bars=50, timeframe="1d"))
+    command = [*ALGO, "data", "adjust", "synthetic/noise:0/1d", "-w", str(workspace)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "--actions FILE.csv" in done.stderr, done.stderr
+    (workspace / "wrong.csv").write_text("symbol,date\nX,2020-01-01\n")
+    done = subprocess.run([*command, "--actions", str(workspace / "wrong.csv")], capture_output=True, text=True)
+    assert done.returncode == 2 and "cannot be read as actions" in done.stderr, done.stderr
+    assert [str(i) for i in store.datasets()] == ["synthetic/noise:0/1d"]

@@ -103,8 +103,9 @@ def test_trades_are_no_bars(shared_data):
 
 
 def test_what_was_imported_is_what_is_stored(hourly, tmp_path):
-    snapshot = DeltaStore(tmp_path).write(hourly.dataset)
-    assert snapshot.content == hourly.dataset.snapshot().content
+    store = DeltaStore(tmp_path)
+    store.write(hourly.dataset)
+    assert store.snapshot(hourly.dataset.id).content == hourly.dataset.snapshot().content
 
 
 # Wrong files. Each case changes one thing of a good one.
@@ -176,7 +177,9 @@ WRONG = {
 
 def import_and_store(folder, name, content, **options):
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return DeltaStore(folder / "store").write(import_file(folder / name, **{"clock": CLOCK, **options}).dataset)
+    dataset, store = import_file(folder / name, **{"clock": CLOCK, **options}).dataset, DeltaStore(folder / "store")
+    store.write(dataset)
+    return store.snapshot(dataset.id)
 
 
 @pytest.mark.parametrize("case", WRONG)
