@@ -42,7 +42,7 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
     shutil.rmtree(source)
     call(sys.executable, "-m", "venv", tmp_path / "venv")
     python, algo = tmp_path / "venv/bin/python", tmp_path / "venv/bin/algo"
-    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", wheel)
+    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "-c", ROOT / "constraints.txt", wheel)
     assert str(tmp_path / "venv") in call(python, "-c", "import algo_research; print(algo_research.__file__)").stdout
 
     workspace = tmp_path / "workspace"

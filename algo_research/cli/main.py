@@ -10,9 +10,8 @@ import typer
 
 from . import adjust, dashboard, data, doctor, init, record, research, runs, sandbox, stream, sync
 
-# Parts that other packages import when they find them and no command uses: a grammar of addresses (a second), web frameworks (a third of one).
-for _unused in ("rfc3987_syntax", "svcs.aiohttp", "svcs.fastapi", "svcs.flask", "svcs.starlette"):
-    sys.modules.setdefault(_unused, None)  # type: ignore[arg-type]
+# jsonschema compiles a grammar of addresses when it finds it, which takes a second; no command has addresses to check.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 EXIT_CODES = {"InputError": 2, "RetryableError": 3, "FatalError": 4}
 

@@ -8,20 +8,19 @@ __all__ = ['tracking_url', 'Workspace', 'open_workspace']
 # %% ../../nbs/runs/00_workspace.ipynb #a642ed34
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import svcs
 
 from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock, SystemClock
 from ..core.logging import configure_logging
 from ..core.secrets import remember_all_secrets, remember_secret
-from ..core.services import Health, check_health, make_registry
+from ..core.services import Health, check_health, make_registry, svcs
 from ..core.settings import Settings, load_settings
-from ..data.recording import RecordingStore
 from ..data.store import Store, open_store
 from ..models.tracking import Tracker
+
+if TYPE_CHECKING: from algo_research.data.recording import RecordingStore
 
 # %% ../../nbs/runs/00_workspace.ipynb #d10cc490
 def tracking_url(settings: Settings) -> str:
@@ -38,7 +37,9 @@ class Workspace:
     @property
     def store(self) -> Store: return self.container.get(Store)
     @property
-    def recordings(self) -> RecordingStore: return RecordingStore(self.settings.path(self.settings.workspace.state)/"recordings")
+    def recordings(self) -> "RecordingStore":
+        from algo_research.data.recording import RecordingStore # with its kernels, which few commands need
+        return RecordingStore(self.settings.path(self.settings.workspace.state)/"recordings")
     @property
     def tracker(self) -> Tracker: return self.container.get(Tracker)
     @property

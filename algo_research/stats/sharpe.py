@@ -10,7 +10,6 @@ __all__ = ['SharpeMoments', 'sharpe_moments', 'probabilistic_sharpe', 'minimum_t
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from ..core.errors import InputError
 from .metrics import check_returns, kurtosis, sharpe_ratio, sharpe_standard_error, skewness
@@ -48,6 +47,7 @@ def probabilistic_sharpe(
     "Confidence that the true Sharpe ratio is above the benchmark (Bailey & López de Prado 2012)."
     error, lead = sharpe_standard_error(sr, n, skew, kurtosis), sr - benchmark
     if error == 0: return 0.5 + 0.5 * float(np.sign(lead))
+    from scipy.special import ndtr # here, as it takes a tenth of a second that most commands can do without
     return float(ndtr(lead / error))
 
 # %% ../../nbs/stats/01_sharpe.ipynb #b458d191
@@ -63,6 +63,7 @@ def minimum_track_record(
         raise InputError(f"confidence is {confidence!r}; it must lie in [0.5, 1). 0.95 is usual.")
     if sr <= benchmark: return float("inf")
     spread = sharpe_standard_error(sr, 2, skew, kurtosis)
+    from scipy.special import ndtri
     return 1.0 + float(spread * ndtri(confidence) / (sr - benchmark)) ** 2
 
 # %% ../../nbs/stats/01_sharpe.ipynb #ef78f4f1
@@ -78,6 +79,7 @@ def expected_max_sharpe(
         raise InputError(f"variance is {variance!r}; it must be zero or more: the variance of the per-observation "
                          f"Sharpe ratios of the trials.")
     if n_trials == 1: return 0.0
+    from scipy.special import ndtri
     gumbel = (1 - np.euler_gamma) * ndtri(1 - 1 / n_trials) + np.euler_gamma * ndtri(1 - 1 / (n_trials * np.e))
     return float(np.sqrt(variance) * max(gumbel, 0.0))
 
