@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from . import adjust, dashboard, data, doctor, init, record, research, runs, sandbox, stream, sync
+from . import (
+    adjust,
+    aggregate,
+    dashboard,
+    data,
+    doctor,
+    init,
+    perpetuals,
+    record,
+    research,
+    runs,
+    sandbox,
+    stream,
+    sync,
+)
 
 # jsonschema compiles a grammar of addresses when it finds it, which takes a second; no command has addresses to check.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
@@ -37,6 +51,8 @@ data.app.command("sync", epilog=sync.EXAMPLE)(sync.sync)
 data.app.command("stream", epilog=stream.EXAMPLE)(stream.stream)
 data.app.command("adjust", epilog=adjust.EXAMPLE)(adjust.adjust)
 data.app.command("record", epilog=record.EXAMPLE)(record.record)
+data.app.command("perpetuals", epilog=perpetuals.EXAMPLE)(perpetuals.perpetuals)
+data.app.command("aggregate", epilog=aggregate.EXAMPLE)(aggregate.aggregate)
 app.command("sandbox", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})(sandbox.sandbox)
 app.command("dashboard", epilog=dashboard.EXAMPLE)(dashboard.dashboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)

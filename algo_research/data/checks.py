@@ -62,9 +62,9 @@ def regular(
 
 # %% ../../nbs/data/06_checks.ipynb #84bd1352
 def _due(dataset: Dataset, until: datetime | None = None) -> pl.DataFrame:
-    "When bars are due by the exchange's calendar: ts, opens, known_at (its close); from the first bar to the last one."
-    first, last = dataset.bars["ts"].min().date(), (until or dataset.bars["ts"].max()).date()
-    return session_schedule(dataset.instrument.calendar, first, last, timeframe_duration(dataset.id.timeframe))
+    "When bars are due by the exchange's calendar: ts, opens, known_at (its close); from the day before the first bar to the day after the last one."
+    first, last, day = dataset.bars["ts"].min().date(), (until or dataset.bars["ts"].max()).date(), timedelta(days=1) # in the east a session opens on the day before, by UTC
+    return session_schedule(dataset.instrument.calendar, first - day, last + day, timeframe_duration(dataset.id.timeframe))
 
 def _by_sessions(dataset: Dataset) -> bool:
     return dataset.instrument.calendar != ALWAYS and timeframe_duration(dataset.id.timeframe) <= timedelta(days=1)

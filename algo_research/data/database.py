@@ -133,7 +133,10 @@ class Database:
     def _alive(self) -> bool:
         "Whether the connection still stands; one in use is not asked."
         if self._connection is None or time.monotonic() - self._used < 5: return self._connection is not None
-        with suppress(Exception), self._connection.cursor() as cursor: return bool(fetch(cursor, "select 1"))
+        with suppress(Exception):
+            with self._connection.cursor() as cursor: fetch(cursor, "select 1")
+            self._connection.rollback()  # the question began a transaction, and the next one may want to choose how it reads
+            return True
         return False
 
     @contextmanager

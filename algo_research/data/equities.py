@@ -60,6 +60,8 @@ def action_factors(
     if (much := chosen.filter((pl.col("kind") == "dividend") & (pl.col("value") >= pl.col("before")))).height:
         raise DataError(f"{much['symbol'][0]} would pay {much['value'][0]:g} on {much['ex'][0]:%Y-%m-%d}, which is not less than its close of {much['before'][0]:g} before. Is the dividend in another currency, or is a split missing?")
     split, ratio = pl.col("kind") == "split", pl.col("value")
+    cash = pl.col("value").filter(~split).sum().over("symbol", "ex") # two dividends of one day are their sum
+    chosen = chosen.with_columns(value=pl.when(split).then("value").otherwise(cash)).unique(["symbol", "ex", "kind"], maintain_order=True)
     return chosen.select("symbol", "ex", price=pl.when(split).then(1 / ratio).otherwise(1 - ratio / pl.col("before")), volume=pl.when(split).then(ratio).otherwise(1.0)).sort("symbol", "ex")
 
 def adjust_bars(
@@ -75,6 +77,7 @@ def adjust_bars(
     until = min(as_of or dataset.bars["ts"].max(), dataset.bars["ts"].max())
     known = actions.filter(pl.col("ex") <= until, pl.col("symbol").is_in(dataset.symbols))
     factors = action_factors(dataset.bars, known, to)
+    factors = factors.group_by("symbol", "ex").agg(pl.col("price", "volume").product()) # several on one day are one
     later = factors.sort("symbol", "ex", descending=[False, True]).with_columns(pl.col("price", "volume").cum_prod().over("symbol")).sort("ex")  # of this and all after it
     bars = dataset.bars.sort("ts").join_asof(later, left_on="ts", right_on="ex", by="symbol", strategy="forward", allow_exact_matches=False, check_sortedness=False, suffix="_factor")
     factor, shares = pl.col("price").fill_null(1.0), pl.col("volume_factor").fill_null(1.0)

@@ -6,7 +6,7 @@
 __all__ = ['bar_open', 'find_holes', 'tidy_page', 'fetch_range', 'Synced', 'SyncPlan', 'plan_sync', 'sync']
 
 # %% ../../nbs/data/12_ingest.ipynb #2d395cdd
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -49,7 +49,8 @@ def _by_sessions(calendar: str, step: timedelta) -> bool: return calendar != ALW
 
 def _due(calendar: str, first: datetime, end: datetime, step: timedelta) -> pl.DataFrame:
     "ts and known_at of the bars of sessions that open between two moments."
-    due = session_schedule(calendar, first.date(), end.date(), step).filter((pl.col("ts") >= first) & (pl.col("ts") < end))
+    day = timedelta(days=1) # in the east a session opens on the day before, by UTC
+    due = session_schedule(calendar, first.date() - day, end.date() + day, step).filter((pl.col("ts") >= first) & (pl.col("ts") < end))
     return due.select("ts", known_at=pl.col("known_at") if step == timedelta(days=1) else pl.min_horizontal(pl.col("ts") + step, "known_at"))
 
 def _missed_sessions(times: pl.Series, first: datetime, end: datetime, step: timedelta, calendar: str) -> list[tuple[datetime, datetime]]:
@@ -70,7 +71,8 @@ def tidy_page(
     rows = page.filter((pl.col("ts") >= start) & (pl.col("ts") < end)).unique().sort("ts")
     twice = rows.filter(pl.col("ts").is_duplicated())["ts"]
     if len(twice): raise RetryableError(f"Two different bars came for {twice[0]}.")
-    if rows.null_count().sum_horizontal()[0]: raise RetryableError(f"A bar came with values missing, the first {rows.filter(pl.any_horizontal(pl.all().is_null()))['ts'][0]}.")
+    holed = rows.filter(pl.any_horizontal(pl.exclude("volume").is_null()))["ts"] # a volume may be unknown: currencies have none
+    if len(holed): raise RetryableError(f"A bar came with values missing, the first {holed[0]}.")
     step, origin = timeframe_duration(timeframe), _MONDAY if timeframe.endswith("w") else _EPOCH
     if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")  # what is traded before and after hours is no part of the session
     off = rows.filter((pl.col("ts") - origin).dt.total_microseconds() % (step // timedelta(microseconds=1)) != 0)["ts"]
@@ -94,13 +96,17 @@ def fetch_range(
     def ask(first: datetime, until: datetime, limit: int) -> pl.DataFrame:
         return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar), clock, tell=tell)
     while start < end:
-        page = ask(start, end, source.page)
+        page, reach = ask(start, end, source.page), min(end, start + source.page * step)
         for _ in range(confirm):
-            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else end, step, calendar)
+            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else reach if source.windows else end, step, calendar)
             if not holes: break
+            if len(holes) > 5: holes = [(holes[0][0], holes[-1][1])] # a market in which little is traded: once for all of them
             found = [ask(a, b, min(source.page, (b - a) // step + 1)) for a, b in holes]
-            page = pl.concat([page, *found]).sort("ts")
-        if not page.height: return
+            page = pl.concat([page, *found]).unique("ts", keep="last").sort("ts")
+        if not page.height:
+            if not source.windows: return
+            start = reach # nothing in this window; there may be something after it
+            continue
         yield page
         start = page["ts"][-1] + (timedelta(microseconds=1) if _by_sessions(calendar, step) else step) # a session may begin earlier than the one before
 
@@ -160,11 +166,20 @@ def plan_sync(
     id = DatasetId(source.venue, stored_symbol(instrument.symbol), timeframe)
     have = _stored(store, id, since)["ts"]
     if since is None and not len(have): raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
-    first = bar_open((since or have[0]) + step - timedelta(microseconds=1), timeframe)
+    first = since or have[0]
+    if not _by_sessions(instrument.calendar, step): first = bar_open(first + step - timedelta(microseconds=1), timeframe)
     end = _closed_before(min(retry(source.now, clock, tell=tell), clock.now(), *filter(None, [until])), timeframe, instrument.calendar, first)
     if first >= end: first = end
     again = have[-1] if len(have) else None
     return SyncPlan(id, instrument, first, end, tuple(find_holes(have.filter(have != again) if again is not None else have, first, end, step, instrument.calendar)))
+
+def _together(holes: Iterable[tuple[datetime, datetime]], reach: timedelta) -> list[tuple[datetime, datetime]]:
+    "Holes that one page covers, as one."
+    merged: list[tuple[datetime, datetime]] = []
+    for a, b in holes:
+        if merged and b - merged[-1][0] <= reach: merged[-1] = (merged[-1][0], b)
+        else: merged.append((a, b))
+    return merged
 
 def sync(
     plan: SyncPlan,    # from `plan_sync`
@@ -193,7 +208,7 @@ def sync(
         waiting.clear()
 
     tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
-    for a, b in plan.holes:
+    for a, b in _together(plan.holes, source.page * step):
         for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar, tell=lambda text: tell(str(id), text)):
             waiting.append(page)
             done += page.height

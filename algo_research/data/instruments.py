@@ -44,6 +44,7 @@ class Instrument:
     ) -> float:                    # 365 x 24 for hours around the clock, 252 for the days of an exchange
         "Bars in a year: what annualises this instrument's metrics."
         if self.calendar == ALWAYS or duration > timedelta(days=1): return timedelta(days=365) / duration
+        if self.calendar != "XNYS": return float(session_schedule(self.calendar, date(2023, 1, 1), date(2023, 12, 31), duration).height) # a year like any other
         return 252.0 if duration == timedelta(days=1) else 252 * timedelta(hours=6.5) / duration
 
     def to_dict(self) -> dict[str, Any]: return asdict(self)
@@ -83,8 +84,14 @@ def session_schedule(
     "The bars that are due between two days."
     import exchange_calendars as xc
     if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
-    dates = xc.get_calendar(calendar, start=str(first - timedelta(days=7)), end=str(last + timedelta(days=7))).sessions_in_range(str(first), str(last))
+    venue = xc.get_calendar(calendar, start=str(first - timedelta(days=7)), end=str(last + timedelta(days=7)))
+    dates, schedule = venue.sessions_in_range(str(first), str(last)), venue.schedule
     if not len(dates): return pl.DataFrame(schema={"date": pl.Date, **dict.fromkeys(("ts", "known_at", "opens"), pl.Datetime("us", "UTC"))})
     due = session_times(pl.Series(dates.to_numpy()).cast(pl.Date), calendar).with_columns(opens="ts")
-    if step < timedelta(days=1): due = due.with_columns(pl.datetime_ranges("ts", "known_at", step, closed="left").alias("ts")).explode("ts")
+    if step < timedelta(days=1):
+        breaks = pl.DataFrame({"date": schedule.index.to_numpy(), **{name: schedule[name].dt.tz_localize(None).to_numpy() for name in ("break_start", "break_end")}})
+        due = due.join(breaks.with_columns(pl.col("date").cast(pl.Date), pl.exclude("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")), on="date", how="left")
+        whole = pl.datetime_ranges("ts", pl.coalesce("break_start", "known_at"), step, closed="left")
+        after = due.filter(pl.col("break_end").is_not_null()).with_columns(ts=pl.datetime_ranges("break_end", "known_at", step, closed="left")).explode("ts")
+        due = pl.concat([due.with_columns(ts=whole).explode("ts"), after]).sort("ts").drop("break_start", "break_end") # there is no trading at noon in Tokyo
     return due

@@ -162,6 +162,10 @@ def write(
     replace: bool = False, # these bars are all there is afterwards, instead of being laid over what is stored
 ) -> int:                  # the version these bars are in
     "Upsert by (symbol, ts) in one transaction."
+    return self._write(dataset, reason, replace)
+
+@patch
+def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, keep_notes: bool = False) -> int:
     bars = validate_bars(dataset.bars)
     if not bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
     metadata = _metadata(dataset)
@@ -171,6 +175,7 @@ def write(
         key = self._locked(t, dataset.id)
         before, stored = self._newest(t, key)
         if stored: _check_compatible(dataset, stored)
+        if stored and keep_notes: metadata["notes"] = list(dict.fromkeys([*stored["notes"], *metadata["notes"]]))
         rows = self._numbered(t, key, bars, before + 1)
         fresh, changed, removed = _differences(rows, self._stored(t, key, dataset.id, rows, before, replace), replace)
         if not fresh.height + removed.height and stored == metadata: return before
@@ -183,7 +188,7 @@ def append(
     dataset: Dataset, # bars newer than what is stored; others are upserted, which takes longer
 ) -> None:
     "Add bars without reading what is there: what a stream or a long import does all the time."
-    self.write(dataset)
+    self._write(dataset, keep_notes=True)
 
 @patch
 def _locked(self: PostgresStore, t: Any, id: DatasetId) -> int:
@@ -327,6 +332,11 @@ def _version_sql(version: int, where: str) -> str:
 
 # %% ../../nbs/data/15_postgres.ipynb #622804c4
 @patch
+def _names(self: PostgresStore, t: Any, key: int) -> dict[int, str]:
+    "A dataset's series and their symbols, in the order of bars."
+    return dict(fetch(t, "select id, symbol from series where dataset = $1 order by symbol collate \"C\"", key))
+
+@patch
 def _read_rows(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None, end: datetime | None) -> pl.DataFrame:
     "The rows of a version."
     bounds = "".join(f" and ts {sign} '{moment:%Y-%m-%d %H:%M:%S.%f}+00'" for sign, moment in ((">=", start), ("<", end)) if moment)
@@ -389,7 +399,7 @@ def read(self: PostgresStore, id: DatasetId | str, symbols: list[str] | None = N
             readable = [v for (v,) in fetch(t, "select version from version where dataset = $1 order by version", key)]
             raise DataError(f"{id} has no version {version}. Readable versions: {', '.join(map(str, readable))}.")
         [(version, metadata)] = known.items()
-        names = dict(fetch(t, "select id, symbol from series where dataset = $1 order by symbol", key))
+        names = self._names(t, key)
         series = [s for s, symbol in names.items() if symbols is None or symbol in symbols]
         bars = _as_bars(self._read(t, id, series, version, start, end), names)
         if symbols and (absent := set(symbols) - set(bars["symbol"].unique())): self._check_symbols(t, id, absent, names, version)
@@ -424,6 +434,8 @@ def retain(
         key = self._locked(t, id)
         before, metadata = self._newest(t, key)
         mine = f"series in (select id from series where dataset = {key})"
+        last = fetch(t, "select max(last) from (select (select max(ts) from bar where series = s.id) as last from series s where dataset = $1) as newest", key)[0][0]
+        if last and last < since: raise DataError(f"{id} has no bars from {since} on; nothing would be left. Choose a time up to {last}.")
         removed = self._move(t, f"delete from bar where {mine} and ts < '{since:%Y-%m-%d %H:%M:%S.%f}+00'", before + 1)
         if not removed: return 0
         if _is_packed(id.timeframe):
@@ -456,7 +468,7 @@ def verify(self: PostgresStore, id: DatasetId | str) -> list[str]:
     with self._transaction(frozen=True) as t:
         key = self._key(t, id)
         version, _ = self._newest(t, key)
-        names = dict(fetch(t, "select id, symbol from series where dataset = $1 order by symbol", key))
+        names = self._names(t, key)
         mine = f"where series in ({_list(names)})"
         counts = fetch(t, f"""select version, coalesce(found, 0), added + changed from version left join (select added as version, count(*) as found
  from (select added from bar {mine} union all select added from past {mine}) as rows group by added) as counted using (version) where dataset = {key} order by version""")

@@ -6,7 +6,8 @@
 __all__ = ['TwelveDataSource', 'AlpacaSource', 'open_source']
 
 # %% ../../nbs/data/19_providers.ipynb #34c7b9a7
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ import polars as pl
 from ..core.errors import FatalError, InputError, RetryableError, unknown_name
 from ..core.secrets import read_secret, redact
 from .bars import timeframe_duration
-from .exchanges import PAGE_SCHEMA, ExchangeSource, RateLimited, Source
+from .exchanges import PAGE_SCHEMA, ExchangeSource, RateLimited, Source, wait_seconds
 from .instruments import ALWAYS, Instrument, session_schedule
 
 # %% ../../nbs/data/19_providers.ipynb #2ca6c820
@@ -32,6 +33,7 @@ class _Provider:
     venue: str
     page: int
     timeframes: list[str]
+    windows: bool
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float):
         import httpx
@@ -48,9 +50,16 @@ class _Provider:
             body = answer.json()
         except httpx.HTTPError as e: raise RetryableError(f"{self.venue} cannot be reached, or did not answer ({what}): {type(e).__name__} {redact(str(e))[:200]}") from e
         except ValueError as e: raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}).") from e
-        code = body.get("code") if isinstance(body, dict) and body.get("status") == "error" else answer.status_code
-        if code != 200: self._refused(int(code or 0), redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what, answer.headers)
+        with self._understood(what): code = int(body.get("code") or 0) if isinstance(body, dict) and body.get("status") == "error" else answer.status_code
+        if code != 200: self._refused(code, redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what, answer.headers)
         return body
+
+    @contextmanager
+    def _understood(self, what: str) -> Iterator[None]:
+        "What an answer lacks, or says in a way that nobody documented, may be there the next time."
+        try: yield
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, pl.exceptions.PolarsError) as e:
+            raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}): {type(e).__name__} {redact(str(e))[:100]}") from e
 
     def _refused(self, code: int, text: str, what: str, headers: Mapping[str, str]) -> None:
         if code == 429: raise RateLimited(f"{self.venue} refuses requests for a while ({what}).", self._wait(headers))
@@ -60,7 +69,7 @@ class _Provider:
         raise FatalError(f"{self.venue} answered {what} with an error: {code} {text}")
 
     _credentials = ""
-    def _wait(self, headers: Mapping[str, str]) -> float: return float(headers.get("retry-after", 60))
+    def _wait(self, headers: Mapping[str, str]) -> float: return max(1.0, wait_seconds(headers.get("retry-after"), 60.0))
 
 def _at_sessions(days: pl.DataFrame, calendar: str) -> pl.DataFrame:
     "Bars of days, by `date`, at the times their sessions opened; days without a session are left out."
@@ -83,7 +92,7 @@ _TWELVE = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "45m": "4
 
 class TwelveDataSource(_Provider):
     "Stocks, ETFs, currencies and crypto currencies from Twelve Data; needs the secret `twelvedata_key`."
-    venue, page = "twelvedata", 5000
+    venue, page, windows = "twelvedata", 5000, True
     _credentials = "Set ALGO_SECRET_TWELVEDATA_KEY, or the file twelvedata_key in the secrets folder."
 
     def __init__(self, secrets: Any = "secrets", url: str = "https://api.twelvedata.com", timeout: float = 20.0):
@@ -92,28 +101,27 @@ class TwelveDataSource(_Provider):
 
     def instrument(self, symbol: str) -> Instrument:
         wanted = symbol.replace("-", "/").upper()
-        rows = self._ask("/symbol_search", f"the symbol {symbol}", symbol=wanted)["data"]
-        if not (exact := [r for r in rows if r["symbol"].upper() in (wanted, symbol.upper())]):
-            raise unknown_name(f"symbol of {self.venue}", symbol, [r["symbol"] for r in rows])
-        row = exact[0]
-        kind, mic = row.get("instrument_type", ""), row.get("mic_code")
+        what = f"the symbol {symbol}"
+        told = self._ask("/symbol_search", what, symbol=wanted)
+        with self._understood(what): rows = [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code"), r.get("currency") or "USD") for r in told["data"]]
+        if not (exact := [r for r in rows if r[0].upper() in (wanted, symbol.upper())]): raise unknown_name(f"symbol of {self.venue}", symbol, [r[0] for r in rows])
+        name, kind, mic, currency = exact[0]
         calendar, ours = (ALWAYS, "spot") if kind == "Digital Currency" else ("24/5", "spot") if kind == "Physical Currency" else (_calendar(mic), "equity")
-        self._found[row["symbol"].replace("/", "-")] = made = Instrument(row["symbol"].replace("/", "-"), self.venue, ours, quote=row.get("currency") or "USD", calendar=calendar)
+        quote = name.partition("/")[2] if ours == "spot" and "/" in name else currency  # a pair's currency is told by its name, "US Dollar"
+        self._found[name.replace("/", "-")] = made = Instrument(name.replace("/", "-"), self.venue, ours, quote=quote, calendar=calendar)
         return made
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known = self._found.get(symbol) or self.instrument(symbol)
-        step, daily, found, now = timeframe_duration(timeframe), timeframe == "1d", pl.DataFrame(schema=PAGE_SCHEMA), self.now()
-        while not found.height and start < now:  # a weekend may be longer than a page
-            end, shape = start + min(limit, self.page) * step, "%Y-%m-%d" if daily else "%Y-%m-%d %H:%M:%S"
-            try:
-                rows = self._ask("/time_series", f"bars of {symbol}", symbol=symbol.replace("-", "/"), interval=_TWELVE[timeframe], start_date=f"{start:{shape}}", end_date=f"{end:{shape}}",
-                                 outputsize=self.page, timezone="UTC", order="ASC", adjust="none")["values"]
-            except InputError as e:
-                if "No data is available" not in str(e): raise
-                rows = []
-            found, start = self._page(rows, daily, known.calendar), end
-        return found
+        daily, what, end = timeframe == "1d", f"bars of {symbol}", start + min(limit, self.page) * timeframe_duration(timeframe)
+        shape = "%Y-%m-%d" if daily else "%Y-%m-%d %H:%M:%S"
+        try:
+            told = self._ask("/time_series", what, symbol=symbol.replace("-", "/"), interval=_TWELVE[timeframe], start_date=f"{start:{shape}}", end_date=f"{end:{shape}}",
+                             outputsize=self.page, timezone="UTC", order="ASC", adjust="none")
+        except InputError as e:
+            if "No data is available" not in str(e): raise
+            told = {"values": []}
+        with self._understood(what): return self._page(told["values"], daily, known.calendar)
 
     def _page(self, rows: list[dict[str, Any]], daily: bool, calendar: str) -> pl.DataFrame:
         times = pl.Series("datetime", [r["datetime"] for r in rows], dtype=pl.String)
@@ -124,17 +132,18 @@ class TwelveDataSource(_Provider):
     def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
         "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
         known, first = self._found.get(symbol) or self.instrument(symbol), f"{since:%Y-%m-%d}"
-        told = self._ask("/splits", f"splits of {symbol}", symbol=symbol, start_date=first)["splits"]
-        splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"])) for s in told]
-        paid = self._ask("/dividends", f"dividends of {symbol}", symbol=symbol, start_date=first)["dividends"]
-        return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"])) for d in paid)])
+        split = self._ask("/splits", f"splits of {symbol}", symbol=symbol, start_date=first)
+        paid = self._ask("/dividends", f"dividends of {symbol}", symbol=symbol, start_date=first)
+        with self._understood(f"splits and dividends of {symbol}"):
+            splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"])) for s in split["splits"]]
+            return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"])) for d in paid["dividends"])])
 
 # %% ../../nbs/data/19_providers.ipynb #c9623730
 _ALPACA = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1Day"}
 
 class AlpacaSource(_Provider):
     "US stocks and crypto currencies from Alpaca; needs the secrets `alpaca_key` and `alpaca_secret`."
-    venue, page = "alpaca", 10_000
+    venue, page, windows = "alpaca", 10_000, False
     _credentials = "Set ALGO_SECRET_ALPACA_KEY and ALGO_SECRET_ALPACA_SECRET, or files of these names in the secrets folder."
 
     def __init__(self, secrets: Any = "secrets", url: str = "https://data.alpaca.markets", trading: str = "https://paper-api.alpaca.markets", feed: str = "iex", timeout: float = 20.0):
@@ -142,7 +151,9 @@ class AlpacaSource(_Provider):
         self.timeframes, self._trading, self._feed = list(_ALPACA), trading.rstrip("/"), feed
 
     def _wait(self, headers: Mapping[str, str]) -> float:
-        return max(1.0, float(headers["x-ratelimit-reset"]) - self.now().timestamp()) if "x-ratelimit-reset" in headers else super()._wait(headers)
+        try: left = float(headers["x-ratelimit-reset"]) - self.now().timestamp()
+        except (KeyError, ValueError): return super()._wait(headers)
+        return max(1.0, wait_seconds(str(left), 60.0))
 
     def instrument(self, symbol: str) -> Instrument:
         name = symbol.replace("-", "/").upper()
@@ -150,19 +161,22 @@ class AlpacaSource(_Provider):
         except InputError as e:
             if "not found" not in str(e): raise
             listed = self._ask(f"{self._trading}/v2/assets", "its symbols", status="active")
-            raise unknown_name(f"symbol of {self.venue}", symbol, [a["symbol"] for a in listed]) from e
-        crypto = asset["class"] == "crypto"
-        return Instrument(asset["symbol"].replace("/", "-"), self.venue, "spot" if crypto else "equity", float(asset.get("price_increment") or (0.0 if crypto else 0.01)),
-                          float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0)), quote="USD", calendar=ALWAYS if crypto else "XNYS")
+            with self._understood("its symbols"): names = [a["symbol"] for a in listed]
+            raise unknown_name(f"symbol of {self.venue}", symbol, names) from e
+        with self._understood(f"the symbol {symbol}"):
+            crypto, ours = asset["class"] == "crypto", asset["symbol"].replace("/", "-")
+            tick, lot = float(asset.get("price_increment") or (0.0 if crypto else 0.01)), float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0))
+        return Instrument(ours, self.venue, "spot" if crypto else "equity", tick, lot, quote=ours.partition("-")[2] or "USD", calendar=ALWAYS if crypto else "XNYS")
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         name, crypto, daily = symbol.replace("-", "/"), "-" in symbol, timeframe == "1d"
         begin = datetime.combine(start.date(), datetime.min.time(), UTC) if daily and not crypto else start  # a day's stamp lies before its session
         path, more = ("/v1beta3/crypto/us/bars", {"symbols": name}) if crypto else (f"/v2/stocks/{name}/bars", {"feed": self._feed, "adjustment": "raw"})
         answer = self._ask(path, f"bars of {symbol}", timeframe=_ALPACA[timeframe], start=f"{begin:%Y-%m-%dT%H:%M:%SZ}", limit=max(1, min(limit, self.page)), sort="asc", **more)
-        rows = answer["bars"] or []
-        frame = _values(rows.get(name, []) if crypto else rows, {name: name[0] for name in _OHLCV}, pl.Series("t", [r["t"] for r in (rows.get(name, []) if crypto else rows)], dtype=pl.String))
-        frame = frame.with_columns(ts=pl.col("t").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC"))
+        with self._understood(f"bars of {symbol}"):
+            rows = (answer["bars"] or {}).get(name, []) if crypto else answer["bars"] or []
+            frame = _values(rows, {name: name[0] for name in _OHLCV}, pl.Series("t", [r["t"] for r in rows], dtype=pl.String))
+            frame = frame.with_columns(ts=pl.col("t").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC"))
         if not daily or crypto: return frame.select(list(PAGE_SCHEMA))
         return _at_sessions(frame.with_columns(date=pl.col("ts").dt.convert_time_zone("America/New_York").dt.date()).drop("ts"), "XNYS")
 
@@ -171,10 +185,11 @@ class AlpacaSource(_Provider):
         rows, token = [], ""
         while token is not None:
             answer = self._ask("/v1/corporate-actions", f"actions of {symbol}", symbols=symbol, start=f"{since:%Y-%m-%d}", types="forward_split,reverse_split,cash_dividend", limit=1000, page_token=token or None)
-            told, token = answer["corporate_actions"], answer.get("next_page_token")
-            rows += [(symbol, a["ex_date"], "split", float(a["new_rate"]) / float(a["old_rate"])) for kind in ("forward_splits", "reverse_splits") for a in told.get(kind) or []]
-            rows += [(symbol, a["ex_date"], "dividend", float(a["rate"])) for a in told.get("cash_dividends") or []]
-        return _actions(rows)
+            with self._understood(f"actions of {symbol}"):
+                told, token = answer["corporate_actions"], answer.get("next_page_token")
+                rows += [(symbol, a["ex_date"], "split", float(a["new_rate"]) / float(a["old_rate"])) for kind in ("forward_splits", "reverse_splits") for a in told.get(kind) or []]
+                rows += [(symbol, a["ex_date"], "dividend", float(a["rate"])) for a in told.get("cash_dividends") or []]
+        with self._understood(f"actions of {symbol}"): return _actions(rows)
 
 def _actions(rows: list[tuple[str, str, str, float]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"symbol": pl.String, "date": pl.String, "kind": pl.String, "value": pl.Float64}, orient="row").with_columns(pl.col("date").str.to_date())

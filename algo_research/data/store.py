@@ -238,7 +238,7 @@ class _Plan(NamedTuple):
     count: int = 0
 
 @patch
-def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _Plan], metadata: dict[str, Any] | None = None, reason: str = "") -> tuple[int, int]:
+def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _Plan], metadata: dict[str, Any] | None = None, reason: str = "", keep_notes: bool = False) -> tuple[int, int]:
     "Do what a plan says, in one transaction: the version it led to, and its count."
     from deltalake import CommitProperties
     from deltalake.exceptions import CommitFailedError
@@ -250,6 +250,7 @@ def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _
             before = self._version(id) if self._exists(id) else None
             adds, removes, count = plan(before)
             told = metadata or (before.metadata | {"schema_version": SCHEMA_VERSION} if before else None)
+            if before and keep_notes: told = told | {"notes": list(dict.fromkeys([*before.metadata["notes"], *told["notes"]]))}
             if before and not adds and not removes and before.metadata == told: return before.number, count
             number, now = before.number + 1 if before else 0, int(time.time() * 1000)
             gone = [RemoveAction(f.path, True, now, partition_values={"part": f.part}) for f in removes]
@@ -320,7 +321,7 @@ def append(
 def _write(self: DeltaStore, dataset: Dataset, reason: str = "", over: bool = False, appending: bool = False) -> int:
     validate_bars(dataset.bars)
     if not dataset.bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
-    return self._change(dataset.id, partial(self._plan_write, dataset, over, appending), _metadata(dataset), reason)[0]
+    return self._change(dataset.id, partial(self._plan_write, dataset, over, appending), _metadata(dataset), reason, keep_notes=appending)[0]
 
 # %% ../../nbs/data/05_store.ipynb #360f8c75
 @patch

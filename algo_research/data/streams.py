@@ -77,7 +77,8 @@ class ExchangeFeed:
             pairs = [[market_symbol(s, markets, self.source.venue), timeframe] for s in symbols]
             while True:
                 listening = asyncio.ensure_future(client.watch_ohlcv_for_symbols(pairs))
-                for symbol, frames in (await asyncio.wait_for(listening, silence)).items():
+                async with asyncio.timeout(silence): told = await listening # before Python 3.12 `wait_for` may swallow a cancellation
+                for symbol, frames in told.items():
                     for row in frames.get(timeframe, []):
                         if not client.flagged and symbol in last and row[0] > last[symbol][0]: client.told.append(_begun_next(symbol, last[symbol]))
                         last[symbol] = row

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from html import escape
@@ -169,7 +170,7 @@ class Dashboard(anywidget.AnyWidget):
         "Look for news from time to time; for a task of the kernel's loop."
         while True:
             await asyncio.sleep(seconds)
-            self.refresh()
+            with suppress(AlgoError, OSError): self.refresh() # what cannot be read now may be read the next time
 
 class PerformanceDashboard(Dashboard):
     "Run picker, comparison, filters and figures."

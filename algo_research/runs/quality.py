@@ -44,9 +44,9 @@ def due_bars(
     for (symbol,), bars in dataset.bars.partition_by("symbol", as_dict=True).items():
         first, last = bars["ts"].min(), bars["ts"].max()
         if calendar == ALWAYS or step > timedelta(days=1): times = pl.datetime_range(first, last, step, time_unit="us", eager=True)
-        else: times = session_schedule(calendar, first.date(), last.date(), step)["ts"].filter(session_schedule(calendar, first.date(), last.date(), step)["ts"].is_between(first, last))
+        else: times = session_schedule(calendar, first.date() - timedelta(days=1), last.date(), step).filter(pl.col("ts").is_between(first, last))["ts"]
         count = lambda series, name: pl.DataFrame({"period": series.dt.truncate(every)}).group_by("period").agg(pl.len().alias(name))
-        there = count(bars["ts"].unique(), "there")
+        there = count(bars["ts"].unique().filter(bars["ts"].unique().is_in(times.implode())) if calendar != ALWAYS else bars["ts"].unique(), "there")
         parts.append(count(times, "due").join(there, on="period", how="full", coalesce=True).with_columns(pl.col("due", "there").fill_null(0), symbol=pl.lit(symbol)))
     return pl.concat(parts).select("symbol", "period", "due", "there").sort("symbol", "period")
 
@@ -231,7 +231,7 @@ class QualityDashboard(Dashboard):
 
     def __init__(self, store: Store, quality: QualitySettings, clock: Clock):
         self.store, self.quality, self.clock, self._listing = store, quality, clock, None
-        self._assessed = lru_cache(maxsize=8)(lambda id, version: assess(store.read(id, version=version), clock.now()))
+        self._assessed = lru_cache(maxsize=8)(lambda id, version, hour: assess(store.read(id, version=version), clock.now()))  # data that stands still grows stale
         super().__init__()
 
     def refresh(self) -> bool: # whether something is new
@@ -248,7 +248,7 @@ class QualityDashboard(Dashboard):
     def _shown(self) -> dict[str, Any]:
         versions = dict(self._listing or [])
         if self.dataset not in versions: return NO_DATA
-        a = self._assessed(self.dataset, versions[self.dataset])
+        a = self._assessed(self.dataset, versions[self.dataset], f"{self.clock.now():%Y-%m-%d %H}")
         with self.hold_trait_notifications():
             self.findings = [[f"{f['finding']}@{i}", f"{f['finding']}, {f['symbol']}, {f['first']:%Y-%m-%d}: {f['bars']:,} bars"] for i, f in enumerate(a.findings.head(200).iter_rows(named=True))]
             if self.finding not in dict(self.findings): self.finding = self.findings[0][0] if self.findings else ""

@@ -26,20 +26,25 @@ SPANS = {"1min": 1, "5min": 5, "15min": 15, "30min": 30, "45min": 45, "1h": 60, 
 
 @dataclass
 class Provider:
-    """A market of one stock and one pair of crypto currencies, and who may ask for it."""
+    """A market of stocks, of pairs of currencies and of crypto currencies, and who may ask for it."""
 
     bars: dict[str, pl.DataFrame]  # minutes by symbol: ts and values
     key: str = "local-key"
     limit: int = 1000  # requests until one is refused
     now: datetime = datetime(2024, 7, 5, tzinfo=UTC)
     stocks: tuple[str, ...] = ("AAPL",)
+    currencies: tuple[str, ...] = ("EUR/USD",)
     actions: tuple[tuple[str, str, str, float], ...] = ()  # symbol, ex date, split or dividend, new shares for an old one or cash a share
+    retry_after: str = "7"  # what a refused request is told
     url: str = ""
     requests: Counter[str] = field(default_factory=Counter)
 
-    def aggregated(self, symbol: str, minutes: int, begin: datetime, end: datetime) -> pl.DataFrame:
-        """Bars of a length: of a stock counted from the opening of its session, of a day one."""
+    def aggregated(self, symbol: str, minutes: int, begin: datetime, end: datetime, extended: bool = False) -> pl.DataFrame:
+        """Bars of a length: of a stock counted from the opening of its session, of a day one; `extended` with what is traded before and after hours."""
         rows = self.bars[symbol].filter((pl.col("ts") >= begin) & (pl.col("ts") < min(end, self.now)))
+        if symbol in self.stocks and not extended and rows.height:
+            due = session_schedule("XNYS", rows["ts"][0].date(), rows["ts"][-1].date(), timedelta(days=1)).select(opens="ts", closes="known_at")
+            rows = rows.join_asof(due, left_on="ts", right_on="opens").filter(pl.col("ts") < pl.col("closes"))
         if symbol in self.stocks and minutes in (60, 120, 240):
             rows = rows.with_columns(bar=pl.col("ts").dt.offset_by("-30m").dt.truncate(f"{minutes}m").dt.offset_by("30m"))
         elif minutes == 1440:
@@ -76,12 +81,15 @@ class Provider:
             return failed(400, "No data is available on the specified dates. Try setting different start/end dates.", 200)
         shape = "%Y-%m-%d" if q["interval"] == "1day" else "%Y-%m-%d %H:%M:%S"
         zone = NEW_YORK if q["interval"] == "1day" and q["symbol"] in self.stocks else UTC
-        told = [{"datetime": f"{t.astimezone(zone):{shape}}", **{k: f"{v:.5f}" for k, v in zip(("open", "high", "low", "close"), ohlc, strict=True)}, "volume": f"{v:.0f}"} for t, *ohlc, v in rows.iter_rows()]
+        names = ("open", "high", "low", "close") if q["symbol"] in self.currencies else ("open", "high", "low", "close", "volume")
+        told = [{"datetime": f"{t.astimezone(zone):{shape}}", **{k: f"{v:.0f}" if k == "volume" else f"{v:.5f}" for k, v in zip(names, values, strict=False)}} for t, *values in rows.iter_rows()]
         return 200, {"meta": {**self._described(q["symbol"]), "interval": q["interval"]}, "values": told if q.get("order") == "ASC" else told[::-1], "status": "ok"}
 
     def _described(self, symbol: str) -> dict[str, Any]:
         if symbol in self.stocks:
             return {"symbol": symbol, "instrument_name": symbol, "exchange": "NASDAQ", "mic_code": "XNGS", "exchange_timezone": "America/New_York", "instrument_type": "Common Stock", "country": "United States", "currency": "USD"}
+        if symbol in self.currencies:
+            return {"symbol": symbol, "instrument_name": symbol, "exchange": "PHYSICAL CURRENCY", "mic_code": "", "exchange_timezone": "UTC", "instrument_type": "Physical Currency", "country": "", "currency": "US Dollar"}
         return {"symbol": symbol, "instrument_name": symbol, "exchange": "Coinbase Pro", "mic_code": "DIGITAL_CURRENCY", "exchange_timezone": "UTC", "instrument_type": "Digital Currency", "country": "", "currency": "USD"}
 
     def alpaca(self, path: str, q: dict[str, str], keys: tuple[str | None, str | None]) -> tuple[int, Any]:
@@ -107,7 +115,7 @@ class Provider:
         symbol = q["symbols"] if "crypto" in path else path.split("/")[3]
         if symbol not in self.bars or q["timeframe"] not in SPANS:
             return 400, {"message": f"invalid symbol or timeframe: {symbol} {q['timeframe']}"}
-        rows = self.aggregated(symbol, SPANS[q["timeframe"]], _moment(q["start"]), self.now)
+        rows = self.aggregated(symbol, SPANS[q["timeframe"]], _moment(q["start"]), self.now, extended=q["timeframe"] != "1Day")
         limit = int(q.get("limit", 1000))
         told = [{"t": f"{t:%Y-%m-%dT%H:%M:%SZ}", "o": o, "h": h, "l": low, "c": c, "v": v, "n": 1, "vw": c} for t, o, h, low, c, v in rows.head(limit).iter_rows()]
         token = "more" if rows.height > limit else None
@@ -146,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         if status == 429:
-            self.send_header("Retry-After", "7")
+            self.send_header("Retry-After", provider.retry_after)
         self.end_headers()
         self.wfile.write(content)
 

@@ -1,14 +1,21 @@
 """`algo data sync` from data providers of stocks: sessions, credentials, limits, interruptions."""
 
+import json
 import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 
 import polars as pl
 import pytest
 
+from algo_research.core.clock import SimulatedClock
+from algo_research.core.errors import RetryableError
+from algo_research.data.exchanges import RateLimited
+from algo_research.data.ingest import fetch_range
 from algo_research.data.instruments import session_schedule
+from algo_research.data.providers import AlpacaSource, open_source
 from algo_research.data.store import open_store
 from algo_research.data.synthetic import make_market
 from algo_research.sandbox.providers import Provider, served, stock_minutes
@@ -25,9 +32,9 @@ def bars():
     return {"AAPL": stock_minutes(made, FIRST, LAST)}
 
 
-def sync(workspace, provider, exchange, *options, keys=KEYS):
+def sync(workspace, provider, exchange, *options, keys=KEYS, symbol="AAPL"):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ALGO_")} | keys
-    command = [*ALGO, "data", "sync", "AAPL", "--exchange", exchange, "--url", provider.url, "--since", "2024-06-01", "-w", str(workspace), *options]
+    command = [*ALGO, "data", "sync", symbol, "--exchange", exchange, "--url", provider.url, "--since", "2024-06-01", "-w", str(workspace), *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -51,8 +58,91 @@ def test_bars_of_sessions_are_all_there(workspace, bars, exchange, timeframe, mi
     closes = pl.col("known_at") if minutes == 1440 else pl.min_horizontal(pl.col("ts") + timedelta(minutes=minutes), "known_at")
     due = due.with_columns(known_at=closes).filter(pl.col("known_at") <= last)
     assert kept.select("ts", "known_at").equals(due.select("ts", "known_at"))
-    day = bars["AAPL"].filter(pl.col("ts").dt.date() == date(2024, 7, 3))
-    assert kept.filter(pl.col("ts").dt.date() == date(2024, 7, 3))["close"][-1] in day["close"].to_list()
+    values = (pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.col("volume").sum())
+    traded = bars["AAPL"].join_asof(due.select(bar="ts", over="known_at"), left_on="ts", right_on="bar").filter(pl.col("ts") < pl.col("over"))
+    assert kept.drop("symbol", "known_at").equals(traded.group_by("bar", maintain_order=True).agg(*values).rename({"bar": "ts"}))
+
+
+def test_currencies_have_no_volume(workspace, bars):
+    begin = datetime(2024, 6, 3, tzinfo=UTC)
+    euro = bars["AAPL"].head(7200).with_columns(ts=pl.datetime_range(begin, begin + timedelta(minutes=7199), "1m", time_unit="us", eager=True))
+    with served(Provider({"EUR/USD": euro})) as provider:
+        done = sync(workspace, provider, "twelvedata", "--timeframe", "1h", "--until", "2024-06-08T00:00:00", symbol="EUR/USD")
+        assert done.returncode == 0, done.stderr
+    found = open_store(f"delta://{workspace}/.algo/store").read("twelvedata/EUR-USD/1h")
+    assert found.instrument.quote == "USD" and found.bars["volume"].is_null().all()
+    assert found.bars["close"].to_list() == euro["close"].gather_every(60, 59).to_list()
+
+
+@pytest.fixture
+def keys(monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+def asked(source):
+    """What one may ask, by what an error should name."""
+    begin = datetime(2024, 6, 3, tzinfo=UTC)
+    return {"the symbol AAPL": lambda: source.instrument("AAPL"), "bars of AAPL": lambda: source.bars("AAPL", "1m", begin, 10), "of AAPL": lambda: source.actions("AAPL", begin)}
+
+
+@pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
+def test_how_long_to_wait(bars, keys, exchange):
+    """Seconds or a date; a minute where nothing sensible is said."""
+    later, past = (format_datetime(datetime.now(UTC) + timedelta(seconds=s), usegmt=True) for s in (90, -90))
+    for told, low, high in (("7", 7, 7), (later, 80, 91), (past, 1, 1), ("soon", 60, 60), ("", 60, 60), ("nan", 60, 60), ("-5", 1, 1), ("1e18", 60, 3600)):
+        with served(Provider(bars, limit=0, retry_after=told)) as provider, pytest.raises(RateLimited) as raised:
+            open_source(exchange, provider.url).instrument("AAPL")
+        assert low <= raised.value.wait <= high, told
+
+
+@pytest.mark.parametrize(("told", "wait"), [("1717372805", 5), ("1717372000", 1), ("soon", 7), ("nan", 60)])
+def test_when_alpaca_s_limit_is_lifted(keys, told, wait):
+    source = AlpacaSource()
+    source.now = lambda: datetime(2024, 6, 3, tzinfo=UTC)
+    assert source._wait({"x-ratelimit-reset": told, "retry-after": "7"}) == wait
+
+
+BROKEN = [{}, {"status": "ok"}, {"message": "maintenance"}, [], None, "well", {"status": "error", "code": "later"}, {"data": [{}], "values": [{}], "bars": [{}], "splits": [{}], "dividends": [{}], "corporate_actions": {"cash_dividends": [{}]}},
+          {"data": 5, "class": "us_equity", "values": 5, "bars": 5, "splits": 5, "dividends": 5, "corporate_actions": 5},
+          {"data": None, "values": [{"datetime": "today", "open": "x"}], "bars": [{"t": "today", "o": "x"}], "splits": [{"date": "x", "from_factor": 1, "to_factor": 0}], "dividends": [], "corporate_actions": None}]
+
+
+@pytest.mark.parametrize("body", BROKEN, ids=lambda b: json.dumps(b)[:30])
+@pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
+def test_an_answer_that_lacks_what_was_asked_for(bars, keys, exchange, body):
+    class Confused(Provider):
+        confused = False
+
+        def twelve(self, *question):
+            return (200, body) if self.confused else super().twelve(*question)
+
+        def alpaca(self, *question):
+            return (200, body) if self.confused else super().alpaca(*question)
+
+    with served(Confused(bars)) as provider:
+        source = open_source(exchange, provider.url)
+        source.instrument("AAPL")
+        provider.confused = True
+        for what, ask in asked(source).items():
+            with pytest.raises(RetryableError, match=what):
+                ask()
+
+
+def test_a_window_a_call(bars, keys):
+    """An empty one costs a request, however long nothing was traded; who asks goes on from there, and a refusal loses nothing."""
+    class Refusing(Provider):
+        def twelve(self, path, *question):
+            refused = path == "/time_series" and self.requests[path] > 1 and self.requests[path] % 3 == 0
+            return (429, {"code": 429, "message": "out of credits", "status": "error"}) if refused else super().twelve(path, *question)
+
+    with served(Refusing(bars)) as provider:
+        source = open_source("twelvedata", provider.url)
+        assert source.windows and source.bars("AAPL", "1m", datetime(2024, 4, 1, tzinfo=UTC), 5000).is_empty()
+        assert provider.requests["/time_series"] == 1
+        fetched = pl.concat(fetch_range(source, "AAPL", "1m", datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC), SimulatedClock(provider.now), calendar="XNYS"))
+        assert provider.requests["/time_series"] < 70  # ten windows, each confirmed three times, and every third request twice
+    assert fetched["ts"][0] == datetime(2024, 6, 3, 13, 30, tzinfo=UTC) and fetched.height == 390
 
 
 def test_credentials_are_needed_and_never_shown(workspace, bars):

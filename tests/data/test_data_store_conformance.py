@@ -323,6 +323,30 @@ def test_retention_drops_what_is_older(store, dataset):
     assert store.read(dataset.id).bars.equals(dataset.bars)
 
 
+def test_retention_that_would_leave_nothing_is_refused(store, dataset):
+    store.write(dataset)
+    last = dataset.bars["ts"].max()
+    for since in (last + timedelta(microseconds=1), datetime(2100, 1, 1, tzinfo=UTC)):
+        with pytest.raises(DataError) as raised:
+            store.retain(dataset.id, since)
+        assert str(raised.value) == f"{dataset.id} has no bars from {since} on; nothing would be left. Choose a time up to {last}."
+    assert store.read(dataset.id).bars.equals(dataset.bars) and store.versions(dataset.id) == [0]
+    newest = dataset.bars.filter(ts=last)
+    assert store.retain(dataset.id, last) == dataset.bars.height - newest.height and store.read(dataset.id).bars.equals(newest)
+
+
+def test_an_append_keeps_the_notes(store):
+    """Whoever adds a bar says nothing against what was noted before; whoever writes a dataset does."""
+    dataset = make_dataset(notes=("from a file",))
+    store.write(replace(dataset, bars=dataset.bars[:50]))
+    store.append(replace(dataset, bars=dataset.bars[50:55], notes=()))
+    assert store.read(dataset.id).notes == ("from a file",)
+    store.append(replace(dataset, bars=dataset.bars[55:], notes=("from a stream", "from a file")))
+    assert store.read(dataset.id).notes == ("from a file", "from a stream") and store.read(dataset.id).bars.equals(dataset.bars)
+    store.write(replace(dataset, notes=()))
+    assert store.read(dataset.id).notes == ()
+
+
 @pytest.mark.parametrize(("timeframe", "target"), [("1m", "5m"), ("1m", "1h"), ("1h", "1d"), ("1d", "1w")])
 def test_coarser_bars_are_those_of_the_pure_function(store, timeframe, target):
     dataset = make_dataset(timeframe, 400, symbols=("A", "B"))

@@ -342,6 +342,27 @@ def test_a_cache_is_never_stale(postgres_url):
     assert store.read(dataset.id, version=0).bars.equals(dataset.bars)
 
 
+@pytest.mark.parametrize("locale", ["locale_provider icu icu_locale 'en-US'", "locale_provider icu icu_locale 'sv-SE' encoding 'UTF8'"], ids=["en", "sv"])
+def test_a_database_that_sorts_otherwise(postgres_url, locale):
+    """The order of bars is no matter of the server's language."""
+    name = f"db_{schema_of(postgres_url)}"
+    execute(postgres_url, f"create database {name} template template0 {locale}")
+    store = PostgresStore(url := postgres_url.replace("/postgres?", f"/{name}?"))
+    try:
+        symbols = ("AB", "A_C", "LINK", "PEPE", "a", "kPEPE", "Ä", "é")
+        for timeframe in ("1h", "1m"):
+            store.write(dataset := make_dataset(timeframe, 50, symbols=symbols))
+            found = store.read(dataset.id)
+            assert found.bars.equals(dataset.bars) and found.snapshot().content == dataset.snapshot().content
+            assert store.read(dataset.id, ["kPEPE", "PEPE"]).symbols == ["PEPE", "kPEPE"] and store.verify(dataset.id) == []
+            with pytest.raises(InputError, match="Did you mean 'kPEPE'"):
+                store.read(dataset.id, ["kPEPEE"])
+        assert execute(url, "select 'kPEPE' < 'PEPE'") == [(True,)]  # otherwise it would not be another order
+    finally:
+        store.close()
+        execute(postgres_url, f"drop database {name} with (force)")
+
+
 def test_forgetting_versions_deletes_what_only_they_held(postgres_url, store):
     dataset = make_dataset("1m", 200)
     for volume in range(4):
@@ -424,6 +445,22 @@ def test_a_lost_connection_is_opened_anew(postgres_url, store):
     assert store.read(dataset.id).bars.equals(dataset.bars)
     execute(postgres_url, end)
     store._database._used -= 60
+    assert store.read(dataset.id).bars.equals(dataset.bars)
+
+
+def test_a_connection_that_was_idle_reads_and_writes_on(store):
+    """It is asked whether it still stands, and the question must not begin the transaction."""
+    store.write(dataset := make_dataset("1m", 300))
+    calls = {
+        "read": lambda: store.read(dataset.id).bars.equals(dataset.bars),
+        "verify": lambda: store.verify(dataset.id) == [],
+        "write": lambda: store.write(dataset) == 0,
+        "datasets": lambda: store.datasets() == [dataset.id],
+    }
+    for call, right in calls.items():
+        store._database._used -= 60
+        assert right(), call
+    time.sleep(5.5)  # the same without pretending
     assert store.read(dataset.id).bars.equals(dataset.bars)
 
 
