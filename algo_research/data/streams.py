@@ -224,6 +224,7 @@ async def stream(
         for task in tasks:
             if task.done() and not task.cancelled(): task.result()
     finally:
-        for task in (*tasks, ended): task.cancel()
+        for task in (*tasks, ended):
+            if not task.cancelling(): task.cancel() # a second time would interrupt its farewell
         await asyncio.gather(*tasks, ended, return_exceptions=True)
     return writer.report
