@@ -6,14 +6,11 @@
 __all__ = ['make_registry', 'Health', 'check_health']
 
 # %% ../../nbs/core/07_services.ipynb #29b1802a
-import sys
 from dataclasses import dataclass
 
-_frameworks = [f"svcs.{name}" for name in ("aiohttp", "fastapi", "flask", "starlette")] # it imports those that it finds, which takes a third of a second; none is used here
-_hidden = [name for name in _frameworks if sys.modules.setdefault(name, None) is None] # type: ignore[arg-type]
-import svcs
+from .imports import unseen
 
-for _name in _hidden: del sys.modules[_name]
+with unseen("svcs.aiohttp", "svcs.fastapi", "svcs.flask", "svcs.starlette"): import svcs # for them it would import the frameworks it finds; none is used here
 
 from .clock import Clock, SystemClock
 from .secrets import redact

@@ -7,6 +7,7 @@ __all__ = ['STEPS', 'START', 'VOLUME_MEMORY', 'VOLUME_SCALE', 'Market', 'make_ma
 
 # %% ../../nbs/data/02_synthetic.ipynb #31a1157a
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Literal, get_args
 
 import numpy as np
@@ -33,10 +34,9 @@ def _walk(rng: np.random.Generator, volatility: np.ndarray, mean: np.ndarray, ju
 
 def _persistent(rng: np.random.Generator, n: int) -> np.ndarray:
     "A stationary AR(1) with unit variance: log volume, standardised."
-    from scipy.signal import lfilter
     shocks = rng.standard_normal(n) * np.sqrt(1 - VOLUME_MEMORY**2)
     shocks[0] /= np.sqrt(1 - VOLUME_MEMORY**2)
-    return lfilter([1.0], [1.0, -VOLUME_MEMORY], shocks)
+    return np.fromiter(accumulate(shocks.tolist(), lambda last, shock: VOLUME_MEMORY * last + shock), float, n)
 
 # %% ../../nbs/data/02_synthetic.ipynb #273992c0
 def _garch(rng: np.random.Generator, n: int, volatility: float, alpha=0.08, beta=0.9, stay=0.995, calm=0.6, wild=1.8) -> np.ndarray:

@@ -15,10 +15,14 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
-import plotly.io as pio
 import polars as pl
-from plotly.subplots import make_subplots
+
+from ..core.imports import unseen
+
+with unseen("rfc3987_syntax"): # a grammar of addresses that jsonschema, behind plotly, would compile
+    import plotly.graph_objects as go
+    from plotly.io import renderers, templates
+    from plotly.subplots import make_subplots
 
 from .cards import BAD, COLOURS, PAPER, ROLES, colours, label
 from ..stats.metrics import drawdown
@@ -42,9 +46,9 @@ def _template(page: str) -> go.layout.Template:
         "annotationdefaults": {"font": {"size": 12, "color": ink["quiet"]}, "showarrow": False},
         "xaxis": {**axis, "showgrid": False}, "yaxis": {**axis, "showline": False}, "bargap": 0.25, "barcornerradius": 2})
 
-for _page, _name in (("light", "algo"), ("dark", "algo_dark")): pio.templates[_name] = _template(_page)
-pio.templates.default = "algo"
-pio.renderers.default = "plotly_mimetype"  # the figure as data: 20 KB in a notebook instead of 5 MB
+for _page, _name in (("light", "algo"), ("dark", "algo_dark")): templates[_name] = _template(_page)
+templates.default = "algo"
+renderers.default = "plotly_mimetype"  # the figure as data: 20 KB in a notebook instead of 5 MB
 
 # %% ../../nbs/runs/07_figures.ipynb #e0b6c951
 POINTS = 1000  # in all series of a figure

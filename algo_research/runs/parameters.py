@@ -15,15 +15,16 @@ import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
-import nbformat
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 import algo_research
 from ..core.errors import InputError, unknown_name
 from ..core.hashing import hash_params
 from ..core.settings import Count, Fraction
+
+if TYPE_CHECKING: from nbformat import NotebookNode
 
 # %% ../../nbs/runs/02_parameters.ipynb #5d4e1885
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Template:
         return "\n".join([f"**{self.title}**: {self.promise}", "", "| parameter | type | default | meaning |", "|:--|:--|:--|:--|", *rows])
 
 def cell_tags(
-    cell: nbformat.NotebookNode,
+    cell: "NotebookNode",
 ) -> list[str]:
     "A cell's tags, as the notebook has them."
     return list(cell.metadata.get("tags", []))
@@ -126,7 +127,7 @@ def read_heading(
     return title, promise, "\n".join(line for line in lines if not line.startswith(("# ", ">"))).strip()
 
 def cell_step(
-    cell: nbformat.NotebookNode, # of a template
+    cell: "NotebookNode", # of a template
 ) -> str | None:                 # the step that begins with it
     "The name in a cell's tag `step:<name>`."
     return next((t.removeprefix("step:") for t in cell_tags(cell) if t.startswith("step:")), None)
@@ -136,6 +137,7 @@ def read_template(
     name: str | None = None,  # by default the file's
 ) -> Template:
     "Understand a template, or say what is wrong with it."
+    import nbformat  # kernels need this module, and not that one
     path = Path(path)
     try: nb = nbformat.read(path, 4)
     except FileNotFoundError as e: raise InputError(f"There is no notebook {str(path)!r}.") from e

@@ -1,24 +1,14 @@
 """The command as a user meets it: real processes in a workspace of their own."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import algo
 
-ALGO = [sys.executable, "-m", "algo_research.cli.main"]
 COMMANDS = [["init"], ["run"], ["runs"], ["show"], ["reproduce"], ["batch"], ["dashboard"], ["research"], ["trials"], ["doctor"], ["settings"], ["data", "list"], ["data", "import"], ["data", "show"], ["data", "check"], ["data", "sync"], ["data", "stream"], ["sandbox"]]
-
-
-def algo(workspace: Path, *arguments: str, check: bool = False, **environment: str) -> subprocess.CompletedProcess:
-    clean = {k: v for k, v in os.environ.items() if not (k.startswith("ALGO_") and k != "ALGO_SHARED_DATA")}
-    done = subprocess.run([*ALGO, *arguments], cwd=workspace, env={**clean, **environment}, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert "Traceback" not in done.stderr, done.stderr
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -47,7 +37,7 @@ def csv(tmp_path_factory):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example(command, tmp_path):
-    done = algo(tmp_path, *command, "--help", check=True)
+    done = algo(tmp_path, *command, "--help", apart=command == ["sandbox"])  # which becomes another program
     assert "Example: algo " + " ".join(command) in " ".join(done.stdout.split())
     assert files(tmp_path) == {}
 
@@ -63,41 +53,41 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.slow
 def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(workspace, csv, tmp_path_factory):
-    done = algo(workspace, "data", "import", str(csv), "--id", "test/PLANTED/1h", check=True)
+    done = algo(workspace, "data", "import", str(csv), "--id", "test/PLANTED/1h")
     assert "newest first: turned round" in done.stdout and "columns not used: Trades" in done.stdout and "3,000 new bars" in done.stdout
-    first = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", check=True)
+    first = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0")
     assert re.search(r"^Edge: ", first.stdout, re.M), first.stdout
     assert "2 trials" in first.stdout
 
     other = tmp_path_factory.mktemp("elsewhere")
-    algo(other, "data", "import", str(csv), "--id", "test/PLANTED/1h", check=True)
-    second = algo(other, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", "--engine", "kernel", check=True)
+    algo(other, "data", "import", str(csv), "--id", "test/PLANTED/1h")
+    second = algo(other, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", "--engine", "kernel", PYTHONHASHSEED="7")
     hashes = [re.search(r"predictions \w+  targets \w+  result \w+", done.stdout)[0] for done in (first, second)]
     assert hashes[0] == hashes[1]
 
-    again = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", check=True)
+    again = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0")
     assert hashes[0] in again.stdout and "2 trials" in again.stdout  # the same configuration is the same trial
-    reseeded = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", "--seed", "1", check=True)
+    reseeded = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", "--seed", "1")
     assert hashes[0] not in reseeded.stdout and "3 trials" in reseeded.stdout
-    listed = algo(workspace, "trials", "test/PLANTED/1h", check=True).stdout
+    listed = algo(workspace, "trials", "test/PLANTED/1h").stdout
     assert "3 trials on test/PLANTED/1h" in listed
 
 
 @pytest.mark.slow
 def test_import_preview_replace_and_versions(workspace, csv):
-    algo(workspace, "data", "import", str(csv), "--id", "test/M/1h", check=True)
+    algo(workspace, "data", "import", str(csv), "--id", "test/M/1h")
     before = files(workspace)
-    assert "3,000 already stored" in algo(workspace, "data", "import", str(csv), "--id", "test/M/1h", check=True).stdout
+    assert "3,000 already stored" in algo(workspace, "data", "import", str(csv), "--id", "test/M/1h").stdout
     changed = workspace.parent / f"{workspace.name}.csv"
     lines = csv.read_text().splitlines()
     cells = lines[1].split(",")
     changed.write_text("\n".join([lines[0], ",".join([*cells[:5], "1.0", cells[6]])]) + "\n" + "\n".join(lines[2:4]) + "\n")
-    assert "0 new bars, 1 changed, 2 already" in algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", "--dry-run", check=True).stdout
-    refused = algo(workspace, "data", "import", str(changed), "--id", "test/M/1h")
-    assert refused.returncode == 2 and "--replace" in refused.stderr
+    assert "0 new bars, 1 changed, 2 already" in algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", "--dry-run").stdout
+    refused = algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", code=2)
+    assert "--replace" in refused.stderr
     assert files(workspace) == before
-    assert "version 1" in algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", "--replace", check=True).stdout
-    assert "readable versions 0, 1" in algo(workspace, "data", "show", "test/M/1h", check=True).stdout
+    assert "version 1" in algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", "--replace").stdout
+    assert "readable versions 0, 1" in algo(workspace, "data", "show", "test/M/1h").stdout
 
 
 BAD = {
@@ -127,60 +117,56 @@ BAD = {
 def test_bad_input_says_what_to_do_and_writes_nothing(case, workspace, csv):
     arguments, expected = BAD[case]
     before = files(workspace)
-    done = algo(workspace, *(a.format(csv=csv) for a in arguments))
-    assert done.returncode == 2, (done.returncode, done.stderr)
+    done = algo(workspace, *(a.format(csv=csv) for a in arguments), code=2)
     assert expected in " ".join(done.stderr.split())
     services = (".algo/ledger.db", ".algo/mlflow.db")  # opened, and still empty
     assert {k: v for k, v in files(workspace).items() if not k.startswith(services)} == before
     if (workspace / ".algo/ledger.db").exists():
-        assert algo(workspace, "trials", "synthetic/noise:0/1h", check=True).stdout.startswith("0 trials")
+        assert algo(workspace, "trials", "synthetic/noise:0/1h").stdout.startswith("0 trials")
 
 
 def test_a_bad_settings_file_names_file_key_value_and_remedy(workspace):
     (workspace / "settings.ini").write_text("[costs]\nfees = lots\n")
-    done = algo(workspace, "research")
-    assert done.returncode == 2
+    done = algo(workspace, "research", code=2)
     for part in ("settings.ini", "[costs] fees = 'lots'", "ALGO_COSTS__FEES"):
         assert part in done.stderr
-    assert "is not allowed" in algo(workspace, "doctor").stdout
+    assert "is not allowed" in algo(workspace, "doctor", code=1).stdout
 
 
 @pytest.mark.slow
 def test_an_unwritable_folder_is_an_error_before_any_work(workspace):
-    done = algo(workspace, "data", "import", "x.csv", ALGO_WORKSPACE__STATE="/proc/nowhere")
-    assert done.returncode == 2
-    done = algo(workspace, "research", ALGO_WORKSPACE__STATE="/proc/nowhere")
-    assert done.returncode == 2 and "Choose another folder" in done.stderr
+    done = algo(workspace, "data", "import", "x.csv", ALGO_WORKSPACE__STATE="/proc/nowhere", code=2)
+    done = algo(workspace, "research", ALGO_WORKSPACE__STATE="/proc/nowhere", code=2)
+    assert "Choose another folder" in done.stderr
     assert not re.search("model", done.stderr)
 
 
 def test_the_environment_wins_over_the_file_and_the_call_over_both(workspace):
     (workspace / "settings.ini").write_text("[costs]\nfees = 0.001\n")
-    shown = algo(workspace, "settings", "--changed", ALGO_COSTS__FEES="0.002", check=True).stdout
+    shown = algo(workspace, "settings", "--changed", ALGO_COSTS__FEES="0.002").stdout
     assert re.search(r"costs:fees\s+0.002\s+the environment", shown)
-    shown = algo(workspace, "settings", "--changed", "--set", "costs.fees=0.003", ALGO_COSTS__FEES="0.002", check=True).stdout
+    shown = algo(workspace, "settings", "--changed", "--set", "costs.fees=0.003", ALGO_COSTS__FEES="0.002").stdout
     assert re.search(r"costs:fees\s+0.003\s+the call", shown)
 
 
 @pytest.mark.slow
 def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
-    done = algo(workspace, "doctor")
-    assert done.returncode == 0, done.stdout
+    done = algo(workspace, "doctor", code=0)
     assert "All is well" in done.stdout
-    broken = algo(workspace, "doctor", ALGO_STORE__URL="delta:///proc/nowhere")
-    assert broken.returncode == 1 and "service Store" in broken.stdout and "Correct its address" in broken.stdout
+    broken = algo(workspace, "doctor", ALGO_STORE__URL="delta:///proc/nowhere", code=1)
+    assert "service Store" in broken.stdout and "Correct its address" in broken.stdout
 
 
 @pytest.mark.slow
 def test_the_reserved_period_opens_once(workspace):
     base = ["research", "synthetic/noise:1/1h"]
-    asked = algo(workspace, *base, "--open-reserved")
-    assert asked.returncode == 1 and "Open it?" in asked.stderr
-    opened = algo(workspace, *base, "--open-reserved", "--yes", check=True).stdout
+    asked = algo(workspace, *base, "--open-reserved", code=1)
+    assert "Open it?" in asked.stderr
+    opened = algo(workspace, *base, "--open-reserved", "--yes").stdout
     assert "(opened)" in opened and "the reserved period: 1,200 bars" in opened
-    assert opened.splitlines()[-1].split("  run")[0] == algo(workspace, *base, "--open-reserved", "--yes", check=True).stdout.splitlines()[-1].split("  run")[0]
-    refused = algo(workspace, *base, "--seed", "1", "--open-reserved", "--yes")
-    assert refused.returncode == 2 and "It can be opened once" in refused.stderr
+    assert opened.splitlines()[-1].split("  run")[0] == algo(workspace, *base, "--open-reserved", "--yes").stdout.splitlines()[-1].split("  run")[0]
+    refused = algo(workspace, *base, "--seed", "1", "--open-reserved", "--yes", code=2)
+    assert "It can be opened once" in refused.stderr
 
 
 @pytest.fixture(scope="module")
@@ -199,41 +185,41 @@ def damaged_csv(csv, tmp_path_factory):
 @pytest.mark.slow
 def test_quarantine_and_repair(workspace, damaged_csv):
     id = "test/PLANTED/1h"
-    algo(workspace, "data", "import", str(damaged_csv), "--id", id, check=True)
-    shown = algo(workspace, "data", "check", id, check=True).stdout
+    algo(workspace, "data", "import", str(damaged_csv), "--id", id)
+    shown = algo(workspace, "data", "check", id).stdout
     assert "Quality 0.58" in shown and "in quarantine: research asks for 0.8" in shown and "this is volume times price" in shown and "price spike: PLANTED, 1 bar, " in shown
-    refused = algo(workspace, "research", id)
-    assert refused.returncode == 2 and "is in quarantine: its quality score is 0.58" in refused.stderr and "--set quality.force=true" in refused.stderr
-    assert "fit for research" in algo(workspace, "data", "check", id, check=True, ALGO_QUALITY__MINIMUM="0.5").stdout
-    assert "--yes and --rule say how" in algo(workspace, "data", "check", id, "--yes").stderr
-    assert "Did you mean 'price spike'" in algo(workspace, "data", "check", id, "--repair", "--rule", "spike").stderr
+    refused = algo(workspace, "research", id, code=2)
+    assert "is in quarantine: its quality score is 0.58" in refused.stderr and "--set quality.force=true" in refused.stderr
+    assert "fit for research" in algo(workspace, "data", "check", id, ALGO_QUALITY__MINIMUM="0.5").stdout
+    assert "--yes and --rule say how" in algo(workspace, "data", "check", id, "--yes", code=2).stderr
+    assert "Did you mean 'price spike'" in algo(workspace, "data", "check", id, "--repair", "--rule", "spike", code=2).stderr
     before = files(workspace)
-    preview = algo(workspace, "data", "check", id, "--repair", check=True).stdout
+    preview = algo(workspace, "data", "check", id, "--repair").stdout
     assert "divide the volume by the typical price" in preview and "drop the bar" in preview and f"algo data check {id} --repair --yes" in preview
     assert files(workspace) == before, "a preview changes nothing"
-    only = algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes", check=True).stdout
+    only = algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes").stdout
     assert "version 1 of" in only and "version 0 stays readable" in only
-    assert "version 2 of" in algo(workspace, "data", "check", id, "--repair", "--yes", check=True).stdout
-    assert "Nothing can be repaired" in algo(workspace, "data", "check", id, "--repair", "--yes", check=True).stdout
-    versions = [line.split() for line in algo(workspace, "data", "history", id, check=True).stdout.splitlines() if re.match(r"\s*\d+ ", line)]
+    assert "version 2 of" in algo(workspace, "data", "check", id, "--repair", "--yes").stdout
+    assert "Nothing can be repaired" in algo(workspace, "data", "check", id, "--repair", "--yes").stdout
+    versions = [line.split() for line in algo(workspace, "data", "history", id).stdout.splitlines() if re.match(r"\s*\d+ ", line)]
     assert [(v[0], *v[3:6]) for v in versions] == [("0", "3,000", "0", "0"), ("1", "0", "2,501", "0"), ("2", "0", "0", "1")]
-    shown = algo(workspace, "data", "show", id, check=True).stdout
+    shown = algo(workspace, "data", "show", id).stdout
     assert "2,999 bars" in shown and shown.count("Note: repaired, ") == 2
 
 
 @pytest.mark.slow
 def test_forced_research_on_quarantined_data(workspace, damaged_csv):
-    algo(workspace, "data", "import", str(damaged_csv), "--id", "test/PLANTED/1h", check=True)
-    forced = algo(workspace, "research", "test/PLANTED/1h", "--strategy", "moving_average", "--set", "quality.force=true", check=True)
+    algo(workspace, "data", "import", str(damaged_csv), "--id", "test/PLANTED/1h")
+    forced = algo(workspace, "research", "test/PLANTED/1h", "--strategy", "moving_average", "--set", "quality.force=true")
     assert re.search(r"^(No edge|Edge): ", forced.stdout, re.M)
 
 
 @pytest.mark.slow
 def test_what_comes_with_the_package_is_not_repaired(workspace):
-    done = algo(workspace, "data", "check", "arch/NASDAQ/1d", "--repair", "--yes", check=True)
+    done = algo(workspace, "data", "check", "arch/NASDAQ/1d", "--repair", "--yes")
     assert "Nothing can be repaired" in done.stdout and "fit for research" in done.stdout
-    assert "more were due" in algo(workspace, "data", "check", "arch/NASDAQ/1d", "--current", check=True).stdout
-    assert "has one version only" in algo(workspace, "data", "history", "arch/NASDAQ/1d").stderr
+    assert "more were due" in algo(workspace, "data", "check", "arch/NASDAQ/1d", "--current").stdout
+    assert "has one version only" in algo(workspace, "data", "history", "arch/NASDAQ/1d", code=2).stderr
 
 
 @pytest.mark.slow
@@ -246,29 +232,29 @@ def test_what_comes_with_the_package_is_not_repaired(workspace):
     ],
 )
 def test_real_files_as_they_are(file, id, options, decision, workspace, shared_data):
-    done = algo(workspace, "data", "import", str(shared_data / file), "--id", id, *options, check=True)
+    done = algo(workspace, "data", "import", str(shared_data / file), "--id", id, *options)
     assert decision in done.stdout
     folds = ["--folds", "2", "--set", "research.min_train=0.5", "--set", "research.reserve=0"] if "DJ30" in id else []
     if "DJ30" in id:  # 253 sessions are fewer than the longest memory: refused, and said why
-        short = algo(workspace, "research", id, *folds)
-        assert short.returncode == 2 and "has 253 bars, which is shorter than their memory" in short.stderr
+        short = algo(workspace, "research", id, *folds, code=2)
+        assert "has 253 bars, which is shorter than their memory" in short.stderr
         folds += ["--set", "research.features=momentum.talib.roc_20, trend.talib.sma_20, reversion.talib.bollinger_20"]
     if "bitstamp" in id:  # most of its volumes are quote volumes: refused, until they are repaired
-        assert "base and quote volume swapped (20,147 bars" in algo(workspace, "research", id).stderr
-        algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes", check=True)
-    found = algo(workspace, "research", id, *folds, check=True).stdout
+        assert "base and quote volume swapped (20,147 bars" in algo(workspace, "research", id, code=2).stderr
+        algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes")
+    found = algo(workspace, "research", id, *folds).stdout
     assert re.search(r"^(No edge|Edge): ", found, re.M)
 
 
 @pytest.mark.slow
 def test_the_readme_s_planted_market_has_an_edge(tmp_path):
     assert "synthetic/planted:0/1h" in (Path(__file__).parents[2] / "README.md").read_text()
-    assert re.search(r"^Edge: ", algo(tmp_path, "research", "synthetic/planted:0/1h", check=True).stdout, re.M)
+    assert re.search(r"^Edge: ", algo(tmp_path, "research", "synthetic/planted:0/1h").stdout, re.M)
 
 
 def test_a_workspace_that_is_not_there_and_a_dataset_nobody_has(tmp_path):
-    assert "There is no folder" in algo(tmp_path, "data", "list", "-w", str(tmp_path / "nowhere")).stderr
-    assert "Did you mean 'arch/SP500/1d'" in algo(tmp_path, "trials", "arch/SP50/1d").stderr
+    assert "There is no folder" in algo(tmp_path, "data", "list", "-w", str(tmp_path / "nowhere"), code=2).stderr
+    assert "Did you mean 'arch/SP500/1d'" in algo(tmp_path, "trials", "arch/SP50/1d", code=2).stderr
 
 
 @pytest.mark.slow
@@ -276,5 +262,5 @@ def test_the_demo(tmp_path):
     """The README's sentence is what the demo says today."""
     root = Path(__file__).parents[2]
     (tmp_path / "settings.ini").write_text((root / "settings.ini").read_text())
-    sentence = next(line for line in algo(tmp_path, "research", check=True).stdout.splitlines() if line.startswith(("No edge", "Edge")))
+    sentence = next(line for line in algo(tmp_path, "research").stdout.splitlines() if line.startswith(("No edge", "Edge")))
     assert " ".join(sentence.split()) in " ".join((root / "README.md").read_text().split())

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 import pytest
-from test_cli import algo, files
+from command import algo
+from test_cli import files
 
 from algo_research.data.perpetuals import PerpetualStore
 from algo_research.data.synthetic import make_market
@@ -26,14 +27,14 @@ def workspace(tmp_path):
 
 @pytest.mark.parametrize("command", ["perpetuals", "aggregate"])
 def test_help_has_an_example(command, workspace):
-    assert f"Example: algo data {command}" in " ".join(algo(workspace, "data", command, "--help", check=True).stdout.split())
+    assert f"Example: algo data {command}" in " ".join(algo(workspace, "data", command, "--help").stdout.split())
 
 
 def test_a_sync_and_nothing_left_to_do(workspace, exchange):
     wanted = ["data", "perpetuals", "GARCH1/USDT:USDT", "--exchange", "sandbox", "--url", exchange.url]
-    done = algo(workspace, *wanted, "--since", "2015-01-01", check=True).stdout
+    done = algo(workspace, *wanted, "--since", "2015-01-01").stdout
     assert "188 new rows of funding" in done and "new rows of interest, nothing is told from before" in done
-    assert "0 new rows of funding" in algo(workspace, *wanted, "--what", "funding", check=True).stdout
+    assert "0 new rows of funding" in algo(workspace, *wanted, "--what", "funding").stdout
     [folder] = {p.parents[3] for p in workspace.rglob("_delta_log")}
     store = PerpetualStore(folder)
     assert store.kept() == [("funding", "sandbox", "GARCH1-USDT:USDT"), ("interest", "sandbox", "GARCH1-USDT:USDT")]
@@ -52,7 +53,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange):
     arguments, code, message = BAD[case]
-    done = algo(workspace, "data", "perpetuals", *([] if "--what" in arguments else ["--what", "funding"]), *arguments, "--exchange", "sandbox", "--url", exchange.url)
+    done = algo(workspace, "data", "perpetuals", *([] if "--what" in arguments else ["--what", "funding"]), *arguments, "--exchange", "sandbox", "--url", exchange.url, code=None)
     assert done.returncode == code and message in done.stderr, done.stderr
     assert not list(workspace.rglob("*.parquet"))
 
@@ -66,12 +67,12 @@ def test_two_venues_become_one_symbol(workspace):
         if venue == "kraken":
             moved = moved.with_columns(high=pl.when(pl.int_range(pl.len()) == 100).then(pl.col("high") * 2).otherwise("high"))
         moved.with_columns(pl.col("ts").dt.replace_time_zone(None)).write_csv(workspace / f"{venue}.csv")
-        algo(workspace, "data", "import", f"{venue}.csv", "--id", f"{venue}/BTC-USD/1h", "--label", "open", check=True)
+        algo(workspace, "data", "import", f"{venue}.csv", "--id", f"{venue}/BTC-USD/1h", "--label", "open")
     sources = [f"{venue}/BTC-USD/1h" for venue in ("binance", "coinbase", "kraken")]
     before = files(workspace)
-    preview = algo(workspace, "data", "aggregate", *sources, "--id", "composite/BTC-USD/1h", "--dry-run", check=True).stdout
+    preview = algo(workspace, "data", "aggregate", *sources, "--id", "composite/BTC-USD/1h", "--dry-run").stdout
     assert "kraken/BTC-USD/1h was left out of 1 bar(s), as it deviates" in preview and files(workspace) == before
-    assert "Stored as composite/BTC-USD/1h, version 0" in algo(workspace, "data", "aggregate", *sources, "--id", "composite/BTC-USD/1h", check=True).stdout
-    assert "300 bars" in algo(workspace, "data", "show", "composite/BTC-USD/1h", check=True).stdout
-    refused = algo(workspace, "data", "aggregate", *sources[:2], "--id", "kraken/BTC-USD/1h")
-    assert refused.returncode == 2 and "no composite" in refused.stderr
+    assert "Stored as composite/BTC-USD/1h, version 0" in algo(workspace, "data", "aggregate", *sources, "--id", "composite/BTC-USD/1h").stdout
+    assert "300 bars" in algo(workspace, "data", "show", "composite/BTC-USD/1h").stdout
+    refused = algo(workspace, "data", "aggregate", *sources[:2], "--id", "kraken/BTC-USD/1h", code=2)
+    assert "no composite" in refused.stderr

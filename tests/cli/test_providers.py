@@ -1,14 +1,12 @@
 """`algo data sync` from data providers of stocks: sessions, credentials, limits, interruptions."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 
 import polars as pl
 import pytest
+from command import algo
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import RetryableError
@@ -20,7 +18,6 @@ from algo_research.data.store import open_store
 from algo_research.data.synthetic import make_market
 from algo_research.sandbox.providers import Provider, served, stock_minutes
 
-ALGO = [sys.executable, "-m", "algo_research.cli.main"]
 KEYS = {"ALGO_SECRET_TWELVEDATA_KEY": "local-key", "ALGO_SECRET_ALPACA_KEY": "local-key", "ALGO_SECRET_ALPACA_SECRET": "local-key-secret"}
 FIRST, LAST = date(2024, 6, 3), date(2024, 7, 5)
 
@@ -33,9 +30,7 @@ def bars():
 
 
 def sync(workspace, provider, exchange, *options, keys=KEYS, symbol="AAPL"):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ALGO_")} | keys
-    command = [*ALGO, "data", "sync", symbol, "--exchange", exchange, "--url", provider.url, "--since", "2024-06-01", "-w", str(workspace), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return algo(workspace, "data", "sync", symbol, "--exchange", exchange, "--url", provider.url, "--since", "2024-06-01", *options, code=None, **keys)
 
 
 @pytest.fixture
@@ -168,13 +163,11 @@ def test_wrong_names_are_named(workspace, bars):
 def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
     """One source of raw bars and actions gives all three; the raw ones stay, and a second time nothing changes."""
     actions = (("AAPL", "2024-06-10", "split", 4.0), ("AAPL", "2024-06-20", "dividend", 0.5), ("AAPL", "2024-06-27", "split", 0.5))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ALGO_")} | KEYS
     with served(Provider(bars, actions=actions)) as provider:
         sync(workspace, provider, exchange, "--timeframe", "1d")
 
         def adjust(to):
-            command = [*ALGO, "data", "adjust", f"{exchange}/AAPL/1d", "--to", to, "--url", provider.url, "-w", str(workspace)]
-            return subprocess.run(command, env=environment, capture_output=True, text=True)
+            return algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--to", to, "--url", provider.url, code=None, **KEYS)
 
         for to in ("split", "total", "total"):
             done = adjust(to)
@@ -195,10 +188,10 @@ def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
 def test_adjusting_without_actions_or_with_wrong_ones_is_refused(workspace):
     store = open_store(f"delta://{workspace}/.algo/store")
     store.write(make_market("noise", 0, bars=50, timeframe="1d"))
-    command = [*ALGO, "data", "adjust", "synthetic/noise:0/1d", "-w", str(workspace)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and "--actions FILE.csv" in done.stderr, done.stderr
+    command = ["data", "adjust", "synthetic/noise:0/1d"]
+    done = algo(workspace, *command, code=2)
+    assert "--actions FILE.csv" in done.stderr, done.stderr
     (workspace / "wrong.csv").write_text("symbol,date\nX,2020-01-01\n")
-    done = subprocess.run([*command, "--actions", str(workspace / "wrong.csv")], capture_output=True, text=True)
-    assert done.returncode == 2 and "cannot be read as actions" in done.stderr, done.stderr
+    done = algo(workspace, *command, "--actions", str(workspace / "wrong.csv"), code=2)
+    assert "cannot be read as actions" in done.stderr, done.stderr
     assert [str(i) for i in store.datasets()] == ["synthetic/noise:0/1d"]

@@ -6,7 +6,8 @@ import urllib.request
 from datetime import timedelta
 
 import pytest
-from test_cli import algo, files
+from command import algo
+from test_cli import files
 
 from algo_research.data.store import open_store
 from algo_research.data.synthetic import make_market
@@ -30,11 +31,11 @@ def workspace(tmp_path):
 
 def test_a_preview_a_sync_and_nothing_left_to_do(workspace, exchange):
     wanted = ["data", "sync", "GARCH1/USDT", "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "5m"]
-    preview = algo(workspace, *wanted, "--since", "2015-01-01", "--dry-run", check=True)
+    preview = algo(workspace, *wanted, "--since", "2015-01-01", "--dry-run")
     assert "299 bars to ask for" in preview.stdout and not list(workspace.rglob("*.parquet"))
-    assert "299 new bars" in algo(workspace, *wanted, "--since", "2015-01-01", check=True).stdout
-    assert ": 0 new bars" in algo(workspace, *wanted, check=True).stdout
-    assert "299 bars" in " ".join(algo(workspace, "data", "show", "sandbox/GARCH1-USDT/5m", check=True).stdout.split())
+    assert "299 new bars" in algo(workspace, *wanted, "--since", "2015-01-01").stdout
+    assert ": 0 new bars" in algo(workspace, *wanted).stdout
+    assert "299 bars" in " ".join(algo(workspace, "data", "show", "sandbox/GARCH1-USDT/5m").stdout.split())
 
 
 BAD = {
@@ -56,7 +57,7 @@ def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange)
     url = "http://127.0.0.1:9" if case == "nobody there" else exchange.url
     where = [] if case in ("unknown exchange", "no address") else ["--url", url]
     before = files(workspace)
-    done = algo(workspace, "data", "sync", *arguments, *(() if "--exchange" in arguments else ("--exchange", "sandbox")), *where)
+    done = algo(workspace, "data", "sync", *arguments, *(() if "--exchange" in arguments else ("--exchange", "sandbox")), *where, code=None)
     assert done.returncode == code and message in done.stderr, done.stderr
     assert files(workspace) == before
 
@@ -71,8 +72,8 @@ def test_a_table_of_somebody_else_is_left_alone(workspace, exchange):
     before = files(folder)
     store = open_store("delta://data", workspace)
     assert [str(d) for d in store.datasets()] == ["sandbox/GARCH1-USDT/1m"]
-    done = algo(workspace, "data", "sync", "GARCH1/USDT", "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "1m", "--since", "2015-01-01")
-    assert done.returncode == 2 and "not written by this store" in done.stderr
+    done = algo(workspace, "data", "sync", "GARCH1/USDT", "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "1m", "--since", "2015-01-01", code=2)
+    assert "not written by this store" in done.stderr
     assert files(folder) == before
 
 

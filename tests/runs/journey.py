@@ -1,16 +1,12 @@
 """`algo` in workspaces of its own: what the tests of runs share."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 
 import algo_research
 
-ALGO = [sys.executable, "-m", "algo_research.cli.main"]
 PACKAGE = Path(algo_research.__file__).parent
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
 
@@ -21,17 +17,6 @@ def write_template(folder: Path, name: str, *cells: tuple[str, str]) -> Path:
     path.parent.mkdir(exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {name}\n> for a test"), *made], metadata=KERNEL), path)
     return path
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**{k: v for k, v in os.environ.items() if not k.startswith("ALGO_")}, **more}
-
-
-def algo(workspace: Path, *arguments: str, code: int | None = 0, **more: str) -> subprocess.CompletedProcess:
-    done = subprocess.run([*ALGO, *arguments], cwd=workspace, env=environment(**more), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert code is None or done.returncode == code, (done.stdout, done.stderr)
-    return done
 
 
 def manifests(workspace: Path) -> dict[str, dict]:

@@ -10,7 +10,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from journey import ALGO, algo, dice_workspace, environment, manifests, write_template
+from command import ALGO, algo, environment
+from journey import dice_workspace, manifests, write_template
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,7 @@ def test_an_abandoned_run_is_cleaned_of_secrets_and_listed_by_many_at_once(works
     for n in range(4):
         shutil.copytree(part, part.with_name(f".20260101-00000{n}-0000000{n}.part"))
     with ThreadPoolExecutor(4) as pool:
-        listed = list(pool.map(lambda _: algo(workspace, "runs", ALGO_SECRET_VENUE_KEY="zq-7f31c9-planted"), range(4)))
+        listed = list(pool.map(lambda _: algo(workspace, "runs", apart=True, ALGO_SECRET_VENUE_KEY="zq-7f31c9-planted"), range(4)))
     assert any("abandoned" in done.stdout for done in listed)
     assert algo(workspace, "runs", ALGO_SECRET_VENUE_KEY="zq-7f31c9-planted").stdout.count("abandoned") == 5
     assert not list(workspace.glob("reports/leaky/.*.part"))
@@ -112,7 +113,7 @@ def test_texts_that_look_like_markup_break_nothing(workspace):
     algo(workspace, "run", "label", "-p", "text=[/red] x")
     assert "[/red] x" in algo(workspace, "runs").stdout and "[/red]" in algo(workspace, "show", "last").stdout
     (workspace / "grid.yaml").write_text("template: label\ngrid:\n  text: ['[/red]', '[bold]']\n")
-    algo(workspace, "batch", "grid.yaml")
+    algo(workspace, "batch", "grid.yaml", apart=True)
 
 
 def test_last_means_the_run_before_this_one(workspace):
