@@ -1,4 +1,7 @@
-"""The journey of somebody who has the wheel and nothing else: install, init, run, look."""
+"""The journey of somebody who has the wheel and nothing else: install, init, run, look.
+
+The environment is new and holds what the wheel requires and no more; the packages come from this one instead of from the network.
+"""
 
 import os
 import shutil
@@ -8,9 +11,14 @@ import sys
 import time
 import tomllib
 import urllib.request
+import zipfile
+from contextlib import suppress
+from importlib.metadata import Distribution, PackageNotFoundError, PathDistribution, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +29,34 @@ def test_every_package_is_listed():
     modules = {".".join(("algo_research", *p.parent.relative_to(ROOT / "algo_research").parts)) for p in (ROOT / "algo_research").rglob("*.py")}
     assert modules <= listed
     assert listed - modules == {f"algo_research.{p}" for p in ("dashboards", "templates", "tutorials")}
+
+
+def required(package: Distribution) -> list[Distribution]:
+    """What a package requires, and what that requires, as it is installed here; what is not, is left to pip to miss."""
+    queue, seen, found = [(package, "")], set(), {}
+    while queue:
+        package, extra = queue.pop()
+        for requirement in map(Requirement, package.requires or ()):
+            if not requirement.marker or requirement.marker.evaluate({"extra": extra}):
+                with suppress(PackageNotFoundError):
+                    name, needed = canonicalize_name(requirement.name), distribution(requirement.name)
+                    queue += [(needed, more) for more in ("", *requirement.extras) if (name, more) not in seen]
+                    seen |= {(name, more) for more in ("", *requirement.extras)}
+                    found[name] = needed
+    return list(found.values())
+
+
+def put(found: Distribution, environment: Path) -> None:
+    """A package's files into another environment, as links where that is possible; but not its commands, which name the environment they belong to."""
+    for file in found.files or ():
+        source = Path(found.locate_file(file)).resolve()
+        target = environment / os.path.relpath(source, sys.prefix)
+        if source.is_relative_to(sys.prefix) and source.is_file() and source.parent != Path(sys.prefix, "bin") and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:  # another file system
+                shutil.copy2(source, target)
 
 
 @pytest.mark.slow
@@ -42,7 +78,12 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
     shutil.rmtree(source)
     call(sys.executable, "-m", "venv", tmp_path / "venv")
     python, algo = tmp_path / "venv/bin/python", tmp_path / "venv/bin/algo"
-    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "-c", ROOT / "constraints.txt", wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        (about,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        needs = required(PathDistribution(zipfile.Path(archive, about.removesuffix("METADATA"))))
+    for needed in needs:
+        put(needed, tmp_path / "venv")
+    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "-c", ROOT / "constraints.txt", wheel)  # refuses when a requirement is not met
     assert str(tmp_path / "venv") in call(python, "-c", "import algo_research; print(algo_research.__file__)").stdout
 
     workspace = tmp_path / "workspace"

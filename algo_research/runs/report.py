@@ -137,8 +137,8 @@ def render_report(
     if drawn:
         from plotly.offline import get_plotlyjs
 
-        from algo_research.runs.figures import pio
-        looks = {look: pio.templates[name].to_plotly_json() for look, name in (("light", "algo"), ("dark", "algo_dark"))}
+        from algo_research.runs.figures import templates
+        looks = {look: templates[name].to_plotly_json() for look, name in (("light", "algo"), ("dark", "algo_dark"))}
         page |= {"plotly": get_plotlyjs(), "script": (folder/"report.js").read_text(), "looks": _script_json(looks)}
     html = _exporter().from_notebook_node(shown, resources={"report": page})[0]
     entries = "".join(_contents(html))
