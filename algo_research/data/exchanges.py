@@ -8,7 +8,7 @@ __all__ = ['VALUES', 'PAGE_SCHEMA', 'Answer', 'Source', 'RateLimited', 'wait_sec
 
 # %% ../../nbs/data/11_exchanges.ipynb #a067c2a6
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar
@@ -116,11 +116,12 @@ _KINDS = {"spot": "spot", "swap": "perpetual", "future": "future"}
 _PAGES = {"binance": 1000, "coinbase": 300, "kraken": 720}  # bars an exchange gives at once
 
 def _binance_at(url: str) -> dict[str, Any]:
-    "What makes ccxt's Binance client talk to another server, and to nobody else."
-    api = f"{url.rstrip('/')}/api/v3"
-    ws = url.rstrip("/").replace("http", "ws", 1)
-    return {"urls": {"api": {"public": api, "private": api, "sapi": f"{url.rstrip('/')}/sapi/v1", "ws": {"spot": f"{ws}/stream/ws", "ws-api": {"spot": f"{ws}/ws-api/v3"}}}},
-            "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}, "fetchMargins": False, "fetchCurrencies": False}}
+    "What makes ccxt's Binance client talk to another server, spot and perpetuals, and to nobody else."
+    root = url.rstrip("/")
+    ws, spot = root.replace("http", "ws", 1), f"{root}/api/v3"
+    api = {"public": spot, "private": spot, "sapi": f"{root}/sapi/v1", "fapiData": f"{root}/futures/data", "ws": {"spot": f"{ws}/stream/ws", "ws-api": {"spot": f"{ws}/ws-api/v3"}}}
+    api |= {f"fapi{kind}{version}": f"{root}/fapi/v{version[1:] or 1}" for kind in ("Public", "Private") for version in ("", "V2", "V3")}
+    return {"urls": {"api": api}, "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot", "linear"]}, "fetchMargins": False, "fetchCurrencies": False}}
 
 class ExchangeSource:
     "An exchange's public market data, through ccxt."
@@ -130,7 +131,6 @@ class ExchangeSource:
         exchange: str,            # ccxt's name, e.g. "binance"; "sandbox": a server that speaks Binance's API
         url: str | None = None,   # the sandbox's address
         timeout: float = 10.0,    # seconds until a request counts as failed
-        options: Mapping[str, Any] | None = None, # more of ccxt's own settings
     ):
         import ccxt
         if exchange == "sandbox" and not url: raise InputError("The sandbox needs its address. Start it with `algo sandbox`, which prints it, and pass --url.")
@@ -138,7 +138,7 @@ class ExchangeSource:
         if exchange not in (*ccxt.exchanges, "sandbox"): raise unknown_name("exchange", exchange, [*ccxt.exchanges, "sandbox"])
         name = "binance" if exchange == "sandbox" else exchange
         self.venue, self.ccxt_name, self.page, self.windows = exchange, name, _PAGES.get(name, 500), name == "coinbase"
-        self.settings = {"timeout": int(timeout * 1000), "enableRateLimit": exchange != "sandbox", **(_binance_at(url) if url else {}), **(options or {})}
+        self.settings = {"timeout": int(timeout * 1000), "enableRateLimit": exchange != "sandbox", **(_binance_at(url) if url else {})}
         self._ccxt = getattr(ccxt, name)(dict(self.settings))
         self.timeframes = list(self._ccxt.timeframes or ())
 
@@ -151,10 +151,11 @@ class ExchangeSource:
 
     def markets(self) -> dict[str, Any]:
         "ccxt's description of every market, by ccxt's name."
-        if found := self.ask("its markets", lambda api: api.load_markets()): return found
-        self._ccxt.markets = None  # ccxt would keep an answer without any
-        raise RetryableError(f"{self.venue} named no market.")
-
+        found = self.ask("its markets", lambda api: api.load_markets())
+        kinds = self._ccxt.options["fetchMarkets"]["types"] if self.ccxt_name == "binance" else [] # each is told by itself; others may have none of a kind
+        if found and all(any(m[kind] for m in found.values()) for kind in kinds): return found
+        self._ccxt.markets = None  # ccxt would keep what an answer lacked
+        raise RetryableError(f"{self.venue} did not name all its markets.")
 
     def symbols(self) -> list[str]:
         "Everything it trades, as the store writes it."

@@ -106,13 +106,6 @@ class PerpetualSource(Protocol):
     def rows(self, kind: str, symbol: str, start: datetime, limit: int, period: str) -> pl.DataFrame:
         "A page from `start` on, in the kind's schema, as it came."
 
-def _futures_at(url: str) -> dict[str, Any]:
-    "What makes ccxt's Binance client talk to another server's perpetuals."
-    root = url.rstrip("/")
-    api = {"public": f"{root}/api/v3", "private": f"{root}/api/v3", "sapi": f"{root}/sapi/v1", "fapiData": f"{root}/futures/data"}
-    api |= {f"fapi{kind}{version}": f"{root}/fapi/v{version[1:] or 1}" for kind in ("Public", "Private") for version in ("", "V2", "V3")}
-    return {"urls": {"api": api}, "options": {"defaultType": "swap", "fetchMarkets": {"types": ["linear"]}, "fetchMargins": False, "fetchCurrencies": False}}
-
 # %% ../../nbs/data/20_perpetuals.ipynb #a0706cd4
 class PerpetualExchange:
     "An exchange's perpetuals, through ccxt; `bars` is its source of bars of them."
@@ -123,7 +116,7 @@ class PerpetualExchange:
         url: str | None = None, # the sandbox's address
         timeout: float = 10.0,  # seconds until a request counts as failed
     ):
-        self.bars = ExchangeSource(exchange, url, timeout, _futures_at(url) if url else {"options": {"defaultType": "swap"}})
+        self.bars = ExchangeSource(exchange, url, timeout)
         self.venue, self._known = exchange, self.bars.ccxt_name
 
     def now(self) -> datetime: return self.bars.now()
@@ -135,12 +128,9 @@ class PerpetualExchange:
 
     def name(self, symbol: str, kind: str) -> str:
         _schema(kind)
-        markets = self.bars.markets()
-        market = markets[market_symbol(symbol, markets, self.venue)]
-        if not market.get("swap"):
-            raise InputError(f"{stored_symbol(symbol)} is no perpetual of {self.venue}, and only perpetuals have {kind}. A perpetual is written with the currency it settles in, e.g. BTC/USDT:USDT.")
+        found = market_symbol(symbol, [name for name, market in self.bars.markets().items() if market.get("swap")], f"{self.venue}'s perpetuals")
         if not self.bars.ask("what it can do", lambda api: api.has.get(_CALLS[kind])): raise InputError(f"{self.venue} tells no history of {kind}. Choose another exchange, e.g. binance.")
-        return stored_symbol(market["symbol"])
+        return stored_symbol(found)
 
     def rows(self, kind: str, symbol: str, start: datetime, limit: int, period: str) -> pl.DataFrame:
         known, since = market_symbol(symbol, self.bars.markets(), self.venue), math.ceil(start.timestamp() * 1000)

@@ -94,3 +94,12 @@ def test_limits_are_kept_and_a_ban_is_earned_by_ignoring_them():
         with pytest.raises(urllib.error.HTTPError, match="429"):
             for _ in range(3):
                 urllib.request.urlopen(f"{served.url}/api/v3/klines?symbol=GARCH1USDT&interval=1m", timeout=10).close()
+
+
+def test_bars_of_a_perpetual(workspace, exchange):
+    """The same command; the store keeps them apart from the spot market's."""
+    for symbol in ("GARCH1/USDT", "GARCH1/USDT:USDT"):
+        assert "299 new bars" in algo(workspace, "data", "sync", symbol, "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "5m", "--since", "2015-01-01").stdout
+    store = open_store("delta://.algo/store", workspace)
+    spot, perpetual = (store.read(f"sandbox/GARCH1-USDT{settled}/5m") for settled in ("", ":USDT"))
+    assert (spot.instrument.kind, perpetual.instrument.kind) == ("spot", "perpetual") and perpetual.bars["ts"].equals(spot.bars["ts"])
