@@ -36,10 +36,10 @@ def atomic_write(
 ) -> Iterator[Path]:  # a temporary path in the same folder: write to it
     "The file appears under its name when the block ends well, and not at all when it does not."
     path = Path(path)
-    ensure_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try: temporary.touch()
+    except OSError: ensure_folder(path.parent); temporary.touch()  # the folder is made, or it is said why not
     try:
-        temporary.touch()
         yield temporary
         with open(temporary, "rb+") as f: os.fsync(f.fileno())
         os.replace(temporary, path)

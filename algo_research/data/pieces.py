@@ -46,11 +46,15 @@ def split_parts(bars: pl.DataFrame, timeframe: str) -> dict[str, pl.DataFrame]:
 # %% ../../nbs/data/17_pieces.ipynb #b273551f
 def encode_bars(frame: pl.DataFrame) -> bytes:
     "The bytes of a data file."
+    import pyarrow as pa
     import pyarrow.parquet
-    target = BytesIO()
+    target, runs = BytesIO(), frame["symbol"].rle().struct.unnest()
+    symbol = pa.DictionaryArray.from_arrays(np.repeat(np.arange(runs.height, dtype=np.int32), runs["len"]), runs["value"].to_list())  # sorted as they are, nobody need search for them
+    columns = dict(zip(frame.columns, [symbol, *frame.drop("symbol").to_arrow().columns], strict=True))
+    schema = pa.schema([pa.field(name, column.type, nullable=column.null_count > 0) for name, column in columns.items()])
     encoding = {name: "BYTE_STREAM_SPLIT" if dtype == pl.Float64 else "DELTA_BINARY_PACKED" for name, dtype in frame.schema.items() if dtype != pl.String}
-    pyarrow.parquet.write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()), target, compression="lz4", use_dictionary=["symbol"], column_encoding=encoding,
-                                write_statistics=["symbol", "ts"], row_group_size=100_000, store_schema=False)
+    pyarrow.parquet.write_table(pa.table(columns, schema), target, compression="lz4", use_dictionary=["symbol"], column_encoding=encoding, row_group_size=100_000,
+                                write_statistics=["symbol", "ts"] if runs.height > 1 else ["ts"], store_schema=False, write_batch_size=2**16, data_page_size=2**23)
     return target.getvalue()
 
 # %% ../../nbs/data/17_pieces.ipynb #c7bb5d0d
