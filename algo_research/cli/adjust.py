@@ -33,7 +33,7 @@ def adjust(
 
     out = console()
     with open_workspace(root, env) as workspace:
-        raw, folder = workspace.store.read(dataset), workspace.settings.path(workspace.settings.workspace.state) / "actions"
+        raw, folder = workspace.store.read(dataset), workspace.actions
         if actions:
             try:
                 rows = pl.read_csv(actions, try_parse_dates=True)

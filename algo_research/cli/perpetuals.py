@@ -27,7 +27,7 @@ def perpetuals(
 
     from algo_research.core.errors import AlgoError, unknown_name
     from algo_research.data.bars import timeframe_duration
-    from algo_research.data.perpetuals import SCHEMAS, PerpetualExchange, PerpetualStore, sync_perpetual
+    from algo_research.data.perpetuals import SCHEMAS, PerpetualExchange, sync_perpetual
 
     for kind in what or []:
         if kind not in SCHEMAS:
@@ -36,7 +36,7 @@ def perpetuals(
     first, out, progress = since and since.replace(tzinfo=UTC), console(), console(stderr=True)
     wanted, failed = [(symbol, kind) for symbol in symbols for kind in what or SCHEMAS], []
     with open_workspace(root, env) as workspace:
-        source, store = PerpetualExchange(exchange, url), PerpetualStore(workspace.settings.path(workspace.settings.workspace.state) / "perpetuals")
+        source, store = PerpetualExchange(exchange, url), workspace.perpetuals
         for symbol, kind in wanted:
             try:
                 with progress.status(symbol) as status:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTIONS_SCHEMA', 'KINDS', 'Adjustment', 'UNIVERSE_SCHEMA', 'validate_actions', 'make_actions', 'action_factors',
-           'adjust_bars', 'save_actions', 'load_actions', 'validate_universe', 'members', 'within_universe']
+           'adjust_bars', 'save_actions', 'load_actions', 'validate_universe', 'make_universe', 'members',
+           'within_universe']
 
 # %% ../../nbs/data/22_equities.ipynb #f5be1f1b
 from collections.abc import Iterable
@@ -110,6 +111,18 @@ def validate_universe(
                          ("that begin before the one before has ended", (pl.col("start") < pl.col("end").shift().over("symbol")) | (pl.col("end").shift().over("symbol").is_null() & pl.col("start").shift().over("symbol").is_not_null()))):
         if (rows := ordered.filter(wrong)).height: raise DataError(f"{rows.height} membership(s) {words}; the first is {rows.row(0, named=True)}.")
     return ordered
+
+def make_universe(
+    rows: pl.DataFrame, # symbol, start, end: dates or times, also as text; a membership lasts from the start of `start` (UTC) until that of `end`
+) -> pl.DataFrame:      # valid memberships, sorted
+    "Complete a frame to a universe."
+    if missing := sorted(set(UNIVERSE_SCHEMA) - set(rows.columns)): raise DataError(f"Memberships need the columns {', '.join(UNIVERSE_SCHEMA)}; {', '.join(missing)} is missing, and there are {', '.join(rows.columns)}.")
+    def moment(name: str) -> pl.Series:
+        told = rows[name]
+        if told.dtype == pl.String: told = told.replace("", None).str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
+        return told.cast(TIME) if getattr(told.dtype, "time_zone", None) else told.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    try: return validate_universe(rows.select("symbol").with_columns(start=moment("start"), end=moment("end")))
+    except pl.exceptions.PolarsError as e: raise DataError(f"A membership begins or ends at no time: {str(e).splitlines()[0]} Write dates as 2024-03-01.") from e
 
 def members(
     universe: pl.DataFrame,

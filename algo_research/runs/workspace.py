@@ -20,7 +20,9 @@ from ..core.settings import Settings, load_settings
 from ..data.store import Store, open_store
 from ..models.tracking import Tracker
 
-if TYPE_CHECKING: from algo_research.data.recording import RecordingStore
+if TYPE_CHECKING:
+    from algo_research.data.perpetuals import PerpetualStore
+    from algo_research.data.recording import RecordingStore
 
 # %% ../../nbs/runs/00_workspace.ipynb #d10cc490
 def tracking_url(settings: Settings) -> str:
@@ -36,10 +38,17 @@ class Workspace:
 
     @property
     def store(self) -> Store: return self.container.get(Store)
+    def _state(self, name: str) -> Path: return self.settings.path(self.settings.workspace.state)/name
+    @property
+    def actions(self) -> Path: return self._state("actions") # splits and dividends, for `data.equities.load_actions`
+    @property
+    def perpetuals(self) -> "PerpetualStore":
+        from algo_research.data.perpetuals import PerpetualStore # what few commands need is imported late
+        return PerpetualStore(self._state("perpetuals"))
     @property
     def recordings(self) -> "RecordingStore":
-        from algo_research.data.recording import RecordingStore # with its kernels, which few commands need
-        return RecordingStore(self.settings.path(self.settings.workspace.state)/"recordings")
+        from algo_research.data.recording import RecordingStore
+        return RecordingStore(self._state("recordings"))
     @property
     def tracker(self) -> Tracker: return self.container.get(Tracker)
     @property
