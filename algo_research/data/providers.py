@@ -97,26 +97,33 @@ class TwelveDataSource(_Provider):
 
     def __init__(self, secrets: Any = "secrets", url: str = "https://api.twelvedata.com", timeout: float = 20.0):
         super().__init__(url, {"Authorization": f"apikey {read_secret('twelvedata_key', secrets).get_secret_value()}"}, timeout)
-        self.timeframes, self._found = list(_TWELVE), dict[str, Instrument]()
+        self.timeframes, self._found = list(_TWELVE), dict[str, tuple[Instrument, dict[str, str]]]()
 
     def instrument(self, symbol: str) -> Instrument:
-        wanted = symbol.replace("-", "/").upper()
+        "Of several listings the first that is told; AAPL:XETR is the one at an exchange, by its ISO 10383 code."
+        wanted, _, listing = symbol.replace("-", "/").upper().partition(":")
         what = f"the symbol {symbol}"
         told = self._ask("/symbol_search", what, symbol=wanted)
-        with self._understood(what): rows = [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code"), r.get("currency") or "USD") for r in told["data"]]
-        if not (exact := [r for r in rows if r[0].upper() in (wanted, symbol.upper())]): raise unknown_name(f"symbol of {self.venue}", symbol, [r[0] for r in rows])
+        with self._understood(what): rows = [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code") or "", r.get("currency") or "USD") for r in told["data"]]
+        if not (exact := [r for r in rows if r[0].upper() in (wanted, wanted.replace("/", "-")) and listing in ("", r[2])]):
+            raise unknown_name(f"symbol of {self.venue}", symbol, [f"{r[0]}:{r[2]}" if listing else r[0] for r in rows])
         name, kind, mic, currency = exact[0]
         calendar, ours = (ALWAYS, "spot") if kind == "Digital Currency" else ("24/5", "spot") if kind == "Physical Currency" else (_calendar(mic), "equity")
         quote = name.partition("/")[2] if ours == "spot" and "/" in name else currency  # a pair's currency is told by its name, "US Dollar"
-        self._found[name.replace("/", "-")] = made = Instrument(name.replace("/", "-"), self.venue, ours, quote=quote, calendar=calendar)
+        made = Instrument(name.replace("/", "-") + (f":{listing}" if listing else ""), self.venue, ours, quote=quote, calendar=calendar)
+        self._found[made.symbol] = made, {"symbol": name} | ({"mic_code": mic} if ours == "equity" and mic else {})
         return made
 
+    def _known(self, symbol: str) -> tuple[Instrument, dict[str, str]]:
+        "An instrument, and how it is asked for: bars and actions are those of one listing."
+        return self._found.get(symbol) or self._found[self.instrument(symbol).symbol]
+
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
-        known = self._found.get(symbol) or self.instrument(symbol)
+        known, named = self._known(symbol)
         daily, what, end = timeframe == "1d", f"bars of {symbol}", start + min(limit, self.page) * timeframe_duration(timeframe)
         shape = "%Y-%m-%d" if daily else "%Y-%m-%d %H:%M:%S"
         try:
-            told = self._ask("/time_series", what, symbol=symbol.replace("-", "/"), interval=_TWELVE[timeframe], start_date=f"{start:{shape}}", end_date=f"{end:{shape}}",
+            told = self._ask("/time_series", what, **named, interval=_TWELVE[timeframe], start_date=f"{start:{shape}}", end_date=f"{end:{shape}}",
                              outputsize=self.page, timezone="UTC", order="ASC", adjust="none")
         except InputError as e:
             if "No data is available" not in str(e): raise
@@ -131,9 +138,9 @@ class TwelveDataSource(_Provider):
 
     def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
         "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
-        known, first = self._found.get(symbol) or self.instrument(symbol), f"{since:%Y-%m-%d}"
-        split = self._ask("/splits", f"splits of {symbol}", symbol=symbol, start_date=first)
-        paid = self._ask("/dividends", f"dividends of {symbol}", symbol=symbol, start_date=first)
+        (known, named), first = self._known(symbol), f"{since:%Y-%m-%d}"
+        split = self._ask("/splits", f"splits of {symbol}", **named, start_date=first)
+        paid = self._ask("/dividends", f"dividends of {symbol}", **named, start_date=first)
         with self._understood(f"splits and dividends of {symbol}"):
             splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"])) for s in split["splits"]]
             return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"])) for d in paid["dividends"])])

@@ -9,7 +9,7 @@ import pytest
 from command import algo
 
 from algo_research.core.clock import SimulatedClock
-from algo_research.core.errors import RetryableError
+from algo_research.core.errors import InputError, RetryableError
 from algo_research.data.exchanges import RateLimited
 from algo_research.data.ingest import fetch_range
 from algo_research.data.instruments import session_schedule
@@ -195,3 +195,26 @@ def test_adjusting_without_actions_or_with_wrong_ones_is_refused(workspace):
     done = algo(workspace, *command, "--actions", str(workspace / "wrong.csv"), code=2)
     assert "cannot be read as actions" in done.stderr, done.stderr
     assert [str(i) for i in store.datasets()] == ["synthetic/noise:0/1d"]
+
+
+def test_one_listing_of_several(bars, keys):
+    """Bars and actions are asked for at the exchange that the instrument is of; another one can be named."""
+    asked = []
+
+    class Listed(Provider):
+        def twelve(self, path, question, *rest):
+            if path == "/symbol_search":
+                home = self._described("AAPL")
+                return 200, {"data": [home, {**home, "mic_code": "XLON", "currency": "GBP"}], "status": "ok"}
+            asked.append((path, question["symbol"], question["mic_code"]))
+            return super().twelve(path, question, *rest)
+
+    with served(Listed(bars, actions=(("AAPL", "2024-06-10", "split", 4.0),))) as provider:
+        source = open_source("twelvedata", provider.url)
+        assert [(i.symbol, i.quote, i.calendar) for i in map(source.instrument, ("aapl", "AAPL:XLON"))] == [("AAPL", "USD", "XNYS"), ("AAPL:XLON", "GBP", "XLON")]
+        for symbol in ("AAPL", "AAPL:XLON"):
+            source.bars(symbol, "30m", datetime(2024, 6, 3, tzinfo=UTC), 10)
+            assert source.actions(symbol, datetime(2024, 6, 1, tzinfo=UTC))["symbol"].to_list() == [symbol]
+        assert asked == [(path, "AAPL", mic) for mic in ("XNGS", "XLON") for path in ("/time_series", "/splits", "/dividends")]
+        with pytest.raises(InputError, match="'AAPL:XLON'"):
+            source.instrument("AAPL:XLOM")
