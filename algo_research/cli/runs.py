@@ -169,20 +169,27 @@ def runs(
     """List runs: what they were told, how they went, what they found."""
     from rich.markup import escape
 
-    from algo_research.core.errors import DataError
-    from algo_research.runs.record import list_runs
+    from algo_research.core.errors import DataError, unknown_name
+    from algo_research.runs.parameters import list_templates
+    from algo_research.runs.record import STATUSES, list_runs
     from algo_research.runs.runner import recover
 
+    if status is not None and status not in (known := (*STATUSES, "damaged")):
+        raise unknown_name("status", status, known, f"Known: {', '.join(known)}.")
     with open_workspace(root, env) as workspace:
-        reports, _ = _folders(workspace)
+        reports, own = _folders(workspace)
+        if template is not None and template not in (names := {*list_templates(own), *(r.template for r in list_runs(reports))}):
+            raise unknown_name("template", template, names, "`algo run` lists them.")
         if reports.is_dir():
             _say_recovered(recover(workspace))
     found = [r for r in list_runs(reports, template) if status is None or r.status == status]
     if clean:
         return _clean([r for r in found if r.status not in ("succeeded", "running")], yes)
     if not found:
-        console().print(f"No runs in {reports}. Example: algo run research")
+        asked = "".join([f" of {template}" if template else "", f" with status {status}" if status else ""])
+        console().print(f"No runs{asked} in {reports}. Example: algo run research")
         return
+    _check_metrics(metric or [], found)
     rows = table("run", "template", "status", "seconds", *(metric or []), "parameters", numbers=3 + len(metric or []))
     for r in found[-limit:]:
         try:
@@ -195,6 +202,21 @@ def runs(
     console().print(rows)
     if len(found) > limit:
         console().print(f"[dim]{len(found) - limit} older ones; --limit shows more.[/dim]")
+
+
+def _check_metrics(asked: list[str], found: list[Run]) -> None:
+    """Refuse a metric that none of these runs has, where they have any."""
+    from contextlib import suppress
+
+    from algo_research.core.errors import DataError, unknown_name
+
+    there: set[str] = set()
+    for r in found if asked else []:
+        with suppress(DataError):  # the list names what is damaged
+            there |= r.metrics.keys()
+    for name in asked:
+        if there and name not in there:
+            raise unknown_name("metric", name, there)
 
 
 def _clean(doomed: list[Run], yes: bool) -> None:

@@ -44,6 +44,9 @@ def sync(
 
                     plan = plan_sync(source, workspace.store, symbol, timeframe, workspace.clock, first, last, lambda text, symbol=symbol: tell(symbol, text))  # type: ignore[misc]
                     done = None if dry_run else fill(plan, source, workspace.store, workspace.clock, tell)
+            except KeyboardInterrupt:
+                progress.print("[yellow]interrupted[/yellow]: what came before is stored; the same command goes on there")
+                raise
             except AlgoError as e:  # the other symbols are no worse for it
                 failed.append(e)
                 if len(symbols) > 1:
@@ -56,5 +59,5 @@ def sync(
             for begin, end in done.holes[:5]:
                 out.print(f"  nothing from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
     if failed:
-        raise failed[0] if len(symbols) == 1 else type(failed[0])(f"{len(failed)} of {len(symbols)} symbols failed; the others are current. The same command goes on where they stopped.")
+        raise failed[0] if len(symbols) == 1 else type(failed[0])(f"{len(failed)} of {len(symbols)} symbols failed{'; the others are current' if len(failed) < len(symbols) else ''}. The same command goes on where they stopped.")
     out.print("Nothing was stored (--dry-run)." if dry_run else f"Next: algo data check {plan.id}")

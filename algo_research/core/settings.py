@@ -149,8 +149,9 @@ def _ini_layer(path: Path) -> Layer:
     return {(section, key): value for section in parser.sections() for key, value in parser.items(section)}
 
 def _variables_layer(variables: Mapping[str, str | None]) -> Layer:
-    found = {}
+    found, meant = {}, {f"{PREFIX}{s}_{k}".upper(): f"{PREFIX}{s}{SEPARATOR}{k}".upper() for s, section in _sections.items() for k in section.model_fields}
     for name, value in variables.items():
+        if name in meant: raise SettingsError(f"{name} sets nothing: two underscores stand between section and key. Write {meant[name]}.")
         section, separator, key = name.removeprefix(PREFIX).lower().partition(SEPARATOR)
         if name.startswith(PREFIX) and separator and value is not None: found[section, key] = value
     return found

@@ -112,13 +112,14 @@ def _offgrid(bars: pl.DataFrame, step: timedelta) -> pl.DataFrame:
     runs = bars.with_columns(aside=aside.over("symbol")).with_columns(span=pl.struct("symbol", "aside").rle_id().cast(pl.Int64))
     return runs.filter(pl.col("aside") != 0).with_columns(length=pl.len().over("span"))
 
-def _zoned() -> pl.Expr: return (pl.col("length") >= 3) & (pl.col("aside") % (QUARTER // timedelta(microseconds=1)) == 0)
+def _zoned(step: timedelta) -> pl.Expr: # half a step aside may be forward or backward
+    return (pl.col("length") >= 3) & (pl.col("aside").abs() * 2 != step // timedelta(microseconds=1)) & (pl.col("aside") % (QUARTER // timedelta(microseconds=1)) == 0)
 
 def _off_grid(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     if _by_sessions(dataset):
         held = dataset.bars.join(_due(dataset).select("ts"), on="ts", how="anti").join(_outside(dataset, now).select("symbol", "ts"), on=["symbol", "ts"], how="anti")
         return held.with_columns(figure=pl.lit(0.0))
-    return _offgrid(dataset.bars, timeframe_duration(dataset.id.timeframe)).filter(~_zoned()).drop("span").with_columns(figure=pl.col("aside").abs() / 6e7)
+    return _offgrid(dataset.bars, timeframe_duration(dataset.id.timeframe)).filter(~_zoned(timeframe_duration(dataset.id.timeframe))).drop("span").with_columns(figure=pl.col("aside").abs() / 6e7)
 
 def _segments(part: pl.DataFrame, step: timedelta) -> Iterator[tuple[datetime, datetime, int, int]]:
     "Segments (first, last, moved by so many steps, which copy of a doubled time is theirs) between a gap and as many doubled times."
@@ -139,7 +140,7 @@ def _shifts(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     "Bars of segments that stand aside in time, by `hours`."
     step, bars = timeframe_duration(dataset.id.timeframe), dataset.bars.sort("symbol", "ts", maintain_order=True)
     if dataset.instrument.calendar != ALWAYS: return bars.clear().with_columns(figure=pl.lit(0.0))
-    aside = _offgrid(bars, step).filter(_zoned()).with_columns(hours=pl.col("aside") / 3.6e9, copy=pl.lit(0)).drop("aside", "length")
+    aside = _offgrid(bars, step).filter(_zoned(step)).with_columns(hours=pl.col("aside") / 3.6e9, copy=pl.lit(0)).drop("aside", "length")
     found, numbered = [aside], bars.with_columns(place=((pl.col("ts") == pl.col("ts").shift()) & (pl.col("symbol") == pl.col("symbol").shift())).fill_null(False).cast(pl.Int64))
     for part in numbered.partition_by("symbol") if (numbered["place"] > 0).any() else []:
         for i, (first, last, k, copy) in enumerate(_segments(part.drop("place"), step)):

@@ -10,7 +10,7 @@ __all__ = ['ACTIONS_SCHEMA', 'KINDS', 'Adjustment', 'UNIVERSE_SCHEMA', 'validate
 # %% ../../nbs/data/22_equities.ipynb #f5be1f1b
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +18,8 @@ import polars as pl
 
 from ..core.errors import DataError, InputError, unknown_name
 from ..core.files import atomic_write
-from .bars import PRICES, TIME, Dataset
-from .instruments import session_times
+from .bars import PRICES, TIME, Dataset, timeframe_duration
+from .instruments import session_schedule
 
 # %% ../../nbs/data/22_equities.ipynb #64a52213
 ACTIONS_SCHEMA = {"symbol": pl.String, "ex": TIME, "kind": pl.String, "value": pl.Float64}
@@ -37,13 +37,14 @@ def validate_actions(
 
 def make_actions(
     rows: pl.DataFrame, # symbol, date or ex, kind, value
-    calendar: str,      # of the exchange: a date becomes its session's opening
+    calendar: str,      # of the exchange: a date becomes the opening of its session, or of the next one
 ) -> pl.DataFrame:      # valid actions, sorted
     "Complete a frame to actions."
     if "ex" not in rows.columns:
         if not rows.height: return pl.DataFrame(schema=ACTIONS_SCHEMA)
-        times = session_times(rows["date"].cast(pl.Date).unique().sort(), calendar).select("date", ex="ts")
-        rows = rows.with_columns(pl.col("date").cast(pl.Date)).join(times, on="date")
+        days = rows["date"].cast(pl.Date)
+        times = session_schedule(calendar, days.min(), days.max() + timedelta(days=14), timedelta(days=1)).select(session="date", ex="ts")
+        rows = rows.with_columns(days).sort("date").join_asof(times, left_on="date", right_on="session", strategy="forward")
     return validate_actions(rows.select(pl.col(n).cast(t) for n, t in ACTIONS_SCHEMA.items()).sort("symbol", "ex", "kind", "value"))
 
 # %% ../../nbs/data/22_equities.ipynb #5945b8a3
@@ -65,6 +66,17 @@ def action_factors(
     chosen = chosen.with_columns(value=pl.when(split).then("value").otherwise(cash)).unique(["symbol", "ex", "kind"], maintain_order=True)
     return chosen.select("symbol", "ex", price=pl.when(split).then(1 / ratio).otherwise(1 - ratio / pl.col("before")), volume=pl.when(split).then(ratio).otherwise(1.0)).sort("symbol", "ex")
 
+def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
+    "Refuse bars that a split left as they were: they are adjusted already, and would be twice."
+    prices = bars.select("symbol", "ts", pl.col("open", "close")).sort("ts")
+    splits = actions.filter(kind="split").sort("ex").join_asof(prices.select("symbol", "ts", before="close"), left_on="ex", right_on="ts", by="symbol", strategy="backward", allow_exact_matches=False, check_sortedness=False)
+    splits = splits.join_asof(prices.select("symbol", "ts", after="open"), left_on="ex", right_on="ts", by="symbol", strategy="forward", check_sortedness=False)
+    move, due = (pl.col("after") / pl.col("before")).log(), pl.col("value").log()
+    if (odd := splits.filter(due.abs() > 0.3, move.abs() < (move + due).abs() / 2)).height:
+        row = odd.row(0, named=True)
+        raise DataError(f"{row['symbol']} closed at {row['before']:g} before its split of {row['value']:g} for one on {row['ex']:%Y-%m-%d} and opened at {row['after']:g} after it: {odd.height} split(s) are in these prices already. "
+                        "Import the bars with --adjustment split, or take the wrong actions out.")
+
 def adjust_bars(
     dataset: Dataset,                # raw
     actions: pl.DataFrame,           # valid actions of its symbols; those of others are passed over
@@ -74,9 +86,13 @@ def adjust_bars(
     "Raw bars as a holder of the share sees them."
     if to not in ("split", "total"): raise unknown_name("adjustment", str(to), ("split", "total"))
     if dataset.adjustment != "raw": raise InputError(f"{dataset.id} is adjusted already ({dataset.adjustment}); only raw bars can be.")
+    if timeframe_duration(dataset.id.timeframe) > timedelta(days=1): raise InputError(f"A bar of {dataset.id.timeframe} is from before and after what happens within it. Adjust the bars of days, and resample the result.")
+    if as_of is not None and as_of.tzinfo is None: raise InputError(f"as_of needs a time zone, and {as_of} has none. Add tzinfo=UTC.")
     validate_actions(actions)
     until = min(as_of or dataset.bars["ts"].max(), dataset.bars["ts"].max())
-    known = actions.filter(pl.col("ex") <= until, pl.col("symbol").is_in(dataset.symbols))
+    begun = dataset.bars.group_by("symbol").agg(begun=pl.col("ts").min())
+    known = actions.filter(pl.col("ex") <= until).join(begun, on="symbol").filter(pl.col("ex") > pl.col("begun")).drop("begun")
+    _check_splits(dataset.bars, known)
     factors = action_factors(dataset.bars, known, to)
     factors = factors.group_by("symbol", "ex").agg(pl.col("price", "volume").product()) # several on one day are one
     later = factors.sort("symbol", "ex", descending=[False, True]).with_columns(pl.col("price", "volume").cum_prod().over("symbol")).sort("ex")  # of this and all after it
@@ -88,10 +104,15 @@ def adjust_bars(
     return replace(dataset, bars=adjusted, adjustment=to, notes=(*dataset.notes, note), version=None)
 
 # %% ../../nbs/data/22_equities.ipynb #fb8b54fb
-def save_actions(folder: Path, venue: str, actions: pl.DataFrame) -> None:
+def save_actions(
+    folder: Path,
+    venue: str,
+    actions: pl.DataFrame,       # valid actions
+    symbols: Iterable[str] = (), # these too, of which there may be none any more: a provider can withdraw what it told
+) -> None:
     "Replace what is known of the actions of these symbols."
-    for (symbol,), rows in validate_actions(actions).partition_by("symbol", as_dict=True).items():
-        with atomic_write(Path(folder)/venue/f"{symbol}.parquet") as path: rows.write_parquet(path)
+    for symbol in sorted({*validate_actions(actions)["symbol"], *symbols}):
+        with atomic_write(Path(folder)/venue/f"{symbol}.parquet") as path: actions.filter(symbol=symbol).write_parquet(path)
 
 def load_actions(folder: Path, venue: str, symbols: Iterable[str]) -> pl.DataFrame:
     "What is known of the actions of some symbols; none where nothing is kept."

@@ -54,10 +54,10 @@ def wait_seconds(
         except (ValueError, TypeError, OverflowError): return usual
     return min(3600.0, max(0.0, seconds)) if math.isfinite(seconds) else usual
 
-def _sorted_error(error: Exception, exchange: Any, what: str) -> Exception:
+def _sorted_error(error: Exception, exchange: Any, name: str, what: str) -> Exception:
     "A ccxt error as one of ours."
     import ccxt
-    name, text = exchange.id, str(error)[:300]
+    text = str(error).removeprefix(f"{exchange.id} ")[:300]
     if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
         headers = {k.lower(): v for k, v in (exchange.last_response_headers or {}).items()}
         return RateLimited(f"{name} refuses requests for a while ({what}).", wait_seconds(headers.get("retry-after"), 30.0))
@@ -147,7 +147,7 @@ class ExchangeSource:
     def ask(self, what: str, call: Callable[[Any], Answer]) -> Answer:
         "What ccxt's client answers to a call; its errors become ours, with what was asked for."
         try: return call(self._ccxt)
-        except Exception as e: raise _sorted_error(e, self._ccxt, what) from e
+        except Exception as e: raise _sorted_error(e, self._ccxt, self.venue, what) from e
 
     def markets(self) -> dict[str, Any]:
         "ccxt's description of every market, by ccxt's name."

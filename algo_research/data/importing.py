@@ -6,6 +6,7 @@
 __all__ = ['SYNONYMS', 'read_table', 'find_columns', 'parse_times', 'detect_label', 'Imported', 'import_file']
 
 # %% ../../nbs/data/04_importing.ipynb #c4dc754d
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import polars as pl
 from ..core.clock import Clock, SystemClock
 from ..core.errors import DataError, InputError, near_names, unknown_name
 from .bars import PRICES, TIME, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name
-from .instruments import ALWAYS, Instrument, Kind, session_times
+from .instruments import ALWAYS, Instrument, Kind, exchange_zone, session_times
 
 # %% ../../nbs/data/04_importing.ipynb #776035a5
 _readers = {"csv": lambda p: pl.read_csv(p, infer_schema_length=None), "parquet": pl.read_parquet,
@@ -156,6 +157,12 @@ def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
     return told or timeframe_name(steps[0])
 
 # %% ../../nbs/data/04_importing.ipynb #0183d367
+def _session_dates(told: pl.Series, ts: pl.Series, calendar: str) -> pl.Series:
+    "The days of a file's times: as they are written, or at the exchange where they are moments."
+    naive = told.dtype == pl.Date or getattr(told.dtype, "time_zone", "") is None or (told.dtype == pl.String and not told.str.contains(r":\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)\s*$").any())
+    if naive or (ts.dt.truncate("1d") == ts).all(): return ts.dt.date()
+    return ts.dt.convert_time_zone(exchange_zone(calendar)).dt.date()
+
 def import_file(
     path: Path | str,                       # the file, see `read_table`
     dataset: str | None = None,             # the id to give it; by default file/<name>/<timeframe>
@@ -188,7 +195,7 @@ def import_file(
     step = timeframe_duration(timeframe)
     if calendar != ALWAYS:
         if step != timedelta(days=1): raise InputError(f"Session calendars are for daily bars, and these span {timeframe}. Leave --calendar out.")
-        frame = frame.with_columns(date=pl.col("ts").dt.date()).drop("ts")
+        frame = frame.with_columns(date=_session_dates(table[found["ts"]], frame["ts"], calendar)).drop("ts")
         frame = frame.join(session_times(frame["date"].unique().sort(), calendar), on="date").drop("date")
         decisions.append(f"daily sessions of {calendar}")
     else:
@@ -205,7 +212,8 @@ def import_file(
     if unused: decisions.append(f"columns not used: {', '.join(unused)}")
     name = DatasetId.parse(dataset or f"file/{stem}/{timeframe}")
     if name.timeframe != timeframe: raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. Correct the id or pass --timeframe.")
-    instrument = Instrument(name.symbol, name.venue, kind, calendar=calendar)
+    paired = kind != "equity" and re.fullmatch(r"[A-Z0-9]+-([A-Z]{3,5})(:[A-Z]+)?", name.symbol)
+    instrument = Instrument(name.symbol, name.venue, kind, calendar=calendar, **({"quote": paired[1]} if paired else {}))
     return Imported(Dataset(name, bars, instrument, adjustment, close_only), (*decisions, *late))
 
 # %% ../../nbs/data/04_importing.ipynb #19be511a

@@ -8,28 +8,24 @@ __all__ = ['bar_open', 'find_holes', 'tidy_page', 'fetch_range', 'Synced', 'Sync
 # %% ../../nbs/data/12_ingest.ipynb #2d395cdd
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from ..core.clock import Clock
 from ..core.errors import DataError, InputError, RetryableError, unknown_name
-from .bars import TIME, Dataset, DatasetId, make_bars, timeframe_duration
+from .bars import TIME, Dataset, DatasetId, floor_time, make_bars, timeframe_duration
 from .exchanges import PAGE_SCHEMA, VALUES, Source, retry, stored_symbol
 from .instruments import ALWAYS, Instrument, session_schedule
 from .store import Store
 
 # %% ../../nbs/data/12_ingest.ipynb #2a4034e8
-_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 def bar_open(
     moment: datetime, # aware
     timeframe: str,   # e.g. "1h"
 ) -> datetime:
     "Opening time of the bar that a moment lies in."
-    step, origin = timeframe_duration(timeframe), _MONDAY if timeframe.endswith("w") else _EPOCH
-    return origin + (moment - origin) // step * step
+    return floor_time(moment, timeframe_duration(timeframe))
 
 def find_holes(
     times: pl.Series, # opening times there are, sorted
@@ -73,9 +69,9 @@ def tidy_page(
     if len(twice): raise RetryableError(f"Two different bars came for {twice[0]}.")
     holed = rows.filter(pl.any_horizontal(pl.exclude("volume").is_null()))["ts"] # a volume may be unknown: currencies have none
     if len(holed): raise RetryableError(f"A bar came with values missing, the first {holed[0]}.")
-    step, origin = timeframe_duration(timeframe), _MONDAY if timeframe.endswith("w") else _EPOCH
+    step = timeframe_duration(timeframe)
     if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")  # what is traded before and after hours is no part of the session
-    off = rows.filter((pl.col("ts") - origin).dt.total_microseconds() % (step // timedelta(microseconds=1)) != 0)["ts"]
+    off = rows.filter((pl.col("ts") - floor_time(start, step)).dt.total_microseconds() % (step // timedelta(microseconds=1)) != 0)["ts"]
     if len(off): raise DataError(f"A bar of {timeframe} opens at {off[0]}, which is no multiple of {timeframe}. Import this source's files instead.")
     return rows
 

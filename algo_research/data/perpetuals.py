@@ -21,6 +21,7 @@ from ..core.clock import Clock
 from ..core.errors import DataError, FatalError, InputError, RetryableError, unknown_name
 from .bars import TIME, timeframe_duration
 from .exchanges import ExchangeSource, market_symbol, retry, stored_symbol
+from .places import LocalPlace
 
 # %% ../../nbs/data/20_perpetuals.ipynb #3a8007bf
 _KEYS = {"symbol": pl.String, "ts": TIME, "known_at": TIME}
@@ -62,7 +63,7 @@ class PerpetualStore:
     "Funding rates and open interest under one folder."
     folder: Path
 
-    def _path(self, kind: str, venue: str, symbol: str) -> Path: return self.folder/kind/venue/symbol
+    def _path(self, kind: str, venue: str, symbol: str) -> Path: return LocalPlace(self.folder).folder/kind/venue/symbol
 
     def kept(self) -> list[tuple[str, str, str]]:
         "What there is: (kind, venue, symbol), sorted."
@@ -70,25 +71,39 @@ class PerpetualStore:
 
     def read(self, kind: str, venue: str, symbol: str, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
         "Valid rows with start <= ts < end."
+        from deltalake import DeltaTable
         schema = _schema(kind)
         if (kind, venue, symbol) not in (kept := self.kept()):
             raise unknown_name(kind, f"{venue}/{symbol}", [f"{v}/{s}" for k, v, s in kept if k == kind], "`algo data perpetuals` fetches it.")
-        rows = pl.read_delta(str(self._path(kind, venue, symbol))).select(list(schema)).unique(["symbol", "ts"]).sort("symbol", "ts") # two syncs at once may both have added a row
+        rows = self._whole(DeltaTable(str(self._path(kind, venue, symbol))), schema)
         return validate_rows(rows.filter((pl.col("ts") >= start) if start else pl.lit(True), (pl.col("ts") < end) if end else pl.lit(True)), kind)
+
+    def _whole(self, table: Any, schema: dict[str, Any]) -> pl.DataFrame:
+        "All rows as of the version a table was opened at; two syncs at once may both have added one."
+        return pl.read_delta(table).select(list(schema)).unique(["symbol", "ts"]).sort("symbol", "ts")
 
     def write(self, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> tuple[int, int]: # how many are new, how many changed
         "Upsert by ts."
-        from deltalake import write_deltalake
+        from deltalake.exceptions import CommitFailedError, DeltaError
         validate_rows(rows, kind)
-        old = self.read(kind, venue, symbol) if (kind, venue, symbol) in self.kept() else rows.clear()
+        for _ in range(20):
+            try: return self._write(kind, venue, symbol, rows)
+            except CommitFailedError as e: error: Exception = e  # another writer was faster: read again
+            except (OSError, DeltaError) as e: error = e; break
+        raise FatalError(f"{kind} of {venue} {symbol} could not be written: {str(error).splitlines()[0]} What was written before is whole.") from error
+
+    def _write(self, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> tuple[int, int]:
+        from deltalake import DeltaTable, write_deltalake
+        path = str(self._path(kind, venue, symbol))
+        table = DeltaTable(path) if (kind, venue, symbol) in self.kept() else None
+        old = self._whole(table, _schema(kind)) if table else rows.clear()
         new, same = rows.join(old, on="ts", how="anti"), rows.join(old, on=rows.columns, how="semi", nulls_equal=True).height
         revised = rows.height - new.height - same
         if not new.height and not revised: return 0, 0
         years, newer = rows["ts"].dt.year().unique().sort().to_list(), not revised and (not old.height or new["ts"][0] > old["ts"][-1])
         merged = new if newer else pl.concat([rows, old.join(rows, on="ts", how="anti")]).filter(pl.col("ts").dt.year().is_in(years)).sort("ts")
         over = {"mode": "append"} if newer else {"mode": "overwrite", "predicate": f"year IN ({', '.join(map(str, years))})"}
-        try: write_deltalake(str(self._path(kind, venue, symbol)), merged.with_columns(year=pl.col("ts").dt.year()), partition_by=["year"], **over)
-        except OSError as e: raise FatalError(f"{kind} of {venue} {symbol} could not be written: {e} What was written before is whole.") from e
+        write_deltalake(table or path, merged.with_columns(year=pl.col("ts").dt.year()), partition_by=["year"], **over)
         return new.height, revised
 
 # %% ../../nbs/data/20_perpetuals.ipynb #9e64aec3

@@ -174,7 +174,7 @@ def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: boo
         fetch(t, "insert into dataset (venue, symbol, timeframe) values ($1, $2, $3) on conflict do nothing", *dataset.id)
         key = self._locked(t, dataset.id)
         before, stored = self._newest(t, key)
-        if stored: _check_compatible(dataset, stored)
+        if stored: _check_compatible(dataset, stored, replace)
         if stored and keep_notes: metadata["notes"] = list(dict.fromkeys([*stored["notes"], *metadata["notes"]]))
         rows = self._numbered(t, key, bars, before + 1)
         fresh, changed, removed = _differences(rows, self._stored(t, key, dataset.id, rows, before, replace), replace)

@@ -49,7 +49,9 @@ class _Provider:
             answer = self._client.get(path, params={k: v for k, v in params.items() if v is not None})
             body = answer.json()
         except httpx.HTTPError as e: raise RetryableError(f"{self.venue} cannot be reached, or did not answer ({what}): {type(e).__name__} {redact(str(e))[:200]}") from e
-        except ValueError as e: raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}).") from e
+        except ValueError as e:
+            if answer.status_code != 200: self._refused(answer.status_code, redact(answer.text)[:100], what, answer.headers) # a page of a server in between
+            raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}).") from e
         with self._understood(what): code = int(body.get("code") or 0) if isinstance(body, dict) and body.get("status") == "error" else answer.status_code
         if code != 200: self._refused(code, redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what, answer.headers)
         return body
@@ -140,7 +142,7 @@ class TwelveDataSource(_Provider):
         "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
         (known, named), first = self._known(symbol), f"{since:%Y-%m-%d}"
         split = self._ask("/splits", f"splits of {symbol}", **named, start_date=first)
-        paid = self._ask("/dividends", f"dividends of {symbol}", **named, start_date=first)
+        paid = self._ask("/dividends", f"dividends of {symbol}", **named, start_date=first, adjust="false") # as they were paid; by default later splits are worked in
         with self._understood(f"splits and dividends of {symbol}"):
             splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"])) for s in split["splits"]]
             return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"])) for d in paid["dividends"])])

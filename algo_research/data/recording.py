@@ -46,13 +46,14 @@ class RecordingStore:
     def append(self, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> None:
         "Add rows in one transaction."
         from deltalake import DeltaTable, write_deltalake
+        from deltalake.exceptions import DeltaError
         if not rows.height: return
         part, path = pl.col("received" if "received" in rows.columns else "ts"), self._path(kind, venue, symbol)
         kept = rows.with_columns(part.dt.strftime("%Y-%m-%d").alias("day"), *([pl.col("received").to_physical()] if "received" in rows.columns else []))
         try:
             write_deltalake(str(path), kept, mode="append", partition_by=["day"])
             if (table := DeltaTable(str(path))).version() % MANY == MANY - 1: table.optimize.compact()
-        except OSError as e: raise FatalError(f"{kind} of {venue} {symbol} could not be written: {e} What was written before is whole.") from e
+        except (OSError, DeltaError) as e: raise FatalError(f"{kind} of {venue} {symbol} could not be written: {str(e).splitlines()[0]} What was written before is whole.") from e
 
     def _read(self, kind: str, venue: str, symbol: str, start: datetime | None, end: datetime | None) -> pl.DataFrame:
         from deltalake import DeltaTable
@@ -163,7 +164,11 @@ class _Market:
 
     def __init__(self, feed: MarketFeed, symbol: str, what: Sequence[str], last: int | None, report: RecordReport, stop: asyncio.Event):
         self.feed, self.symbol, self.what, self.last, self.report, self.stop = feed, symbol, what, last, report, stop
+        self.ended = False
         self.book, self.events, self._latest = OrderBook(feed.name(symbol)), deque[Event](), 0 # a deque: one thread appends while another takes
+
+    @property
+    def over(self) -> bool: return self.ended or self.stop.is_set()
 
     def _append(self, event: Event) -> None:
         "Events are stored in the order they came, also when our clock is set back."
@@ -182,7 +187,7 @@ class _Market:
 
     def fill(self, until: int | None = None, patience: int = 3) -> None:
         "Ask for the trades after the last one, up to a number, or to now. What a stream has told may reach REST a moment later."
-        while self.last is not None and (until is None or self.last + 1 < until) and not self.stop.is_set():
+        while self.last is not None and (until is None or self.last + 1 < until) and not self.over:
             found = [t for t in self.feed.trades_from(self.symbol, self.last + 1) if t.id > self.last and (until is None or t.id < until)]
             for trade in sorted(found, key=lambda t: t.id):
                 self.report.lost += trade.id - self.last - 1
@@ -193,7 +198,7 @@ class _Market:
             if not patience: break
             patience -= 1
             time.sleep(1.0)
-        if until is not None and self.last is not None and not self.stop.is_set(): self.report.lost += max(0, until - self.last - 1)
+        if until is not None and self.last is not None and not self.over: self.report.lost += max(0, until - self.last - 1)
 
     def take(self, event: Event) -> None:
         "Keep an event."
@@ -277,6 +282,7 @@ async def record(
             report.gaps = sum(m.book.gaps for m in markets.values())
             tell(f"{report.trades:,} trades, {report.updates:,} updates of books")
     finally:
+        for market in markets.values(): market.ended = True  # who fills a hole in a thread of its own hears of it here
         for task in (listening, ended): task.cancel()
         results = await asyncio.gather(listening, ended, return_exceptions=True)
         await asyncio.to_thread(_flush, store, markets, numbered)

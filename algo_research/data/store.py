@@ -27,7 +27,7 @@ from ..core.errors import AlgoError, DataError, FatalError, InputError, unknown_
 from ..core.hashing import hash_frame
 from .bars import BARS_SCHEMA, Dataset, DatasetId, Snapshot, floor_time, resample_bars, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
-from .instruments import Instrument
+from .instruments import ALWAYS, Instrument
 from .pieces import cut_bars, encode_bars, join_bars, overlay_bars, range_filters, side_by_side, split_parts
 from .places import LocalPlace, Place, open_place
 
@@ -50,6 +50,8 @@ class Store(Protocol):
                  end: datetime | None = None, version: int | None = None) -> Dataset:
         "Coarser bars with start <= ts < end (see `resample_bars`)."
         id = DatasetId.parse(id)
+        if timeframe_duration(timeframe) >= timedelta(days=1) and (calendar := self.read(id, [], version=version).instrument.calendar) != ALWAYS:
+            raise InputError(f"The days of {id} are sessions of {calendar}, which begin and end at other times than {timeframe} of the clock. Sync or import bars of {timeframe} instead.")
         step, (start, end) = timeframe_duration(timeframe), (_utc(start), _utc(end))
         ceil = lambda moment: moment and floor_time(moment + step - timedelta(microseconds=1), step)
         found = self.read(id, symbols, ceil(start), ceil(end), version)
@@ -280,7 +282,7 @@ def _part(self: DeltaStore, id: DatasetId, before: _Version, part: str) -> pl.Da
 def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool, before: _Version | None) -> _Plan:
     new = split_parts(dataset.bars, dataset.id.timeframe)
     if before is None: return _Plan(new, [])
-    _check_compatible(dataset, before.metadata)
+    _check_compatible(dataset, before.metadata, over)
     stale = before.metadata["schema_version"] < SCHEMA_VERSION
     few = all(sum(f.part == part for f in before.files) < MANY_FILES for part in new)
     if appending and not stale and few and max(f.last for f in before.files) < dataset.bars["ts"].min(): return _Plan(new, [])
@@ -293,10 +295,12 @@ def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool,
         if stale or old is None or not merged.equals(old): adds[part] = merged
     return _Plan({part: bars for part, bars in adds.items() if bars.height}, [f for f in before.files if f.part in adds])
 
-def _check_compatible(dataset: Dataset, stored: dict[str, Any]) -> None:
-    for name, value in (("adjustment", dataset.adjustment), ("close_only", dataset.close_only)):
-        if stored[name] != value:
-            raise InputError(f"{dataset.id} is stored with {name} = {stored[name]!r} and the new bars have {value!r}; mixed they would mean nothing. "
+def _check_compatible(dataset: Dataset, stored: dict[str, Any], replace: bool = False) -> None:
+    before, now = stored["instrument"], dataset.instrument
+    for name, old, new in (("adjustment", stored["adjustment"], dataset.adjustment), ("close_only", stored["close_only"], dataset.close_only),
+                           *(() if replace else (("kind", before["kind"], now.kind), ("calendar", before["calendar"], now.calendar)))):
+        if old != new:
+            raise InputError(f"{dataset.id} is stored with {name} = {old!r} and the new bars have {new!r}; mixed they would mean nothing. "
                              "Give the new data another id.")
 
 @patch

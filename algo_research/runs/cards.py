@@ -16,7 +16,7 @@ import numpy as np
 
 # %% ../../nbs/runs/09_cards.ipynb #c8599f2e
 PAPER = {"light": "#ffffff", "dark": "#15181d"}
-COLOURS = ["#2b7bba", "#a3589f", "#0f8a68", "#a07a00", "#5a67c9", "#8a6a55"]
+COLOURS = ["#2b7bba", "#a3589f", "#0f8a68", "#a07a00", "#5a67c9", "#8a6a55", "#4f8a10", "#d6336c"]
 ROLES = {"matched_hold": "#d0560f", "buy_and_hold": "#808891"}
 BAD = ROLES["matched_hold"]
 

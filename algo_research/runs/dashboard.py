@@ -28,10 +28,10 @@ from ..core.errors import AlgoError
 from ..core.settings import load_settings
 from .artifacts import summary_html
 from .cards import COLOURS, label
-from .figures import (costs_figure, drawdown_figure, equity_figure, exposure_figure, folds_figure, rolling_sharpe_figure,
+from .figures import (_ticks, costs_figure, drawdown_figure, equity_figure, exposure_figure, folds_figure, rolling_sharpe_figure,
                                         sensitivity_figure, yearly_figure)
 from .parameters import shipped
-from .record import Run, list_runs
+from .record import Run, list_runs, short_ids
 from ..stats.metrics import performance
 
 # %% ../../nbs/runs/12_dashboard.ipynb #76b7ee43
@@ -75,7 +75,7 @@ def trades_figure(
         own = shown.filter(pl.col("quantity").sign() == side)
         figure.add_trace(go.Scatter(x=own["ts"].dt.strftime("%Y-%m-%d %H:%M").to_list(), y=own["price"].to_list(), mode="markers", name=name, marker={"symbol": symbol, "size": 7, "color": colour, "opacity": 0.7},
                                     text=[f"{s}: {q:+,.6g}" for s, q in zip(own["symbol"], own["quantity"], strict=True)], hovertemplate="%{text} at %{y:,.6g}<br>%{x}<extra>" + name + "</extra>"))
-    return figure.update_xaxes(type="date")
+    return figure.update_xaxes(type="date").update_yaxes(tickformat=_ticks(shown["price"]))
 
 def _table(rows: dict[str, tuple[Any, float]]) -> str:
     head = "".join(f"<th>{t}</th>" for t in ("", "return", "return a year", "Sharpe ± se", "deepest drawdown", "bars"))
@@ -95,7 +95,8 @@ def performance_view(
     told = [load_performance(str(r.folder)) for r in runs]
     first = told[0]
     verdict, last = first["verdict"], first["equity"]["ts"].max()
-    names = [f"{t['verdict']['strategy']} {t['run'].id[-8:]}" for t in told]
+    short = short_ids([r.id for r in runs])
+    names = [f"{t['verdict']['strategy']} {short[t['run'].id]}" for t in told]
     cut = {k: _cut(first[k], last, period) for k in ("equity", "fills", "positions")}
     own, currency, periods = cut["equity"].filter(pl.col("name") == verdict["strategy"]), verdict.get("currency") or "quote currency", verdict["periods_per_year"]
     figures: list[tuple[str, bool, go.Figure]] = []

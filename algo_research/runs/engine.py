@@ -221,7 +221,7 @@ def execute(
     try:
         if interrupts.waiting: raise KeyboardInterrupt
         interrupts.armed = True
-        execute_notebook(braces(template), braces(output), dict(parameters), engine_name="algo", kernel_name="python3", progress_bar=False, autosave_cell_every=5, watch=watch)
+        execute_notebook(braces(template), braces(output), dict(parameters), engine_name="algo", kernel_name="python3", language="python", progress_bar=False, autosave_cell_every=5, watch=watch)
         status = "failed" if watch.error else "succeeded"
     except PapermillExecutionError as e:  # without an error of ours the cell is tagged `raises-exception`
         status = "succeeded" if not watch.error else "out of memory" if e.ename == "MemoryError" else "failed"

@@ -39,7 +39,7 @@ def _template(page: str) -> go.layout.Template:
     return go.layout.Template(layout={
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13, "color": ink["text"]}, "colorway": COLOURS,
         "paper_bgcolor": PAPER[page], "plot_bgcolor": PAPER[page], "margin": {"l": 56, "r": 16, "t": 64, "b": 28}, "height": 340,
-        "title": {"x": 0, "xref": "paper", "xanchor": "left", "y": 0.97, "yanchor": "top", "font": {"size": 15},
+        "title": {"x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 10}, "font": {"size": 15},
                   "subtitle": {"font": {"size": 12, "color": ink["quiet"]}}},
         "legend": {"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top"}, "hovermode": "x unified",
         "hoverlabel": {"bgcolor": PAPER[page]},
@@ -82,6 +82,11 @@ def _line(x: pl.Series, y: Any, name: str, colour: str, form: str, width: float 
 def _figure(title: str, subtitle: str = "", y: str = "", **layout: Any) -> go.Figure:
     return go.Figure(layout={"title": {"text": title, "subtitle": {"text": subtitle}}, "yaxis": {"title": {"text": y}}, **layout})
 
+def _ticks(values: pl.Series, log: bool = False) -> str:
+    "Format of an axis: 12k for large numbers, but 0.103 and not 103m where marks are below one."
+    seen = values.drop_nulls()
+    return ",~r" if len(seen) and (seen.min() if log else seen.abs().max() / 10) < 1 else "~s"
+
 def _nothing(title: str, why: str) -> go.Figure:
     "An empty state that says why it is empty."
     bare = {"visible": False}
@@ -110,8 +115,8 @@ def equity_figure(
         shown = thin(part, "equity", points=points)
         figure.add_trace(_line(shown["ts"], shown["equity"], name, chosen[name], ",.0f", 2.2 if i == 0 else 1.4, legendrank=i))
     low, high = equity["equity"].min(), equity["equity"].max()
-    if log and low > 0: figure.update_yaxes(type="log", tickformat="~s", dtick="D2" if high > 4 * low else None)
-    else: figure.update_yaxes(tickformat="~s")
+    if log and low > 0: figure.update_yaxes(type="log", tickformat=_ticks(equity["equity"], log), dtick="D2" if high > 4 * low else None)
+    else: figure.update_yaxes(tickformat=_ticks(equity["equity"]))
     figure.update_xaxes(type="date")
     if out_of_sample is not None: mark_time(figure, out_of_sample, "out of sample")
     return figure
@@ -222,18 +227,18 @@ def costs_figure(
     total = float((paid["fees"] + paid["slippage"])[-1])
     subtitle = f"traded value a {word} over equity; costs added up: {total:,.0f} {currency} in {fills.height:,} fills"
     figure.update_layout(title={"text": "Turnover and costs", "subtitle": {"text": subtitle}}, height=420)
-    figure.update_yaxes(title_text="turnover (x equity)", row=1).update_yaxes(title_text=f"costs ({currency})", tickformat="~s", row=2)
+    figure.update_yaxes(title_text="turnover (x equity)", row=1).update_yaxes(title_text=f"costs ({currency})", tickformat=_ticks(paid["fees"] + paid["slippage"]), row=2)
     return figure.update_xaxes(type="date")
 
 # %% ../../nbs/runs/07_figures.ipynb #1caf895d
 def period_returns(
     equity: pl.DataFrame, # name, ts, return
 ) -> pl.DataFrame:        # name, period (text, * for part of a year), return (fraction), bars; in order of names and time
-    "Compounded returns by year, or by month where there are less than two years."
-    first, last = equity["ts"].min(), equity["ts"].max()
-    years = (last - first).days >= 730
-    part = {t.strftime("%Y"): f"{t:%Y}*" for t, cut in ((first, first.timetuple().tm_yday > 10),
-                                                        (last, last.timetuple().tm_yday < 355)) if years and cut}
+    "Compounded returns by year, or by month where there are less than two years; a year that some have in part has a star for all."
+    years = (equity["ts"].max() - equity["ts"].min()).days >= 730
+    spans = equity.group_by("name").agg(first=pl.col("ts").min(), last=pl.col("ts").max())
+    cut = [t for t in spans["first"] if t.timetuple().tm_yday > 10] + [t for t in spans["last"] if t.timetuple().tm_yday < 355]
+    part = {f"{t:%Y}": f"{t:%Y}*" for t in cut if years}
     return (equity.group_by("name", pl.col("ts").dt.strftime("%Y" if years else "%Y-%m").alias("period"), maintain_order=True)
             .agg(((1 + pl.col("return")).product() - 1).alias("return"),
                  bars=pl.len().cast(pl.Int64)).with_columns(pl.col("period").replace(part)))
@@ -252,7 +257,8 @@ def yearly_figure(
         own = table.filter(pl.col("name") == name)
         figure.add_trace(go.Bar(x=own["period"].to_list(), y=_y(100 * own["return"]), name=label(name), marker_color=chosen[name],
                                 hovertemplate="%{y:.1f}%"))
-    return figure.update_yaxes(ticksuffix="%", zeroline=True).update_xaxes(type="category")
+    return figure.update_yaxes(ticksuffix="%", zeroline=True).update_xaxes(type="category", categoryorder="array",
+                                                                           categoryarray=sorted(table["period"].unique()))
 
 # %% ../../nbs/runs/07_figures.ipynb #b64a8612
 def folds_figure(
@@ -335,7 +341,7 @@ def price_figure(
     out_of_sample: Any = None,   # a time to mark
     reserved_from: Any = None,   # a time to mark: nothing is drawn from here on
 ) -> go.Figure:
-    "Closes; several symbols start at 100, and the six with most bars are drawn."
+    "Closes; several symbols start at 100, and the eight with most bars are drawn."
     if not bars.height: return _nothing("Close", "There are no bars.")
     symbols = bars.group_by("symbol").len().sort(["len", "symbol"], descending=[True, False])["symbol"].to_list()
     several, drawn = len(symbols) > 1, sorted(symbols[: len(COLOURS)])
@@ -349,7 +355,9 @@ def price_figure(
                                                 symbol, COLOURS[i % len(COLOURS)], ",.5~g", showlegend=several))
     if out_of_sample is not None: mark_time(figure, out_of_sample, "out of sample")
     figure.update_xaxes(type="date")
-    return figure.update_yaxes(type="log", tickformat="~s") if bars["close"].min() > 0 else figure
+    log = bars["close"].min() > 0
+    drawn_values = pl.concat([pl.Series(t.y, dtype=pl.Float64, strict=False) for t in figure.data]) if figure.data else bars["close"]
+    return figure.update_yaxes(type="log" if log else "linear", tickformat=_ticks(drawn_values, log))
 
 def coverage_figure(
     bars: pl.DataFrame, # symbol, ts

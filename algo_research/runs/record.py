@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'SHAPING', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive',
-           'Run', 'list_runs', 'find_run', 'hash_notebook', 'hash_outputs', 'CurrentRun', 'current_run']
+           'Run', 'list_runs', 'short_ids', 'find_run', 'hash_notebook', 'hash_outputs', 'CurrentRun', 'current_run']
 
 # %% ../../nbs/runs/03_record.ipynb #aa28723d
 import fcntl
@@ -14,7 +14,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +169,13 @@ def list_runs(
     "The runs of a workspace."
     folders = [p for p in Path(reports).glob(f"{template or '*'}/*") if p.is_dir() and (re.match(r"^\.?\d{8}-\d{6}-", p.name))]
     return [Run(p) for p in sorted(folders, key=lambda p: p.name.lstrip("."))]
+
+def short_ids(
+    ids: Sequence[str], # of runs
+) -> dict[str, str]:    # short name by id
+    "Names that tell runs apart: the last eight characters, or the whole id where they repeat, as with a run and its reproduction."
+    counts = Counter(id[-8:] for id in set(ids))
+    return {id: id[-8:] if counts[id[-8:]] == 1 else id for id in ids}
 
 def find_run(
     reports: Path,  # the workspace's folder of runs

@@ -405,8 +405,13 @@ def reproduce(
         if (original.folder/"ledger.db").is_file(): shutil.copy(original.folder/"ledger.db", before)
         recorded = TrialLedger(before)
         inputs["ledger"] = _ledger_digest(recorded, inputs["data"])
-        recorded.close()
         differences = compare_inputs(m["inputs"], inputs)
+        if differences and (anyway or given):  # something new is tried: what was tried since counts, too
+            workspace.ledger.copy_to(Path(folder)/"present.db", inputs["data"])
+            recorded.merge(Path(folder)/"present.db")
+            inputs["ledger"] = _ledger_digest(recorded, inputs["data"])
+            differences = compare_inputs(m["inputs"], inputs)
+        recorded.close()
         if differences and not anyway and not given: return Reproduction(original, differences, [], None)
         run = run_template(template, values, there, tell, inputs=inputs, before=before, record={"reproduces": original.id})
     was, now = m["outputs"], run.manifest["outputs"]

@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
+from .faults import KINDS
+
 EXAMPLE = "Example: algo sandbox synthetic/garch:1/1m --speed 60 --fault rate_limit=0.01\n\nThen: algo data sync GARCH1/USDT --exchange sandbox --url http://127.0.0.1:8765 --timeframe 1m --since 2015-01-01"
+FAULTS = "\b\nKinds of fault:\n" + "\n".join(f"  {kind:13}{meaning}" for kind, meaning in KINDS.items())
 
 
 def parse_faults(assignments: list[str] | None) -> dict[str, float]:
@@ -32,7 +35,7 @@ def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
     start: Annotated[datetime | None, typer.Option(help="Its time when it starts, UTC.", show_default="a day before the end of the bars; where a capture begins")] = None,
     speed: Annotated[float, typer.Option(min=0, help="Its seconds in each of ours; 0: its time stands still.")] = 1.0,
-    fault: Annotated[list[str] | None, typer.Option(metavar="KIND=SHARE", help="What goes wrong, in which share of the requests. May be repeated; `--fault ?=0` lists the kinds.")] = None,
+    fault: Annotated[list[str] | None, typer.Option(metavar="KIND=SHARE", help="What goes wrong, in which share of the requests. May be repeated; the kinds are listed below.")] = None,
     seed: Annotated[int, typer.Option(help="Of the faults.")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="Request weight a minute of its time.")] = 6000,
     root: Annotated[Path | None, typer.Option("--workspace", "-w", help="Folder of settings.ini; by default the nearest one upwards.", show_default=False)] = None,
@@ -79,5 +82,5 @@ if __name__ == "__main__":
     from algo_research.cli.main import run
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
-    app.command(epilog=EXAMPLE)(sandbox)
+    app.command(epilog=f"{FAULTS}\n\n{EXAMPLE}")(sandbox)
     run(lambda: app(prog_name="algo sandbox"))

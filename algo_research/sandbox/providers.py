@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -70,7 +71,8 @@ class Provider:
             found = [(day, value) for s, day, kind, value in self.actions if s == q["symbol"] and kind == path[1:-1] and day >= q.get("start_date", "")]
             if path == "/splits":
                 return 200, {"splits": [{"date": day, "description": f"{v:g}-for-1 split", "ratio": 1 / v, "from_factor": v, "to_factor": 1} for day, v in found]}
-            return 200, {"dividends": [{"ex_date": day, "amount": v} for day, v in found]}
+            later = lambda day: math.prod(v for s, d, kind, v in self.actions if s == q["symbol"] and kind == "split" and d > day) if q.get("adjust", "true") == "true" else 1  # noqa: E731
+            return 200, {"dividends": [{"ex_date": day, "amount": v / later(day)} for day, v in found]}
         if q["symbol"] not in self.bars:
             return failed(404, f"**symbol** or **figi** parameter is missing or invalid: {q['symbol']}.", 200)
         if q["interval"] not in SPANS:

@@ -75,7 +75,7 @@ def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(w
 
 @pytest.mark.slow
 def test_import_preview_replace_and_versions(workspace, csv):
-    algo(workspace, "data", "import", str(csv), "--id", "test/M/1h")
+    algo(workspace, "data", "import", str(csv), "--id", "test/M/1h", apart=True)
     before = files(workspace)
     assert "3,000 already stored" in algo(workspace, "data", "import", str(csv), "--id", "test/M/1h").stdout
     changed = workspace.parent / f"{workspace.name}.csv"
@@ -186,7 +186,7 @@ def damaged_csv(csv, tmp_path_factory):
 def test_quarantine_and_repair(workspace, damaged_csv):
     id = "test/PLANTED/1h"
     algo(workspace, "data", "import", str(damaged_csv), "--id", id)
-    shown = algo(workspace, "data", "check", id).stdout
+    shown = algo(workspace, "data", "check", id, apart=True).stdout
     assert "Quality 0.58" in shown and "in quarantine: research asks for 0.8" in shown and "this is volume times price" in shown and "price spike: PLANTED, 1 bar, " in shown
     refused = algo(workspace, "research", id, code=2)
     assert "is in quarantine: its quality score is 0.58" in refused.stderr and "--set quality.force=true" in refused.stderr

@@ -1,6 +1,7 @@
 """`algo data sync` from data providers of stocks: sessions, credentials, limits, interruptions."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 
@@ -10,6 +11,7 @@ from command import algo
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError, RetryableError
+from algo_research.data.bars import DatasetId
 from algo_research.data.exchanges import RateLimited
 from algo_research.data.ingest import fetch_range
 from algo_research.data.instruments import session_schedule
@@ -163,7 +165,9 @@ def test_wrong_names_are_named(workspace, bars):
 def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
     """One source of raw bars and actions gives all three; the raw ones stay, and a second time nothing changes."""
     actions = (("AAPL", "2024-06-10", "split", 4.0), ("AAPL", "2024-06-20", "dividend", 0.5), ("AAPL", "2024-06-27", "split", 0.5))
-    with served(Provider(bars, actions=actions)) as provider:
+    shares = pl.when(pl.col("ts").dt.date() < date(2024, 6, 10)).then(1.0).when(pl.col("ts").dt.date() < date(2024, 6, 27)).then(4.0).otherwise(2.0)
+    traded = {"AAPL": bars["AAPL"].with_columns(pl.col("open", "high", "low", "close") / shares)}
+    with served(Provider(traded, actions=actions)) as provider:
         sync(workspace, provider, exchange, "--timeframe", "1d")
 
         def adjust(to):
@@ -173,6 +177,13 @@ def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
             done = adjust(to)
             assert done.returncode == 0 and "2 splits" in done.stdout, done.stderr + done.stdout
         assert adjust("totl").returncode == 2
+        store = open_store(f"delta://{workspace}/.algo/store")
+        store.write(replace(store.read(f"{exchange}/AAPL/1d"), id=DatasetId(exchange, "OTHER", "1d")))
+        for id, words in ((f"{exchange}/OTHER/1d", "would be replaced"), (f"{exchange}/AAPL-total/1h", "cannot be the id"), ("arch/SP500/1d", "cannot be the id")):
+            refused = algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--to", "total", "--url", provider.url, "--id", id, code=2, **KEYS)
+            assert words in refused.stderr
+        (workspace / "others.csv").write_text("symbol,date,kind,value\naapl,2024-06-10,split,4\n")
+        assert "none of AAPL" in algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--actions", "others.csv", code=2).stderr
     store = open_store(f"delta://{workspace}/.algo/store")
     assert store.versions(f"{exchange}/AAPL-total/1d") == [0]
     raw, split, total = (store.read(f"{exchange}/AAPL{name}/1d") for name in ("", "-split", "-total"))
@@ -218,3 +229,16 @@ def test_one_listing_of_several(bars, keys):
         assert asked == [(path, "AAPL", mic) for mic in ("XNGS", "XLON") for path in ("/time_series", "/splits", "/dividends")]
         with pytest.raises(InputError, match="'AAPL:XLON'"):
             source.instrument("AAPL:XLOM")
+
+
+@pytest.mark.parametrize(("status", "error", "told"), [(429, RateLimited, "refuses requests"), (401, InputError, "ALGO_SECRET"), (503, RetryableError, "cannot answer now"), (200, RetryableError, "cannot be understood")])
+@pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
+def test_a_page_instead_of_json(keys, exchange, status, error, told):
+    """Of a proxy or a load balancer: what it means stands in its status."""
+    import httpx
+
+    source = open_source(exchange, "http://127.0.0.1:9")
+    source._client = httpx.Client(base_url="http://127.0.0.1:9", transport=httpx.MockTransport(lambda request: httpx.Response(status, html="<html>", headers={"Retry-After": "77"})))
+    with pytest.raises(error, match=told) as raised:
+        source.instrument("AAPL")
+    assert status != 429 or raised.value.wait == 77

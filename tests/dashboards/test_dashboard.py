@@ -116,6 +116,11 @@ def test_dark_and_narrow(server, watched):
     page.wait_for_timeout(300)
     assert figures_are_drawn(page) == 9
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    heads = page.evaluate("""[...document.querySelectorAll('.figure')].flatMap(f => [...f.querySelectorAll('.gtitle, .gtitle-subtitle')].map(t => {
+        const box = f.getBoundingClientRect(), text = t.getBoundingClientRect();
+        return [t.textContent, text.top >= box.top && text.right <= box.right && text.bottom <= box.top + f._fullLayout._size.t];
+    }))""")
+    assert len(heads) > 9 and not [text for text, whole in heads if not whole]  # no title is cut, none lies on the figure
     paper, ink = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.algo h1')).color]")
     assert max(map(int, re.findall(r"\d+", paper)[:3])) < 60 and min(map(int, re.findall(r"\d+", ink)[:3])) > 180
 

@@ -1,12 +1,20 @@
 """The Bars contract has a quick check and an explaining one: they must agree."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
 from algo_research.core.errors import DataError
-from algo_research.data.bars import PRICES, _contract, _keeps_contract, validate_bars
+from algo_research.data.bars import (
+    PRICES,
+    _contract,
+    _keeps_contract,
+    floor_time,
+    resample_bars,
+    timeframe_duration,
+    validate_bars,
+)
 from algo_research.data.synthetic import make_market
 
 BARS = make_market("garch", seed=1, bars=50).bars
@@ -40,3 +48,14 @@ def test_what_is_broken_is_refused_by_both(case):
 def test_what_is_sound_is_accepted_by_both(case):
     _contract().validate(SOUND[case])
     assert _keeps_contract(SOUND[case]) and validate_bars(SOUND[case]) is SOUND[case]
+
+
+@pytest.mark.parametrize(("timeframe", "moment", "opens"), [("3d", (2024, 1, 11), (2024, 1, 9)), ("1w", (2024, 1, 11), (2024, 1, 8)), ("5h", (1970, 1, 1, 7), (1970, 1, 1, 5)), ("1d", (2024, 1, 11, 5), (2024, 1, 11))])
+def test_one_grid_for_all(timeframe, moment, opens):
+    """Resampled bars, bars of an exchange and bars of trades open at the same times: multiples since 1970, weeks on Mondays."""
+    from algo_research.data.ingest import bar_open
+
+    at, opens = datetime(*moment, tzinfo=UTC), datetime(*opens, tzinfo=UTC)
+    assert floor_time(at, timeframe_duration(timeframe)) == bar_open(at, timeframe) == opens
+    bars = make_market("noise", 1, bars=400, timeframe="1h").bars.with_columns(pl.col("ts", "known_at") + (at - datetime(2015, 1, 1, tzinfo=UTC)))
+    assert resample_bars(bars, "1h", timeframe)["ts"][0] == opens

@@ -274,3 +274,26 @@ def test_however_it_is_written(tmp_path_factory, data):
     WRITERS[kind](bars, path)
     imported = import_file(path, str(MARKET.id), label="auto" if theirs["ts"].lower() in ("open time", "close time") else label)
     assert imported.dataset.snapshot().content == MARKET.snapshot().content
+
+
+@pytest.mark.parametrize(("times", "calendar"), [
+    (["2024-01-09 00:00:00+09:00", "2024-01-10 00:00:00+09:00", "2024-01-11 00:00:00+09:00"], "XTKS"),
+    (["2024-01-08T15:00:00Z", "2024-01-09T15:00:00Z", "2024-01-10T15:00:00Z"], "XTKS"),
+    (["2024-01-09 00:00:00+01:00", "2024-01-10 00:00:00+01:00", "2024-01-11 00:00:00+01:00"], "XFRA"),
+    (["2024-01-09 00:00:00-05:00", "2024-01-10 00:00:00-05:00", "2024-01-11 00:00:00-05:00"], "XNYS"),
+    (["2024-01-09", "2024-01-10", "2024-01-11"], "XASX"),
+    (["2024-01-09 15:00:00", "2024-01-10 15:00:00", "2024-01-11 15:00:00"], "XTKS"),
+    (["2024-01-09T00:00:00Z", "2024-01-10T00:00:00Z", "2024-01-11T00:00:00Z"], "XNYS"),
+])  # fmt: skip
+def test_days_are_those_of_the_exchange(tmp_path, times, calendar):
+    """A midnight east of Greenwich is the day before by UTC: its bar would be known a session too early."""
+    pl.DataFrame({"date": times, "close": [1.0, 2.0, 3.0]}).write_csv(tmp_path / "days.csv")
+    bars = import_file(tmp_path / "days.csv", f"file/DAYS-{calendar}/1d", "1d", calendar=calendar, kind="equity").dataset.bars
+    zone = {"XTKS": "Asia/Tokyo", "XFRA": "Europe/Berlin", "XNYS": "America/New_York", "XASX": "Australia/Sydney"}[calendar]
+    assert bars["ts"].dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d").to_list() == ["2024-01-09", "2024-01-10", "2024-01-11"]
+
+
+def test_a_pair_s_quote_currency(tmp_path):
+    make_market("noise", 1, bars=50).bars.select("ts", *PRICES).write_csv(tmp_path / "pair.csv")
+    for id, kind, quote in (("x/LTC-BTC/1h", "spot", "BTC"), ("x/BTC-USDT:USDT/1h", "perpetual", "USDT"), ("x/BRK-B/1h", "equity", "USD"), ("x/market-1h/1h", "spot", "USD")):
+        assert import_file(tmp_path / "pair.csv", id, kind=kind).dataset.instrument.quote == quote

@@ -1,8 +1,10 @@
 """Funding rates and open interest from a faulty exchange: what is stored is what the exchange has, and no bar sees what was not known."""
 
 import json
+import shutil
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -236,3 +238,23 @@ def test_the_sandbox_never_tells_the_future_nor_takes_back_what_it_told():
         assert (futures.funding(cut, now)[1] == part[1]).all()  # made of bars that were over
         moments = part[0][3:]
         assert all((a == b).all() for a, b in zip(futures.interest(cut, moments), futures.interest(symbol, moments), strict=True))
+
+
+def test_two_who_revise_at_once_and_a_full_disk(tmp_path):
+    """Neither loses what the other wrote; what cannot be written is an error of ours."""
+    store, times = PerpetualStore(tmp_path), [BEGIN + timedelta(hours=8 * i) for i in range(200)]
+    rows = make_rows("funding", pl.DataFrame({"symbol": NAME, "ts": times, "rate": 0.0001}))
+    store.write("funding", "x", NAME, rows)
+
+    def revise(part):
+        for i in range(part, 200, 50):
+            store.write("funding", "x", NAME, rows[i : i + 1].with_columns(rate=pl.lit(0.0002)))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(revise, (0, 25)))
+    kept = store.read("funding", "x", NAME)
+    assert kept.height == 200 and (kept["rate"] == 0.0002).sum() == 8
+    shutil.rmtree(tmp_path / "funding" / "x" / NAME / "_delta_log")
+    (tmp_path / "funding" / "x" / NAME / "_delta_log").write_text("in the way")
+    with pytest.raises(FatalError, match="written before is whole"):
+        store.write("funding", "x", NAME, rows)

@@ -249,6 +249,26 @@ def test_what_does_not_mix_is_refused(store, change):
     assert store.read(make_dataset().id).snapshot() == before
 
 
+@pytest.mark.parametrize("change", [{"kind": "equity"}, {"calendar": "XNYS"}], ids=str)
+def test_another_kind_of_market_is_refused_unless_it_replaces_all(store, change):
+    store.write(dataset := make_dataset())
+    other = replace(dataset, instrument=replace(dataset.instrument, **change), bars=dataset.bars[:20])
+    for write in (store.write, store.append):
+        with pytest.raises(InputError, match="another id"):
+            write(other)
+    assert store.read(dataset.id).bars.equals(dataset.bars)
+    store.write(other, replace=True)
+    assert store.read(dataset.id).instrument == other.instrument
+
+
+def test_sessions_are_no_days_of_the_clock(store):
+    dataset = make_dataset()
+    store.write(replace(dataset, instrument=replace(dataset.instrument, kind="equity", calendar="XASX")))
+    with pytest.raises(InputError, match="sessions of XASX"):
+        store.resample(dataset.id, "1d")
+    assert store.resample(dataset.id, "4h").bars.height
+
+
 def test_a_newer_schema_is_neither_read_nor_written_over(url):
     module = sys.modules[type(open_store(url)).__module__]
     newer = module.SCHEMA_VERSION + 1

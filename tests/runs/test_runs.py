@@ -45,6 +45,8 @@ def test_a_run_leaves_what_it_should_and_is_not_repeated(workspace):
     runs = manifests(workspace)
     assert len(runs) == 2 and len({json.dumps(m["outputs"], sort_keys=True) for m in runs.values()}) == 1, forced.stdout
     assert run.name in algo(workspace, "runs", "--metric", "mean").stdout
+    for option, wrong, near in (("--metric", "meen", "'mean'"), ("--status", "faild", "'failed'"), ("--template", "dicee", "'dice'")):
+        assert f"Did you mean {near}" in algo(workspace, "runs", option, wrong, code=2).stderr
     assert "throw" in algo(workspace, "show", "last", "--log").stdout
 
 
@@ -127,8 +129,12 @@ def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(works
     (other / "settings.ini").write_text("[research]\nengine = kernel\n")
     shutil.copytree(workspace / "templates", other / "templates")
     assert "Reproduced." in algo(other, "reproduce", str(last)).stdout
+    # with something changed it is a new trial, after all that were made: three here, and a fourth
+    assert "trial ledger" in algo(workspace, "reproduce", sorted(workspace.glob("reports/count/*"))[0].name, "-p", "name=dddd", code=1).stdout
+    changed = [m["run_id"] for m in manifests(workspace).values() if m["inputs"]["parameters"]["name"] == "dddd"]
+    assert json.loads((workspace / "reports/count" / changed[0] / "metrics.json").read_text()) == {"trials": 4.0}
     # the first run would count three now, so it is not "done"; the last one is
-    assert "nothing to run" in algo(workspace, "run", "count", "-p", "name=ccc").stderr
+    assert "nothing to run" in algo(other, "run", "count", "-p", "name=ccc").stderr
     assert "nothing to run" not in algo(workspace, "run", "count", "-p", "name=a").stderr
 
 

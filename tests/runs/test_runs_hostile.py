@@ -126,6 +126,14 @@ def test_last_means_the_run_before_this_one(workspace):
     assert json.loads((run / "artifacts/followed.json").read_text()) == {"id": first.name} and list(manifest["inputs"]["runs"]) == [first.name]
 
 
+def test_a_template_that_names_no_kernel(workspace):
+    """As an editor other than JupyterLab may leave it."""
+    path = workspace / "templates" / "dice.ipynb"
+    bare = json.loads(path.read_text())
+    path.write_text(json.dumps({**bare, "metadata": {}}))
+    assert "succeeded" in algo(workspace, "run", "dice").stdout
+
+
 def test_a_notebook_run_by_its_path_is_reproduced(workspace, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("mine")
     shutil.move(workspace / "templates" / "dice.ipynb", elsewhere / "own.ipynb")

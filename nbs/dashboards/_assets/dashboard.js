@@ -63,6 +63,17 @@ function several(model, { name, text, chosen, options, besides }, change) {
   return make("details", { className: "compare" }, summary, list);
 }
 
+// A title does not wrap by itself: lines are broken where the figure is too narrow for them, and the figure makes room above.
+function fitted(place, { title, margin }) {
+  const lines = (text, size) => (text ?? "").split(" ").reduce((made, word) => {
+    const last = made.at(-1);
+    return last && (last.length + word.length + 1) * 0.54 * size < place.clientWidth - 84 ? [...made.slice(0, -1), `${last} ${word}`] : [...made, word];
+  }, []);
+  const above = lines(title?.text, 15), below = lines(title?.subtitle?.text, 12);
+  const more = 20 * Math.max(0, above.length - 1) + 16 * Math.max(0, below.length - 1);
+  return { more, title: { ...title, text: above.join("<br>"), pad: { t: above.length > 1 ? 24 : 10 }, subtitle: { ...title?.subtitle, text: below.join("<br>") } }, margin: { ...margin, t: 64 + more } };
+}
+
 function render({ model, el }) {
   const root = make("div", { className: "algo live" });
   const heading = make("div", {}, make("h1", { textContent: model.get("title") }), make("div", { className: "quiet" }));
@@ -106,8 +117,11 @@ function render({ model, el }) {
         place.dataset.id = id;
         figures.append(place);
       }
-      place.style.height = `${Math.max(figure.layout.height ?? 0, wide ? 420 : 320)}px`;
-      const layout = { ...figure.layout, height: undefined, template: told.templates[dark.matches ? "dark" : "light"], autosize: true };
+      place.least = Math.max(figure.layout.height ?? 0, wide ? 420 : 320);
+      place.told = figure.layout;
+      const { more, ...head } = fitted(place, figure.layout);
+      place.style.height = `${place.least + more}px`;
+      const layout = { ...figure.layout, ...head, height: undefined, template: told.templates[dark.matches ? "dark" : "light"], autosize: true };
       await library.react(place, figure.data, layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
       if (turn !== latest) return;
     }
@@ -118,7 +132,15 @@ function render({ model, el }) {
   dark.addEventListener("change", show);
   root.append(heading, controls, view);
   el.append(root);
-  const resize = new ResizeObserver(() => { for (const place of figures.children) if (place.data && window.Plotly) window.Plotly.Plots.resize(place); });
+  const resize = new ResizeObserver(() => {
+    for (const place of figures.children) {
+      if (!place.data || !window.Plotly) continue;
+      const { more, ...head } = fitted(place, place.told);
+      place.style.height = `${place.least + more}px`;
+      if (head.title.text !== place.layout.title.text || head.title.subtitle.text !== place.layout.title.subtitle.text) window.Plotly.relayout(place, head);
+      window.Plotly.Plots.resize(place);
+    }
+  });
   resize.observe(figures);
   show();
   return () => { resize.disconnect(); document.removeEventListener("click", outside); dark.removeEventListener("change", show); };
