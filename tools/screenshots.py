@@ -3,6 +3,7 @@
     python tools/screenshots.py [FOLDER]        by default docs/images
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,9 @@ def shoot(chromium, server: Server, path: Path, height: int, scheme: str = "ligh
 
 
 def main(arguments: list[str]) -> int:
-    images = Path(arguments[0]) if arguments else ROOT / "docs" / "images"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "images")
+    images = parser.parse_args(arguments).folder
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         (workspace / "settings.ini").write_text("")
