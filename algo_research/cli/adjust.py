@@ -49,8 +49,9 @@ def adjust(
             source = open_source(raw.id.venue, url, workspace.settings.path(workspace.settings.workspace.secrets))
             given, asked = make_actions(pl.concat([source.actions(symbol, raw.bars["ts"].min()) for symbol in raw.symbols]), raw.instrument.calendar), raw.symbols  # type: ignore[attr-defined]
         else:
-            given, asked = load_actions(folder, raw.id.venue, raw.symbols), []
-        known = pl.concat([load_actions(folder, raw.id.venue, sorted(set(raw.symbols) - set(asked))), given]).filter(pl.col("symbol").is_in(raw.symbols)).unique().sort("symbol", "ex")
+            given, asked = load_actions(folder, raw.id.venue, []), []
+        kept = load_actions(folder, raw.id.venue, sorted(set(raw.symbols) - set(asked)))
+        known = pl.concat([kept, given.filter(pl.col("symbol").is_in(raw.symbols))]).sort("symbol", "ex")
         if not known.height and not asked:
             raise InputError(f"Nothing is known of splits and dividends of {raw.id}. Give them: --actions FILE.csv, with the columns symbol, date, kind (split or dividend) and value.")
         adjusted = adjust_bars(raw, known, to)  # type: ignore[arg-type]

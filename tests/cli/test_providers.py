@@ -184,6 +184,10 @@ def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
             assert words in refused.stderr
         (workspace / "others.csv").write_text("symbol,date,kind,value\naapl,2024-06-10,split,4\n")
         assert "none of AAPL" in algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--actions", "others.csv", code=2).stderr
+    store.write(replace(store.read(f"{exchange}/AAPL/1d"), id=DatasetId("file", "AAPL", "1d")))
+    (workspace / "twice.csv").write_text("symbol,date,kind,value\nAAPL,2024-06-20,dividend,0.5\nAAPL,2024-06-20,dividend,0.5\n")
+    for options in (["--actions", "twice.csv"], []):  # an ordinary and a special dividend of one day; the second time from what is kept
+        assert "2 dividends" in algo(workspace, "data", "adjust", "file/AAPL/1d", *options).stdout
     store = open_store(f"delta://{workspace}/.algo/store")
     assert store.versions(f"{exchange}/AAPL-total/1d") == [0]
     raw, split, total = (store.read(f"{exchange}/AAPL{name}/1d") for name in ("", "-split", "-total"))
