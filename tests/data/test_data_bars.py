@@ -59,3 +59,14 @@ def test_one_grid_for_all(timeframe, moment, opens):
     assert floor_time(at, timeframe_duration(timeframe)) == bar_open(at, timeframe) == opens
     bars = make_market("noise", 1, bars=400, timeframe="1h").bars.with_columns(pl.col("ts", "known_at") + (at - datetime(2015, 1, 1, tzinfo=UTC)))
     assert resample_bars(bars, "1h", timeframe)["ts"][0] == opens
+
+
+@pytest.mark.parametrize("names", [("B", "A"), ("A", "A"), ("A", "B")], ids="".join)
+def test_symbols_in_order(names):
+    """Time begins anew with each symbol, which must be the next one."""
+    both = pl.concat([BARS.with_columns(symbol=pl.lit(name)) for name in names])
+    if names == ("A", "B"):
+        assert validate_bars(both).equals(both)
+    else:
+        with pytest.raises(DataError, match="must be sorted"):
+            validate_bars(both)

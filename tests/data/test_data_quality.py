@@ -396,3 +396,15 @@ def test_real_files_are_fit(shared_data, file, options):
     dataset = import_file(shared_data / file, **options).dataset
     findings = require_quality(dataset, QualitySettings(minimum=0.9))
     assert not findings["finding"].is_in(["base and quote volume swapped", "price columns swapped", "price spike", "time shifted", "price stuck"]).any()
+
+
+def test_half_a_step_aside_is_found_and_not_moved():
+    """Forward or backward, nobody knows; moved the wrong way they would lie on others."""
+    market = make_market("garch", 1, bars=500)
+    aside = pl.int_range(pl.len()).is_between(100, 102)
+    shifted = replace(market, bars=market.bars.with_columns(pl.when(aside).then(pl.col(c) + timedelta(minutes=30)).otherwise(c).alias(c) for c in ("ts", "known_at")))
+    assert check_bars(shifted)["bars"].sum() >= 3
+    proposals = propose_repairs(shifted)
+    assert not proposals.filter(rule="time shifted").height
+    if proposals.height:
+        apply_repairs(shifted, proposals)

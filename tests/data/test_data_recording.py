@@ -154,3 +154,22 @@ def test_one_market_twice_is_refused(tmp_path):
     with pytest.raises(InputError, match="same market"):
         asyncio.run(record(Script(), RecordingStore(tmp_path), ["X-Y", "X/Y"], asyncio.Event(), ["trades"]))
     assert pl.Series(list(tmp_path.iterdir()), dtype=pl.Object).is_empty()
+
+
+def test_who_cannot_write_stops_asking(tmp_path):
+    """A long hole is filled page by page in a thread, which must not go on when nobody is left to write."""
+
+    class Endless(Script):
+        def trades_from(self, symbol, id):
+            self.asked.append(id)
+            time.sleep(0.02)
+            return [MarketTrade(0, "XY", micros(BEGIN) + i, i, 100.0, 1.0, "buy") for i in range(id, id + 100)]
+
+    class Full(RecordingStore):
+        def append(self, *arguments):
+            raise FatalError("the disk is full")
+
+    feed = Endless([trade(1), trade(20_000)])
+    with pytest.raises(FatalError, match="the disk is full"):
+        recorded(feed, Full(tmp_path), 20)
+    assert 0 < len(feed.asked) < 100  # of two hundred
