@@ -169,7 +169,8 @@ def _pipe_to(log: Callable[[str], None]) -> int:
     out, into = os.pipe()
     def read() -> None:
         with os.fdopen(out, errors="replace") as lines:
-            for line in lines: log(redact(line.rstrip("\n")))
+            for line in lines:
+                with suppress(OSError, ValueError): log(redact(line.rstrip("\n")))
     threading.Thread(target=read, daemon=True).start()
     return into
 

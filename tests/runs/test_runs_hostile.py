@@ -2,10 +2,12 @@
 
 import json
 import os
+import queue
 import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -161,3 +163,21 @@ def test_a_full_disk_is_a_failed_run_that_says_so(workspace):
     assert re.search(r"big\s+(failed|killed)", listed), (listed, done.stderr)
     assert not os.listdir(workspace / "reports" / "big")[0].startswith(".")
     assert manifests(workspace)
+
+
+@pytest.mark.parametrize("error", [OSError(27, "File too large"), ValueError("I/O operation on closed file")], ids=repr)
+def test_what_libraries_print_is_read_on_when_it_cannot_be_logged(monkeypatch, error):
+    """A reader that gave up would break the pipe of the kernel, or of what outlives it, and print a traceback of its own."""
+    from algo_research.runs.engine import _pipe_to
+
+    failures, lines = [], queue.Queue()
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+
+    def log(line):
+        lines.put(line)
+        raise error
+
+    into = _pipe_to(log)
+    os.write(into, b"one\ntwo\n")
+    os.close(into)
+    assert [lines.get(timeout=10), lines.get(timeout=10)] == ["one", "two"] and not failures
