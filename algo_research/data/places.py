@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
 
-from ..core.errors import AlgoError, InputError, RetryableError
+from ..core.errors import AlgoError, FatalError, InputError, RetryableError
 from ..core.files import atomic_write, ensure_folder
 
 # %% ../../nbs/data/16_places.ipynb #d39c72d3
@@ -23,7 +23,8 @@ class Place(Protocol):
     "Keeps files."
     def source(self, path: str) -> Path | BytesIO: "What a reader of Parquet can open; FileNotFoundError when there is no such file."
     def read(self, path: str) -> bytes: "The content; FileNotFoundError when there is no such file."
-    def write(self, path: str, data: bytes) -> None: "The file appears whole, or not at all."
+    def write(self, path: str, data: bytes | memoryview) -> None: "The file appears whole, or not at all."
+    def settle(self, paths: list[str]) -> None: "What somebody else wrote into these files, where there are such, survives a power cut."
     def stamps(self, paths: list[str]) -> list[str | None]: "For files of one folder, in order, what changes with each; None where there is none."
     def folders(self, path: str) -> list[str]: "Names of the folders in a folder, sorted."
     def address(self, path: str) -> tuple[str, dict[str, str]]: "How Delta is told of a folder: address and options."
@@ -43,8 +44,16 @@ class LocalPlace:
     def source(self, path: str) -> Path: return self.folder/path
     def read(self, path: str) -> bytes: return (self.folder/path).read_bytes()
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes | memoryview) -> None:
         with atomic_write(self.folder/path) as temporary: temporary.write_bytes(data)
+
+    def settle(self, paths: list[str]) -> None:
+        for path in [*paths, *{path.rpartition("/")[0] for path in paths}]:  # a name is kept by its folder
+            try: number = os.open(self.folder/path, os.O_RDONLY)
+            except FileNotFoundError: continue
+            try: os.fsync(number)
+            except OSError as e: raise FatalError(f"The disk does not confirm that it has {path!r} of {str(self.folder)!r}: {e.strerror or e}. What was written last may be gone after a power cut; look after the disk.") from e
+            finally: os.close(number)
 
     def stamps(self, paths: list[str]) -> list[str | None]: return [self._stamp(path) for path in paths]
 
@@ -96,7 +105,8 @@ class S3Place:
 
     def source(self, path: str) -> BytesIO: return BytesIO(self.read(path))
     def read(self, path: str) -> bytes: return bytes(self._ask("get", path).bytes())
-    def write(self, path: str, data: bytes) -> None: self._ask("put", path, data)
+    def write(self, path: str, data: bytes | memoryview) -> None: self._ask("put", path, bytes(data))
+    def settle(self, paths: list[str]) -> None: pass  # a bucket answers when it has them
 
     def stamps(self, paths: list[str]) -> list[str | None]:
         listed = chain(*self._ask("list", paths[0].rpartition("/")[0], offset=paths[0][:-1]))  # one request, however many files

@@ -22,13 +22,14 @@ from urllib.parse import unquote
 
 import polars as pl
 from fastcore.basics import patch
+from xxhash import xxh3_64_hexdigest
 
 from ..core.errors import AlgoError, DataError, FatalError, InputError, unknown_name
 from ..core.hashing import hash_frame
 from .bars import BARS_SCHEMA, Dataset, DatasetId, Snapshot, floor_time, resample_bars, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
 from .instruments import ALWAYS, Instrument
-from .pieces import cut_bars, encode_bars, join_bars, overlay_bars, range_filters, side_by_side, split_parts
+from .pieces import cut_bars, encode_bars, hand_over, join_bars, overlay_bars, range_filters, side_by_side, split_parts
 from .places import LocalPlace, Place, open_place
 
 # %% ../../nbs/data/05_store.ipynb #ef9aa082
@@ -101,15 +102,15 @@ class _File(NamedTuple):
 
 def _time(moment: datetime) -> str: return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"
 
-def _write_file(place: Place, table: str, version: int, item: tuple[str, pl.DataFrame]):
+def _data_file(version: int, item: tuple[str, pl.DataFrame]):
+    "The bytes of a part's new file, and what Delta is told about it."
     from deltalake.transaction import AddAction
     part, frame = item
     data = encode_bars(frame)
-    path = f"part={part}/{version:08d}-{hashlib.sha256(data).hexdigest()[:16]}.parquet"
-    place.write(f"{table}/{path}", data)
+    path = f"part={part}/{version:08d}-{xxh3_64_hexdigest(data)}.parquet"
     stats = {"numRecords": frame.height, "minValues": {"symbol": frame["symbol"][0], "ts": _time(frame["ts"].min())},
              "maxValues": {"symbol": frame["symbol"][-1], "ts": _time(frame["ts"].max())}}
-    return AddAction(path, len(data), {"part": part}, int(time.time() * 1000), True, json.dumps(stats))
+    return data, AddAction(path, len(data), {"part": part}, int(time.time() * 1000), True, json.dumps(stats))
 
 def _files(table) -> list[_File]:
     "The data files of a table, the oldest bars first."
@@ -137,13 +138,16 @@ class DeltaStore(Store):
         cache: Cache | str | None = None, # a cache, or the address of one
     ):
         self.place = LocalPlace(place) if isinstance(place, (str, Path)) else place
-        self.cache, self._lock = open_cache(cache), threading.RLock()
-        self._tables: dict[DatasetId, Any] = {}         # opened before; changed under the lock only
+        self.cache = open_cache(cache)
+        self._locks: dict[DatasetId, threading.RLock] = {}
+        self._tables: dict[DatasetId, Any] = {}         # opened before; changed under their locks only
         self._newest: dict[DatasetId, _Version] = {}    # what was seen last
 
     def __repr__(self) -> str: return f"DeltaStore({str(self.place)!r})"
+    def _lock(self, id: DatasetId) -> threading.RLock: return self._locks.setdefault(id, threading.RLock())
     def _path(self, id: DatasetId) -> str: return f"bars/{id.venue}/{id.symbol}/{id.timeframe}"
     def _log(self, id: DatasetId, version: int) -> str: return f"{self._path(id)}/_delta_log/{version:020}.json"
+    def _log_files(self, id: DatasetId, version: int) -> list[str]: return [log := self._log(id, version), log.replace(".json", ".checkpoint.parquet"), f"{self._path(id)}/_delta_log/_last_checkpoint"]
     def _entry(self, id: DatasetId, version: int) -> list[dict[str, Any]]: return [json.loads(line) for line in self.place.read(self._log(id, version)).splitlines()]
     def _exists(self, id: DatasetId) -> bool: return self.place.stamps([self._log(id, 0)]) != [None]
     def ping(self) -> None: self.place.ping()
@@ -162,7 +166,7 @@ class DeltaStore(Store):
         known = self._newest.get(id)
         if known and self.place.stamps([self._log(id, known.number), self._log(id, known.number + 1)]) == [known.stamp, None]: newest = known
         else:
-            with self._lock: newest = self._newest[id] = self._open(id)
+            with self._lock(id): newest = self._newest[id] = self._open(id)
         if number is None or number == newest.number: return newest
         if not 0 <= number < newest.number:
             raise DataError(f"{id} has no version {number}. Readable versions: {', '.join(map(str, range(newest.number + 1)))}.")
@@ -246,9 +250,10 @@ def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _
     from deltalake.exceptions import CommitFailedError
     from deltalake.transaction import RemoveAction, create_table_with_add_actions
     address, options = self.place.address(self._path(id))
+    def keep(file): self.place.write(f"{self._path(id)}/{file[1].path}", file[0]); return file[1]
     self.place.ping(self._path(id))
     for _ in range(20):
-        with self._lock:
+        with self._lock(id):
             before = self._version(id) if self._exists(id) else None
             adds, removes, count = plan(before)
             told = metadata or (before.metadata | {"schema_version": SCHEMA_VERSION} if before else None)
@@ -258,10 +263,11 @@ def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _
             gone = [RemoveAction(f.path, True, now, partition_values={"part": f.part}) for f in removes]
             properties = CommitProperties(custom_metadata={"algo": json.dumps(told, sort_keys=True), "algo_reason": reason}, max_commit_retries=0)
             try:
-                new = side_by_side(partial(_write_file, self.place, self._path(id), number), sorted(adds.items()))
+                new = hand_over(partial(_data_file, number), keep, sorted(adds.items()))
                 if before: self._tables[id].create_write_transaction([*new, *gone], "append", _delta_schema(), partition_by=["part"], commit_properties=properties)
                 else: create_table_with_add_actions(address, _delta_schema(), new, mode="error", partition_by=["part"], configuration=_CONFIGURATION,
                                                     storage_options=options or None, commit_properties=properties)
+                self.place.settle(self._log_files(id, number))
                 return number, count
             except CommitFailedError: continue
             except AlgoError: raise
@@ -366,8 +372,8 @@ def verify(self: DeltaStore, id: DatasetId | str) -> list[str]:
         name = Path(path).stem.rpartition("-")[2]
         try: data = self.place.read(f"{self._path(id)}/{path}")
         except OSError: return False
-        if hashlib.sha256(data).hexdigest()[:16] == name: return True
-        try: return hash_frame(pl.read_parquet(BytesIO(data), hive_partitioning=False))[:16] == name  # how files were named at first
+        if name in (xxh3_64_hexdigest(data), hashlib.sha256(data).hexdigest()[:16]): return True
+        try: return hash_frame(pl.read_parquet(BytesIO(data), hive_partitioning=False))[:16] == name  # how files were named at first, and then by SHA-256
         except (pl.exceptions.PolarsError, OSError): return False
     paths = sorted(f.path for f in self._version(id).files)
     return [path for path, good in zip(paths, side_by_side(sound, paths), strict=True) if not good]

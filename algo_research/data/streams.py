@@ -18,9 +18,9 @@ import polars as pl
 
 from ..core.clock import Clock
 from ..core.errors import AlgoError, InputError, RetryableError, unknown_name
-from .bars import TIME, Dataset, DatasetId, make_bars, timeframe_duration
+from .bars import TIME, Dataset, DatasetId, floor_time, make_bars, timeframe_duration
 from .exchanges import PAGE_SCHEMA, ExchangeSource, Source, market_symbol, stored_symbol
-from .ingest import bar_open, plan_sync, sync
+from .ingest import plan_sync, sync
 from .instruments import Instrument
 from .store import Store
 
@@ -113,88 +113,90 @@ class StreamReport:
     delays: list[float] = field(default_factory=list)      # seconds from the exchange's event to the stored bar, by our clock
 
 class _Writer:
-    "What is stored of each symbol, and how more gets there. Its methods block, and are called by one task only."
+    "What is stored of a symbol, and how more gets there. `backfill` and `append` block, and are called one at a time."
 
-    def __init__(self, store: Store, symbols: Sequence[str], timeframe: str, clock: Clock, since: datetime | None, tell: Callable[[str, str], None]):
-        self.store, self.timeframe, self.clock, self.since, self.tell = store, timeframe, clock, since, tell
-        self.step, self.symbols, self.report = timeframe_duration(timeframe), {stored_symbol(s): s for s in symbols}, StreamReport()
-        self.instruments: dict[str, Instrument] = {}
-        self.newest: dict[str, datetime] = {}  # stored bar of each symbol
-        self.missed = False                    # a bar found the queue full and was left out
+    def __init__(self, store: Store, symbol: str, timeframe: str, clock: Clock, since: datetime | None, size: int):
+        self.store, self.symbol, self.timeframe, self.clock, self.since = store, symbol, timeframe, clock, since
+        self.name, self.step, self.queue = stored_symbol(symbol), timeframe_duration(timeframe), asyncio.Queue[ClosedBar | Feed](size)
+        self.instrument: Instrument | None = None
+        self.newest: datetime | None = None # stored bar
+        self.missed = False                 # a bar found the queue full and was left out
 
-    def _id(self, source: Source, name: str) -> DatasetId: return DatasetId(source.venue, name, self.timeframe)
+    def _id(self, source: Source) -> DatasetId: return DatasetId(source.venue, self.name, self.timeframe)
 
-    def _stored(self, source: Source, name: str) -> pl.Series:
-        id = self._id(source, name)
-        return self.store.read(id, start=self.newest.get(name)).bars["ts"] if id in self.store.datasets() else pl.Series([], dtype=TIME)
+    def _stored(self, source: Source) -> pl.Series:
+        id = self._id(source)
+        return self.store.read(id, start=self.newest).bars["ts"] if id in self.store.datasets() else pl.Series([], dtype=TIME)
 
-    def backfill(self, source: Source, name: str) -> None:
-        "Fetch what the store lacks up to now."
-        if name not in self.instruments: self.instruments[name] = source.instrument(self.symbols[name])
-        start = self.newest.get(name, self.since) or self._stored(source, name).max() or bar_open(min(source.now(), self.clock.now()), self.timeframe) - self.step
-        self.report.backfilled += sync(plan_sync(source, self.store, self.symbols[name], self.timeframe, self.clock, start), source, self.store, self.clock).new
-        if (newest := self._stored(source, name).max()) is not None: self.newest[name] = newest
+    def following(self, bars: list[ClosedBar]) -> list[ClosedBar]:
+        "Those that are newer than what is stored, in order, each once."
+        return [b for _, b in sorted({b.ts: b for b in bars}.items()) if self.newest is None or b.ts > self.newest]
 
-    def _following(self, name: str, bars: list[ClosedBar]) -> list[ClosedBar]:
-        "Bars newer than what is stored, in order, each once."
-        return [b for _, b in sorted({b.ts: b for b in bars}.items()) if name not in self.newest or b.ts > self.newest[name]]
+    def continues(self, bars: list[ClosedBar]) -> bool:
+        "Nothing is missing between what is stored and these."
+        times = [*filter(None, [self.newest]), *(b.ts for b in self.following(bars))]
+        return all(after - before == self.step for before, after in pairwise(times))
 
-    def write(self, source: Source, bars: list[ClosedBar]) -> None:
-        "Append bars that follow what is stored; what is missing before them is fetched first."
-        for name in self.symbols:
-            came = [b for b in bars if b.symbol == name]
-            times = [*filter(None, [self.newest.get(name)]), *(b.ts for b in self._following(name, came))]
-            if any(after - before != self.step for before, after in pairwise(times)): self.backfill(source, name)
-            following = self._following(name, came)
-            self.report.repeated += len(came) - len(following)
-            if not following: continue
-            frame = pl.DataFrame([b[:7] for b in following], schema=["symbol", *PAGE_SCHEMA], orient="row")
-            self.store.append(Dataset(self._id(source, name), make_bars(frame, self.step), self.instruments[name]))
-            self.newest[name], now = following[-1].ts, self.clock.now()
-            self.report.bars += len(following)
-            self.report.delays += [(now - b.event).total_seconds() for b in following]
-            self.tell(name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
+    def backfill(self, source: Source) -> int:
+        "Fetch what the store lacks up to now: how many bars that were."
+        if self.instrument is None: self.instrument = source.instrument(self.symbol)
+        start = self.newest or self.since or self._stored(source).max() or floor_time(min(source.now(), self.clock.now()), self.step) - self.step
+        new = sync(plan_sync(source, self.store, self.symbol, self.timeframe, self.clock, start), source, self.store, self.clock).new
+        if (newest := self._stored(source).max()) is not None: self.newest = newest
+        return new
 
-async def _write_forever(writer: _Writer, queue: "asyncio.Queue[ClosedBar | Feed]", patience: float) -> None:
+    def append(self, source: Source, bars: list[ClosedBar]) -> list[float]:
+        "Store bars that follow: the delay of each."
+        frame = pl.DataFrame([b[:7] for b in bars], schema=["symbol", *PAGE_SCHEMA], orient="row")
+        self.store.append(Dataset(self._id(source), make_bars(frame, self.step), self.instrument))
+        self.newest, now = bars[-1].ts, self.clock.now()
+        return [(now - b.event).total_seconds() for b in bars]
+
+async def _write_forever(writer: _Writer, report: StreamReport, fetching: asyncio.Lock, patience: float, tell: Callable[[str, str], None]) -> None:
     "A feed in the queue means: it listens from here on, and may have missed something."
-    source, lacking, bars = None, set[str](), list[ClosedBar]()
+    source, lacking, bars = None, False, list[ClosedBar]()
     while True:
         items = []
-        with suppress(TimeoutError): items.append(await asyncio.wait_for(queue.get(), patience if lacking or bars or writer.missed else None))
-        while not queue.empty(): items.append(queue.get_nowait())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience if lacking or bars or writer.missed else None): items.append(await writer.queue.get())
+        while not writer.queue.empty(): items.append(writer.queue.get_nowait())
         for item in items:
             if isinstance(item, ClosedBar): bars.append(item)
-            else: source, writer.missed = item.source, True
-        if writer.missed: lacking, writer.missed = set(writer.symbols), False
+            else: source, lacking = item.source, True
+        lacking, writer.missed = lacking or writer.missed, False
         try:
-            for name in sorted(lacking):
-                await asyncio.to_thread(writer.backfill, source, name)
-                lacking.discard(name)
-            await asyncio.to_thread(writer.write, source, bars)
+            if lacking or not writer.continues(bars):
+                async with fetching: report.backfilled += await asyncio.to_thread(writer.backfill, source)
+                lacking = False
+            if following := writer.following(bars):
+                report.delays += await asyncio.to_thread(writer.append, source, following)
+                tell(writer.name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
+            report.bars, report.repeated = report.bars + len(following), report.repeated + len(bars) - len(following)
             bars = []
-        except RetryableError as e: writer.report.interruptions.append(f"past bars: {e}")
-        for _ in items: queue.task_done()
+        except RetryableError as e: report.interruptions.append(f"past bars of {writer.name}: {e}")
+        for _ in items: writer.queue.task_done()
 
-async def _listen_forever(feeds: Sequence[Feed], writer: _Writer, queue: "asyncio.Queue[ClosedBar | Feed]", timeframe: str, silence: float) -> None:
-    turn, fruitless = 0, 0
+async def _listen_forever(feeds: Sequence[Feed], writers: Sequence[_Writer], report: StreamReport, timeframe: str, silence: float, tell: Callable[[str, str], None]) -> None:
+    turn, fruitless, of = 0, 0, {writer.name: writer for writer in writers}
     while True:
         feed, heard, begun = feeds[turn % len(feeds)], False, asyncio.get_running_loop().time()
         try:
-            async with aclosing(feed.closed(list(writer.symbols.values()), timeframe, silence)) as bars:
+            async with aclosing(feed.closed([writer.symbol for writer in writers], timeframe, silence)) as bars:
                 async for bar in bars:
-                    if not heard: await queue.put(feed)
+                    if not heard:
+                        for writer in writers: await writer.queue.put(feed)
                     heard, fruitless = True, 0
                     if bar is None: continue
-                    try: queue.put_nowait(bar)
-                    except asyncio.QueueFull: writer.report.left_out, writer.missed = writer.report.left_out + 1, True
+                    try: of[bar.symbol].queue.put_nowait(bar)
+                    except asyncio.QueueFull: report.left_out, of[bar.symbol].missed = report.left_out + 1, True
         except RetryableError as e:
-            writer.report.interruptions.append(str(e))
-            writer.tell("stream", str(e))
+            report.interruptions.append(str(e))
+            tell("stream", str(e))
             if heard and not isinstance(e, Silence):  # the connection ended: again, and not more often than once a second
                 await asyncio.sleep(begun + 1 - asyncio.get_running_loop().time())
                 continue
             turn, fruitless = turn + 1, fruitless + 1
-            writer.report.failovers += len(feeds) > 1
+            report.failovers += len(feeds) > 1
             if fruitless >= len(feeds): await asyncio.sleep(min(30.0, 2.0 ** (fruitless - len(feeds))))
 
 async def stream(
@@ -207,24 +209,26 @@ async def stream(
     since: datetime | None = None, # fetch past bars from here on; None: from the newest stored one, or from now
     silence: float = 15.0,    # seconds without any message after which a feed counts as dead
     tell: Callable[[str, str], None] = lambda symbol, text: None, # told of every stored bar and every interruption
-    size: int = 10_000,       # bars that may wait to be written
+    size: int = 10_000,       # bars of a symbol that may wait to be written
 ) -> StreamReport:
     "Store closed bars as they close, until told to stop."
     if len({f.source.venue for f in feeds}) != 1: raise InputError("A dataset belongs to one venue: the feeds must be different ways to the same one.")
     if timeframe not in feeds[0].source.timeframes: raise unknown_name(f"timeframe of {feeds[0].source.venue}", timeframe, feeds[0].source.timeframes)
-    writer, queue = _Writer(store, symbols, timeframe, clock, since, tell), asyncio.Queue[ClosedBar | Feed](size)
-    tasks = [asyncio.ensure_future(_listen_forever(feeds, writer, queue, timeframe, silence)), asyncio.ensure_future(_write_forever(writer, queue, 1.0))]
+    writers, report, fetching = [_Writer(store, symbol, timeframe, clock, since, size) for symbol in dict.fromkeys(symbols)], StreamReport(), asyncio.Lock()
+    listening, *writing = tasks = [asyncio.ensure_future(_listen_forever(feeds, writers, report, timeframe, silence, tell)),
+                                   *(asyncio.ensure_future(_write_forever(writer, report, fetching, 1.0, tell)) for writer in writers)]
     ended = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set() and not tasks[1].done():
-            tasks[0].cancel()
-            if writer.missed: await queue.put(feeds[0])
-            with suppress(TimeoutError): await asyncio.wait_for(queue.join(), 60)
+        if stop.is_set() and not any(task.done() for task in writing):
+            listening.cancel()
+            for writer in writers:
+                if writer.missed: await writer.queue.put(feeds[0])
+            with suppress(TimeoutError): await asyncio.wait_for(asyncio.gather(*(writer.queue.join() for writer in writers)), 60)
         for task in tasks:
             if task.done() and not task.cancelled(): task.result()
     finally:
         for task in (*tasks, ended):
             if not task.cancelling(): task.cancel() # a second time would interrupt its farewell
         await asyncio.gather(*tasks, ended, return_exceptions=True)
-    return writer.report
+    return report

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -232,8 +232,9 @@ async def _answer(answers: Mapping[str, Answer], request: web.Request) -> web.St
 
 async def _break_off(request: web.Request, body: bytes) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Length": str(len(body) + 1), "Content-Type": "application/json"})
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
+    with suppress(ConnectionResetError):  # the client may be gone already
+        await response.prepare(request)
+        await response.write(body[: len(body) // 2])
     if request.transport:
         request.transport.close()
     return response

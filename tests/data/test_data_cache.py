@@ -1,5 +1,6 @@
 """A cache makes reads faster and changes nothing else."""
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -274,6 +275,20 @@ def test_files_named_by_their_frames_hash_are_sound(tmp_path):
     pl.read_parquet(file, hive_partitioning=False).write_parquet(file.with_name(name), compression="zstd")
     assert DeltaStore(tmp_path).verify(MARKET.id) == []
     pl.read_parquet(file, hive_partitioning=False).with_columns(close=1.0).write_parquet(file.with_name(name))
+    assert len(DeltaStore(tmp_path).verify(MARKET.id)) == 1
+
+
+def test_files_named_by_sha256_are_sound(tmp_path):
+    """How the second version of the store named them."""
+    store = DeltaStore(tmp_path)
+    store.write(replace(MARKET, bars=MARKET.bars[:10]))
+    file = next(tmp_path.rglob("*.parquet"))
+    log = next(tmp_path.rglob("_delta_log/*.json"))
+    name = f"00000000-{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}.parquet"
+    log.write_text(log.read_text().replace(file.name, name))
+    file = file.rename(file.with_name(name))
+    assert DeltaStore(tmp_path).verify(MARKET.id) == []
+    file.write_bytes(file.read_bytes().replace(b"PAR1", b"PAR0", 1))
     assert len(DeltaStore(tmp_path).verify(MARKET.id)) == 1
 
 

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, transaction, write_deltalake
 from test_data_store_conformance import make_dataset
 
-from algo_research.core.errors import DataError, InputError
+from algo_research.core.errors import DataError, FatalError, InputError
 from algo_research.data import store as store_module
 from algo_research.data.store import DeltaStore
 
@@ -124,3 +126,49 @@ def test_files_obey_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert {p.stat().st_mode & 0o777 for p in tmp_path.rglob("*.parquet")} == {0o640}
+
+
+def test_what_a_change_returned_is_on_the_disk(tmp_path, monkeypatch):
+    """Every data file, every log entry, and the folder of the log."""
+    synced, sync = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.add(os.fstat(number).st_ino), sync(number))[1])
+    store, dataset = DeltaStore(tmp_path), make_dataset("1m", 60, every=timedelta(hours=30))
+    store.write(replace(dataset, bars=dataset.bars[:30]))
+    for i in range(30, 60):  # a checkpoint among them
+        store.append(replace(dataset, bars=dataset.bars[i : i + 1]))
+    table = tmp_path / "bars" / "test" / "coins" / "1m"
+    files = [*table.rglob("*.parquet"), *table.rglob("*.json"), table / "_delta_log", table / "_delta_log" / "_last_checkpoint"]
+    assert any("checkpoint" in f.name for f in files) and [f.name for f in files if f.stat().st_ino not in synced] == []
+
+
+def test_a_disk_that_does_not_confirm(tmp_path, monkeypatch):
+    store, dataset, sync = DeltaStore(tmp_path), make_dataset(), os.fsync
+    log = tmp_path / "bars/test/coins/1h/_delta_log"
+
+    def failing(number):
+        if log.exists() and os.fstat(number).st_ino == log.stat().st_ino:
+            raise OSError(5, "Input/output error")
+        return sync(number)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(FatalError, match=r"does not confirm.*Input/output error"):
+        store.write(dataset)
+
+
+def test_datasets_are_changed_side_by_side(tmp_path):
+    """The write of one waits until the other's has ended."""
+    store, ended = DeltaStore(tmp_path), threading.Event()
+    write, one = store.place.write, make_dataset()
+    other = replace(one, id=one.id._replace(symbol="other"))
+
+    def waiting(path, data):
+        assert "other" in path or ended.wait(20)
+        write(path, data)
+
+    store.place.write = waiting
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(store.write, one)
+        pool.submit(store.write, other).result(10)
+        ended.set()
+        assert first.result(20) == 0
+    assert store.read(one.id).bars.equals(store.read(other.id).bars)

@@ -131,6 +131,37 @@ def test_a_full_queue_loses_nothing(tmp_path):
     assert minutes == list(range(60)), report
 
 
+def test_a_symbol_whose_past_cannot_be_fetched_holds_nobody_up(tmp_path):
+    class Two(Script):
+        def instrument(self, symbol):
+            return Instrument(symbol, "demo", "spot")
+
+        def bars(self, symbol, timeframe, start, limit):
+            if symbol == "X":
+                raise RetryableError("no past of X")
+            return super().bars(symbol, timeframe, start, limit)
+
+        async def closed(self, symbols, timeframe, silence):
+            async for bar in super().closed(symbols, timeframe, silence):
+                yield bar
+                if bar is not None:
+                    yield bar._replace(symbol="Y")
+
+    clock, store = Clock(), open_store("delta://store", tmp_path)
+
+    async def run():
+        stop = asyncio.Event()
+        task = asyncio.ensure_future(stream([Two(clock, [None, 0, 1, 2, *[None] * 1000], stop=stop)], store, ["X", "Y"], "1m", clock, stop, since=BEGIN - 5 * MINUTE))
+        try:
+            async with asyncio.timeout(20):
+                while store.datasets() != [DatasetId("demo", "Y", "1m")] or store.read("demo/Y/1m").bars.height < 3:
+                    await asyncio.sleep(0.05)
+        finally:
+            task.cancel()
+
+    asyncio.run(run())
+
+
 def test_a_store_that_cannot_be_written_ends_the_stream(tmp_path, monkeypatch):
     from algo_research.data.store import DeltaStore
 
