@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['TIME', 'BARS_SCHEMA', 'PRICES', 'EPOCH', 'MONDAY', 'Adjustment', 'timeframe_duration', 'timeframe_name', 'DatasetId',
-           'validate_bars', 'make_bars', 'floor_time', 'resample_bars', 'Snapshot', 'Dataset']
+           'validate_bars', 'make_bars', 'floor_time', 'resample_bars', 'Snapshot', 'Dataset', 'join_metadata']
 
 # %% ../../nbs/data/01_bars.ipynb #853949d7
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -165,6 +166,7 @@ class Dataset:
     close_only: bool = False              # only closes were known: open = high = low = close
     notes: tuple[str, ...] = ()           # warnings a reader of any result must see
     version: int | None = None            # the store's version it was read at
+    removed: tuple[tuple[str, datetime, datetime], ...] = () # symbol, first and last opening time of bars that a repair took out: a sync does not bring them back
 
     @property
     def symbols(self) -> list[str]:
@@ -176,6 +178,17 @@ class Dataset:
         "Bars a year, by the instrument's calendar: what annualises its metrics."
         return self.instrument.periods_per_year(timeframe_duration(self.id.timeframe))
 
+    def metadata(self) -> dict[str, Any]:
+        "What is known beside the bars, for a store to keep."
+        removed = {"removed": [[symbol, first.isoformat(), last.isoformat()] for symbol, first, last in self.removed]}
+        return {"instrument": self.instrument.to_dict(), "adjustment": self.adjustment, "close_only": self.close_only, "notes": list(self.notes), **(removed if self.removed else {})}
+
+    @classmethod
+    def from_metadata(cls, id: DatasetId, bars: pl.DataFrame, metadata: Mapping[str, Any], version: int | None = None) -> "Dataset":
+        "The dataset again."
+        removed = tuple((symbol, datetime.fromisoformat(first), datetime.fromisoformat(last)) for symbol, first, last in metadata.get("removed", ()))
+        return cls(id, bars, Instrument.from_dict(metadata["instrument"]), metadata["adjustment"], metadata["close_only"], tuple(metadata["notes"]), version, removed)
+
     def snapshot(self) -> Snapshot:
         "Identify the content."
         return Snapshot(str(self.id), hash_frame(self.bars), self.adjustment, self.version)
@@ -184,3 +197,8 @@ class Dataset:
         b = self.bars
         span = f"{b['ts'].min():%Y-%m-%d} to {b['ts'].max():%Y-%m-%d}" if b.height else "empty"
         return f"Dataset({self.id}, {b.height:,} bars, {len(self.symbols)} symbol(s), {span}, {self.adjustment})"
+
+def join_metadata(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    "After bars were added: of notes and removed bars what was known before, too."
+    both = {name: [*before.get(name, ()), *now.get(name, ())] for name in ("notes", "removed") if name in {**before, **now}}
+    return {**now, **{name: [v for i, v in enumerate(values) if v not in values[:i]] for name, values in both.items()}}

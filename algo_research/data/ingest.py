@@ -115,13 +115,22 @@ class Synced:
     revised: int            # bars that were there with other values, and were replaced
     holes: tuple[tuple[datetime, datetime], ...] # what the source does not have: (first missing, first present)
     until: datetime         # every bar that opens before was asked for
+    removed: int = 0        # opening times whose bars a repair took out: they were not asked for
 
     def __str__(self) -> str:
-        missing = f", {len(self.holes)} hole(s) at the source" if self.holes else ""
-        return f"{self.id}: {self.new:,} new bars" + (f", {self.revised:,} revised" if self.revised else "") + missing
+        parts = {"revised": self.revised, "hole(s) at the source": len(self.holes), "left out since a repair": self.removed}
+        return f"{self.id}: {self.new:,} new bars" + "".join(f", {n:,} {what}" for what, n in parts.items() if n)
 
-def _stored(store: Store, id: DatasetId, start: datetime | None = None) -> pl.DataFrame:
-    return store.read(id, start=start).bars if id in store.datasets() else pl.DataFrame(schema=PAGE_SCHEMA)
+def _stored(store: Store, id: DatasetId, start: datetime | None = None) -> tuple[pl.DataFrame, pl.Series]:
+    "The bars, and the opening times of those that a repair took out."
+    if id not in store.datasets(): return pl.DataFrame(schema=PAGE_SCHEMA), pl.Series([], dtype=TIME)
+    found, step = store.read(id, start=start), timeframe_duration(id.timeframe)
+    gone = [pl.datetime_range(first, last, step, time_unit="us", eager=True) for symbol, first, last in found.removed if symbol == id.symbol]
+    return found.bars, pl.concat([pl.Series([], dtype=TIME), *gone]).unique()
+
+def _settled(have: pl.Series, gone: pl.Series) -> pl.Series:
+    "Opening times that nobody need ask for."
+    return pl.concat([have.cast(TIME), gone.cast(TIME)]).unique().sort()
 
 @dataclass(frozen=True)
 class SyncPlan:
@@ -160,14 +169,14 @@ def plan_sync(
     if timeframe not in source.timeframes: raise unknown_name(f"timeframe of {source.venue}", timeframe, source.timeframes)
     instrument = retry(lambda: source.instrument(symbol), clock, 4, tell=tell)  # who cannot be reached now is better reported soon
     id = DatasetId(source.venue, stored_symbol(instrument.symbol), timeframe)
-    have = _stored(store, id, since)["ts"]
+    stored, gone = _stored(store, id, since)
+    have = stored["ts"]
     if since is None and not len(have): raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
     first = since or have[0]
     if not _by_sessions(instrument.calendar, step): first = bar_open(first + step - timedelta(microseconds=1), timeframe)
     end = _closed_before(min(retry(source.now, clock, tell=tell), clock.now(), *filter(None, [until])), timeframe, instrument.calendar, first)
     if first >= end: first = end
-    again = have[-1] if len(have) else None
-    return SyncPlan(id, instrument, first, end, tuple(find_holes(have.filter(have != again) if again is not None else have, first, end, step, instrument.calendar)))
+    return SyncPlan(id, instrument, first, end, tuple(find_holes(_settled(have[:-1], gone), first, end, step, instrument.calendar)))
 
 def _together(holes: Iterable[tuple[datetime, datetime]], reach: timedelta) -> list[tuple[datetime, datetime]]:
     "Holes that one page covers, as one."
@@ -195,13 +204,15 @@ def sync(
         if not waiting: return
         rows = pl.concat(waiting).with_columns(symbol=pl.lit(id.symbol))
         if _by_sessions(plan.instrument.calendar, step): rows = rows.join(_due(plan.instrument.calendar, plan.first, plan.end, step), on="ts")
+        old, gone = _stored(store, id, rows["ts"].min())
+        rows = rows.filter(~pl.col("ts").is_in(gone.implode()))
+        waiting.clear()
+        if not rows.height: return
         bars = make_bars(rows, step)
-        old = _stored(store, id, bars["ts"][0])
         both = bars.join(old.select("ts", *VALUES), on="ts", how="inner", suffix="_old") if old.height else bars.clear()
         new += bars.height - both.height
         revised += both.filter(pl.any_horizontal(pl.col(v).ne_missing(pl.col(f"{v}_old")) for v in VALUES)).height if both.height else 0
         store.append(Dataset(id, bars, plan.instrument))
-        waiting.clear()
 
     tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
     for a, b in _together(plan.holes, source.page * step):
@@ -211,5 +222,6 @@ def sync(
             if sum(map(len, waiting)) >= flush: write()
             tell(str(id), f"{done:,} of {plan.total:,} bars, at {page['ts'][-1]:%Y-%m-%d %H:%M}")
     write()
-    left = find_holes(_stored(store, id, plan.first)["ts"], plan.first, plan.end, step, plan.instrument.calendar)
-    return Synced(id, new, revised, tuple(left), plan.end)
+    stored, gone = _stored(store, id, plan.first)
+    left = find_holes(_settled(stored["ts"], gone), plan.first, plan.end, step, plan.instrument.calendar)
+    return Synced(id, new, revised, tuple(left), plan.end, gone.is_between(plan.first, plan.end, "left").sum())

@@ -18,10 +18,9 @@ import polars as pl
 from fastcore.basics import patch
 
 from ..core.errors import DataError, InputError, unknown_name
-from .bars import BARS_SCHEMA, Dataset, DatasetId, timeframe_duration, validate_bars
+from .bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
 from .database import Database, fetch, fetch_frame
-from .instruments import Instrument
 from .store import Store, _check_compatible, _utc
 
 # %% ../../nbs/data/15_postgres.ipynb #12250a1d
@@ -149,9 +148,6 @@ def _ensure_partitions(self: PostgresStore, bars: pl.DataFrame) -> None:
 # %% ../../nbs/data/15_postgres.ipynb #cc70bafd
 _FIELDS = ["open", "high", "low", "close", "volume", "known_at"]
 
-def _metadata(dataset: Dataset) -> dict[str, Any]:
-    return {"instrument": dataset.instrument.to_dict(), "adjustment": dataset.adjustment, "close_only": dataset.close_only, "notes": list(dataset.notes)}
-
 def _list(values: Any) -> str: return ", ".join(map(str, values)) or "null"
 
 @patch
@@ -168,14 +164,14 @@ def write(
 def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, keep_notes: bool = False) -> int:
     bars = validate_bars(dataset.bars)
     if not bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
-    metadata = _metadata(dataset)
+    metadata = dataset.metadata()
     self._ensure_partitions(bars)
     with self._transaction() as t:
         fetch(t, "insert into dataset (venue, symbol, timeframe) values ($1, $2, $3) on conflict do nothing", *dataset.id)
         key = self._locked(t, dataset.id)
         before, stored = self._newest(t, key)
         if stored: _check_compatible(dataset, stored, replace)
-        if stored and keep_notes: metadata["notes"] = list(dict.fromkeys([*stored["notes"], *metadata["notes"]]))
+        if stored and keep_notes: metadata = join_metadata(stored, metadata)
         rows = self._numbered(t, key, bars, before + 1)
         fresh, changed, removed = _differences(rows, self._stored(t, key, dataset.id, rows, before, replace), replace)
         if not fresh.height + removed.height and stored == metadata: return before
@@ -403,8 +399,7 @@ def read(self: PostgresStore, id: DatasetId | str, symbols: list[str] | None = N
         series = [s for s, symbol in names.items() if symbols is None or symbol in symbols]
         bars = _as_bars(self._read(t, id, series, version, start, end), names)
         if symbols and (absent := set(symbols) - set(bars["symbol"].unique())): self._check_symbols(t, id, absent, names, version)
-    meta = json.loads(metadata)
-    return Dataset(id, bars, Instrument.from_dict(meta["instrument"]), meta["adjustment"], meta["close_only"], tuple(meta["notes"]), version)
+    return Dataset.from_metadata(id, bars, json.loads(metadata), version)
 
 def _as_bars(frame: pl.DataFrame, names: dict[int, str]) -> pl.DataFrame:
     "Rows in order, with symbols in place of numbers."

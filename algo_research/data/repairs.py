@@ -6,14 +6,14 @@
 __all__ = ['REPAIRS', 'PROPOSALS', 'Repair', 'propose_repairs', 'repair_notes', 'apply_repairs']
 
 # %% ../../nbs/data/08_repairs.ipynb #a8cea73f
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from ..core.errors import InputError
-from .bars import PRICES, Dataset, validate_bars
+from .bars import PRICES, Dataset, timeframe_duration, validate_bars
 from .checks import offending
 
 # %% ../../nbs/data/08_repairs.ipynb #c3b65a6f
@@ -101,4 +101,11 @@ def apply_repairs(
     for rule, repair in REPAIRS.items():
         for proposal in proposals.filter(rule=rule).iter_rows(named=True): bars = repair.apply(bars, _rows(proposal), proposal["argument"])
     bars = validate_bars(bars.drop("at", "copy").sort("symbol", "ts"))
-    return replace(dataset, bars=bars, notes=(*dataset.notes, *repair_notes(proposals)), version=None)
+    return replace(dataset, bars=bars, notes=(*dataset.notes, *repair_notes(proposals)), removed=(*dataset.removed, *_removed(dataset, bars)), version=None)
+
+def _removed(dataset: Dataset, bars: pl.DataFrame) -> Iterator[tuple[str, datetime, datetime]]:
+    "Where there is no bar any more; what lies side by side, in one."
+    gone = dataset.bars.select("symbol", "ts").unique().join(bars, on=["symbol", "ts"], how="anti").sort("symbol", "ts")
+    apart = (pl.col("ts").diff() != timeframe_duration(dataset.id.timeframe)) | (pl.col("symbol") != pl.col("symbol").shift())
+    runs = gone.group_by("symbol", run=apart.cum_sum().fill_null(0), maintain_order=True).agg(first=pl.col("ts").min(), last=pl.col("ts").max())
+    return runs.select("symbol", "first", "last").iter_rows()

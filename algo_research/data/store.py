@@ -26,9 +26,9 @@ from xxhash import xxh3_64_hexdigest
 
 from ..core.errors import AlgoError, DataError, FatalError, InputError, unknown_name
 from ..core.hashing import hash_frame
-from .bars import BARS_SCHEMA, Dataset, DatasetId, Snapshot, floor_time, resample_bars, timeframe_duration, validate_bars
+from .bars import BARS_SCHEMA, Dataset, DatasetId, Snapshot, floor_time, join_metadata, resample_bars, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
-from .instruments import ALWAYS, Instrument
+from .instruments import ALWAYS
 from .pieces import cut_bars, encode_bars, hand_over, join_bars, overlay_bars, range_filters, side_by_side, split_parts
 from .places import LocalPlace, Place, open_place
 
@@ -85,10 +85,6 @@ def _delta_schema():
     kinds = {pl.String: "string", pl.Float64: "double"}
     columns = {name: kinds.get(dtype, "timestamp") for name, dtype in BARS_SCHEMA.items()} | {"part": "string"}
     return Schema([Field(name, PrimitiveType(kind)) for name, kind in columns.items()])
-
-def _metadata(dataset: Dataset) -> dict[str, Any]:
-    return {"schema_version": SCHEMA_VERSION, "instrument": dataset.instrument.to_dict(), "adjustment": dataset.adjustment,
-            "close_only": dataset.close_only, "notes": list(dataset.notes)}
 
 # %% ../../nbs/data/05_store.ipynb #b97b9b42
 class _File(NamedTuple):
@@ -257,7 +253,7 @@ def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _
             before = self._version(id) if self._exists(id) else None
             adds, removes, count = plan(before)
             told = metadata or (before.metadata | {"schema_version": SCHEMA_VERSION} if before else None)
-            if before and keep_notes: told = told | {"notes": list(dict.fromkeys([*before.metadata["notes"], *told["notes"]]))}
+            if before and keep_notes: told = join_metadata(before.metadata, told)
             if before and not adds and not removes and before.metadata == told: return before.number, count
             number, now = before.number + 1 if before else 0, int(time.time() * 1000)
             gone = [RemoveAction(f.path, True, now, partition_values={"part": f.part}) for f in removes]
@@ -331,7 +327,7 @@ def append(
 def _write(self: DeltaStore, dataset: Dataset, reason: str = "", over: bool = False, appending: bool = False) -> int:
     validate_bars(dataset.bars)
     if not dataset.bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
-    return self._change(dataset.id, partial(self._plan_write, dataset, over, appending), _metadata(dataset), reason, keep_notes=appending)[0]
+    return self._change(dataset.id, partial(self._plan_write, dataset, over, appending), {"schema_version": SCHEMA_VERSION, **dataset.metadata()}, reason, keep_notes=appending)[0]
 
 # %% ../../nbs/data/05_store.ipynb #360f8c75
 @patch
@@ -409,7 +405,7 @@ def read(self: DeltaStore, id: DatasetId | str, symbols: list[str] | None = None
     id, start, end = DatasetId.parse(id), _utc(start), _utc(end)
     symbols = None if symbols is None else sorted(set(symbols))
     found = self._version(id, version)
-    meta, schema_version = found.metadata, found.metadata["schema_version"]
+    schema_version = found.metadata["schema_version"]
     files = [f for f in found.files if (start is None or f.last >= start) and (end is None or f.first < end)
              and (symbols is None or f.symbols is None or any(f.symbols[0] <= s <= f.symbols[1] for s in symbols))]
     if self.cache: frames = self._frames(id, schema_version, [f.path for f in files])
@@ -418,7 +414,7 @@ def read(self: DeltaStore, id: DatasetId | str, symbols: list[str] | None = None
     if symbols and len(symbols) > 1: pieces.sort(key=lambda piece: piece["symbol"][0] if piece.height else "")
     bars = join_bars(pieces)
     if symbols and (absent := set(symbols) - {p["symbol"][0] for p in pieces if p.height}): self._check_known(id, found, absent)
-    return Dataset(id, bars, Instrument.from_dict(meta["instrument"]), meta["adjustment"], meta["close_only"], tuple(meta["notes"]), found.number)
+    return Dataset.from_metadata(id, bars, found.metadata, found.number)
 
 @patch
 def _check_known(self: DeltaStore, id: DatasetId, found: _Version, symbols: set[str]) -> None:

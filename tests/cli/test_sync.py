@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -103,3 +104,29 @@ def test_bars_of_a_perpetual(workspace, exchange):
     store = open_store("delta://.algo/store", workspace)
     spot, perpetual = (store.read(f"sandbox/GARCH1-USDT{settled}/5m") for settled in ("", ":USDT"))
     assert (spot.instrument.kind, perpetual.instrument.kind) == ("spot", "perpetual") and perpetual.bars["ts"].equals(spot.bars["ts"])
+
+
+def test_what_a_repair_took_out_stays_out(workspace):
+    """The exchange still tells the wrong bar, and goes on."""
+    import polars as pl
+
+    market = make_market("garch", seed=2, bars=1500, timeframe="1m", volatility=0.001)
+    wrong = pl.int_range(pl.len()) == 700
+    market = replace(market, bars=market.bars.with_columns(pl.when(wrong).then(pl.col(c) * 3).otherwise(c) for c in ("open", "high", "low", "close")))
+    (workspace / "settings.ini").write_text("[store]\nurl = delta://data\n")
+    time, id = MarketTime(market.bars["ts"][1000], speed=0), "sandbox/GARCH2-USDT/1m"
+    store = open_store("delta://data", workspace)
+    with running(Exchange(symbols_of([market]), time)) as served:
+        wanted = ["data", "sync", "GARCH2/USDT", "--exchange", "sandbox", "--url", served.url, "--timeframe", "1m"]
+        assert "400 new bars" in algo(workspace, *wanted, "--since", "2015-01-01 10:00").stdout
+        assert "price spike" in algo(workspace, "data", "check", id, "--repair", "--yes").stdout
+        assert store.read(id).bars.height == 399
+        assert "1 bars to ask for" in algo(workspace, *wanted, "--dry-run").stdout  # the newest, as always
+        assert ": 0 new bars, 1 left out since a repair" in algo(workspace, *wanted).stdout
+        assert "600 new bars, 1 left out since a repair" in algo(workspace, *wanted, "--since", "2015-01-01").stdout  # asked for together with the newest, and so with the wrong one
+        time.advance(100 * 60)
+        assert "100 new bars, 1 left out since a repair" in algo(workspace, *wanted).stdout
+    kept = store.read(id)
+    assert kept.bars.height == 1099 and market.bars["ts"][700] not in kept.bars["ts"]
+    assert kept.removed == (("GARCH2-USDT", market.bars["ts"][700], market.bars["ts"][700]),)
+    assert store.read(id, version=0).removed == ()

@@ -358,9 +358,10 @@ def test_retention_that_would_leave_nothing_is_refused(store, dataset):
 def test_an_append_keeps_the_notes(store):
     """Whoever adds a bar says nothing against what was noted before; whoever writes a dataset does."""
     dataset = make_dataset(notes=("from a file",))
-    store.write(replace(dataset, bars=dataset.bars[:50]))
+    ts = dataset.bars["ts"]
+    store.write(replace(dataset, bars=dataset.bars[:50], removed=(("A", ts[0], ts[3]),)))
     store.append(replace(dataset, bars=dataset.bars[50:55], notes=()))
-    assert store.read(dataset.id).notes == ("from a file",)
+    assert store.read(dataset.id).notes == ("from a file",) and store.read(dataset.id).removed == (("A", ts[0], ts[3]),)
     store.append(replace(dataset, bars=dataset.bars[55:], notes=("from a stream", "from a file")))
     assert store.read(dataset.id).notes == ("from a file", "from a stream") and store.read(dataset.id).bars.equals(dataset.bars)
     store.write(replace(dataset, notes=()))
