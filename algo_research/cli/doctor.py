@@ -70,6 +70,19 @@ def check_disk(folder) -> Check:
     return Check("free disk", free > 1, f"{free:.1f} GiB", "Free at least 1 GiB, or move [workspace] state.")
 
 
+def check_cache(url: str) -> Check:
+    from algo_research.core.errors import AlgoError
+    from algo_research.data.cache import open_cache
+
+    try:
+        cache = open_cache(url)
+        if cache:
+            cache.ping()
+    except AlgoError as error:
+        return Check("cache", False, str(error), "Start the server [store] cache names, or leave it empty for none.")
+    return Check("cache", True, getattr(cache, "name", url) if cache else "none")
+
+
 def examine(root, env) -> Iterator[Check]:
     """Every check, one after the other; a broken part does not hide the next one."""
     from algo_research.core.errors import AlgoError
@@ -89,6 +102,7 @@ def examine(root, env) -> Iterator[Check]:
         addresses = {"Store": workspace.settings.store.url, "Tracker": workspace.settings.tracking.url, "TrialLedger": str(workspace.settings.workspace.state / "ledger.db")}
         for health in workspace.health():
             yield Check(f"service {health.service}", health.healthy, health.detail or addresses.get(health.service, ""), "Correct its address in settings.ini, or start the server it names.")
+        yield check_cache(workspace.settings.store.cache)
 
 
 def doctor(env: Env = None, root: Root = None) -> None:

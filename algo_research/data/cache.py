@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from ..core.errors import InputError, unknown_name
+from ..core.errors import InputError, RetryableError, unknown_name
 from ..core.logging import get_logger
 
 # %% ../../nbs/data/14_cache.ipynb #29f1f462
@@ -28,6 +28,7 @@ class Cache(Protocol):
 
     def get(self, key: str) -> pl.DataFrame | None: "The frame of this name, if it is here."
     def put(self, key: str, frame: pl.DataFrame) -> None: "Keep a frame, if there is room."
+    def ping(self) -> None: "Raise when it does not answer; reading goes on without it."
 
     @property
     def hit_rate(self) -> float:
@@ -95,6 +96,10 @@ class RedisCache(Cache):
             return None
         self._asked, self._told = float("-inf"), False
         return answer
+
+    def ping(self) -> None:
+        try: self._client.ping()
+        except self._away as error: raise RetryableError(f"The cache at {self.name} does not answer ({type(error).__name__}); reading goes on without it. Start the server, or correct or empty [store] cache.") from error
 
     def get(self, key: str) -> pl.DataFrame | None:
         found = self._ask("get", f"algo:bars:{key}")

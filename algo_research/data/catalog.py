@@ -6,13 +6,16 @@
 __all__ = ['PROVIDERS', 'RESERVED_VENUES', 'Provider', 'BundledProvider', 'SyntheticProvider', 'list_datasets', 'load_dataset']
 
 # %% ../../nbs/data/07_catalog.ipynb #bcfc61ce
+from functools import partial
+from itertools import repeat
 from typing import Protocol
 
 import polars as pl
 
-from ..core.errors import InputError, unknown_name
+from ..core.errors import AlgoError, InputError, unknown_name
 from .bars import Dataset, DatasetId
 from .bundled import load_index, load_stocks
+from .pieces import side_by_side
 from .store import Store
 from .synthetic import make_market
 
@@ -52,16 +55,21 @@ RESERVED_VENUES = tuple(v for p in PROVIDERS for v in p.venues)  # the store tak
 
 # %% ../../nbs/data/07_catalog.ipynb #ed85b775
 def list_datasets(
-    store: Store, # what was imported
+    store: Store, # what was stored
 ) -> pl.DataFrame: # dataset, source ("bundled", "synthetic" or "store"), description
     "Everything that can be asked for."
     rows = [(str(id), type(p).__name__.removesuffix("Provider").lower(), text) for p in PROVIDERS for id, text in p.datasets()]
-    rows += [(str(id), "store", "imported") for id in store.datasets()]
+    kept = store.datasets()
+    rows += zip(map(str, kept), repeat("store"), side_by_side(partial(_described, store), kept))
     return pl.DataFrame(rows, schema=["dataset", "source", "description"], orient="row")
+
+def _described(store: Store, id: DatasetId) -> str:
+    try: return str(store.extent(id))
+    except AlgoError as e: return f"cannot be read: {e}"  # one that is damaged hides no other
 
 def load_dataset(
     id: DatasetId | str, # venue/symbol/timeframe
-    store: Store,        # what was imported
+    store: Store,        # what was stored
 ) -> Dataset:
     "A dataset by its name, from whoever has it."
     id = DatasetId.parse(id)

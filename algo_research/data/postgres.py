@@ -21,7 +21,7 @@ from ..core.errors import DataError, InputError, unknown_name
 from .bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
 from .database import Database, fetch, fetch_frame
-from .store import Store, _check_compatible, _utc
+from .store import Extent, Store, _check_compatible, _utc
 
 # %% ../../nbs/data/15_postgres.ipynb #12250a1d
 _BAR = """series integer not null, ts timestamptz not null, open float8 not null, high float8 not null, low float8 not null, close float8 not null,
@@ -124,6 +124,13 @@ class PostgresStore(Store):
         return found[0][0]
 
     def versions(self, id: DatasetId | str) -> list[int]: return self.history(id)["version"].to_list()
+
+    def extent(self, id: DatasetId | str) -> Extent:
+        with self._transaction(frozen=True) as t:
+            key = self._key(t, DatasetId.parse(id))
+            [(bars,)] = fetch(t, "select (sum(added) - sum(removed))::bigint from version where dataset = $1", key)
+            ends = fetch(t, f"select min(ts), max(ts) from bar where series in ({_list(self._names(t, key))})")
+        return Extent(bars, *ends[0])
 
     def history(self, id: DatasetId | str) -> pl.DataFrame:
         "A row a version: version, at (when it was written), reason, and how many bars it added, changed, removed."

@@ -153,6 +153,10 @@ def test_the_environment_wins_over_the_file_and_the_call_over_both(workspace):
 def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
     done = algo(workspace, "doctor", code=0)
     assert "All is well" in done.stdout
+    assert "memory://512MB" in done.stdout
+    (workspace / "settings.away.ini").write_text("[store]\ncache = redis://127.0.0.1:9/0\n")
+    away = " ".join(algo(workspace, "doctor", "--env", "away", code=1).stdout.split())
+    assert "does not answer" in away and "leave it empty for none" in away
     broken = algo(workspace, "doctor", ALGO_STORE__URL="delta:///proc/nowhere", code=1)
     assert "service Store" in broken.stdout and "Correct its address" in broken.stdout
 

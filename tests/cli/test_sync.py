@@ -36,6 +36,7 @@ def test_a_preview_a_sync_and_nothing_left_to_do(workspace, exchange):
     assert "299 bars to ask for" in preview.stdout and not list(workspace.rglob("*.parquet"))
     assert "299 new bars" in algo(workspace, *wanted, "--since", "2015-01-01").stdout
     assert ": 0 new bars" in algo(workspace, *wanted, apart=True).stdout
+    assert "299 bars, 2015-01-01 to 2015-01-02" in " ".join(algo(workspace, "data", "list").stdout.split())
     assert "299 bars" in " ".join(algo(workspace, "data", "show", "sandbox/GARCH1-USDT/5m").stdout.split())
 
 
@@ -76,6 +77,7 @@ def test_a_table_of_somebody_else_is_left_alone(workspace, exchange):
     done = algo(workspace, "data", "sync", "GARCH1/USDT", "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "1m", "--since", "2015-01-01", code=2)
     assert "not written by this store" in done.stderr
     assert files(folder) == before
+    assert "sandbox/GARCH1-USDT/1m store cannot be read: The table at" in " ".join(algo(workspace, "data", "list").stdout.split())
 
 
 def test_limits_are_kept_and_a_ban_is_earned_by_ignoring_them():

@@ -355,6 +355,17 @@ def test_retention_that_would_leave_nothing_is_refused(store, dataset):
     assert store.retain(dataset.id, last) == dataset.bars.height - newest.height and store.read(dataset.id).bars.equals(newest)
 
 
+def test_the_extent_is_that_of_the_newest_version(store, dataset):
+    for bars in (dataset.bars[20:40], dataset.bars[10:60], dataset.bars[55:]):
+        store.write(replace(dataset, bars=bars))
+    store.retain(dataset.id, dataset.bars["ts"][30])
+    bars = store.read(dataset.id).bars
+    assert store.extent(dataset.id) == (bars.height, bars["ts"].min(), bars["ts"].max())
+    assert str(store.extent(str(dataset.id))).startswith(f"{bars.height:,} bars, {bars['ts'].min():%Y-%m-%d} to ")
+    with pytest.raises(InputError, match="Unknown dataset"):
+        store.extent("test/other/1h")
+
+
 def test_an_append_keeps_the_notes(store):
     """Whoever adds a bar says nothing against what was noted before; whoever writes a dataset does."""
     dataset = make_dataset(notes=("from a file",))
