@@ -125,6 +125,7 @@ def open_reserved(self: TrialLedger,
                   end: datetime,              # of the data
                   config: Mapping[str, Any],  # the configuration that is to be judged there
                   content: str = "",          # hash of the data
+                  ask: bool = False,          # only whether it may be opened: before the work begins
                  ) -> None:
     "Open a reserved period, or say who has seen it before."
     mine = (hash_params(config), start.isoformat(), end.isoformat())
@@ -137,7 +138,7 @@ def open_reserved(self: TrialLedger,
         if seen:
             raise InputError(f"The period of {dataset} from {start:%Y-%m-%d} is not unseen: {len(seen)} trial(s) were tested on it, until {seen[0][1][:10]}. "
                              "Only bars that no trial has seen can be reserved. Wait for new data.")
-        if not before: db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", (dataset, content, *mine[1:], mine[0], self.clock.now().isoformat()))
+        if not before and not ask: db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", (dataset, content, *mine[1:], mine[0], self.clock.now().isoformat()))
 
 @patch
 def openings(self: TrialLedger, dataset: str) -> pl.DataFrame:

@@ -124,6 +124,7 @@ def check(
     repair: Annotated[bool, typer.Option("--repair", help="Show what can be repaired without inventing data, before and after.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --repair: do it. The version before stays readable.")] = False,
     rule: Annotated[list[str] | None, typer.Option("--rule", metavar="FINDING", help="With --repair: only repairs of this finding. May be repeated.", show_default=False)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every finding and every repair, not only the costliest.")] = False,
     current: Annotated[bool, typer.Option("--current", help="Also ask whether bars are overdue by now.")] = False,
     env: Env = None,
     root: Root = None,
@@ -155,7 +156,8 @@ def check(
         score = quality_score(findings, found.bars)
         state = "fit for research" if score >= minimum else f"[red]in quarantine[/red]: research asks for {minimum:g}"
         out.print(f"Quality {score:.4f}, {state}.")
-        print_findings(findings, quality_reasons(findings, found.bars))
+        most = None if every else MOST
+        print_findings(findings, quality_reasons(findings, found.bars), most)
         if not repair:
             return
         proposals = propose_repairs(found)
@@ -164,7 +166,7 @@ def check(
         if not proposals.height:
             out.print("Nothing can be repaired without inventing data.")
             return
-        print_proposals(proposals)
+        print_proposals(proposals, most)
         if not yes:
             chosen = "".join(f" --rule '{name}'" for name in rule or [])
             out.print(f"Nothing was changed. Do it: algo data check {found.id} --repair{chosen} --yes")
@@ -185,24 +187,36 @@ def span(row: dict[str, Any]) -> str:
     return f"{row['symbol']}, {row['bars']:,} bar{'s' * (row['bars'] != 1)}, {times}"
 
 
-def print_findings(findings: pl.DataFrame, reasons: pl.DataFrame) -> None:
+MOST = 20  # findings and repairs that are shown unless all are asked for
+
+
+def print_findings(findings: pl.DataFrame, reasons: pl.DataFrame, most: int | None = MOST) -> None:
     """Findings, the costliest first: what each takes off the score, where it is, its evidence."""
     out = console()
     if not findings.height:
         out.print("No findings.")
     worth = {row["rule"]: row["deduction"] / row["bars"] for row in reasons.iter_rows(named=True)}
-    for row in sorted(findings.iter_rows(named=True), key=lambda r: -worth[r["finding"]] * r["bars"]):
+    ranked = sorted(findings.iter_rows(named=True), key=lambda r: -worth[r["finding"]] * r["bars"])
+    for row in ranked[:most]:
         out.print(f"  -{worth[row['finding']] * row['bars']:.4f}  [bold]{row['finding']}[/bold]: {span(row)}\n           {row['evidence']}")
+    print_rest([row["finding"] for row in ranked[most:]] if most else [])
 
 
-def print_proposals(proposals: pl.DataFrame, most: int = 30) -> None:
+def print_proposals(proposals: pl.DataFrame, most: int | None = MOST) -> None:
     """What can be repaired: range, action, and its first bar (time, open, high, low, close, volume) before and after."""
     out = console()
     out.print("Repairs:")
-    for row in proposals.head(most).iter_rows(named=True):
+    for row in proposals.head(most or proposals.height).iter_rows(named=True):
         out.print(f"  [bold]{row['rule']}[/bold]: {span(row)}: {row['action']}\n    before  {row['before']}\n    after   {row['after']}")
-    if proposals.height > most:
-        out.print(f"  ... and {proposals.height - most:,} more")
+    print_rest(proposals["rule"][most:].to_list() if most else [])
+
+
+def print_rest(names: list[str]) -> None:
+    """What is not shown, by kind."""
+    from collections import Counter
+
+    if names:
+        console().print(f"  ... and {len(names):,} more ({', '.join(f'{name} {n:,}' for name, n in Counter(names).most_common())}); --all shows them")
 
 
 @app.command("history", epilog="Example: algo data history coinbase/BTC-USD/1h")

@@ -9,6 +9,7 @@ __all__ = ['BOOTSTRAP_SEED', 'split_reserve', 'trial_config', 'Research', 'doubl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,12 +152,14 @@ def research(
     opened, reserved_from = split_reserve(dataset.bars, r.reserve)
     used = dataset.bars if (opening := open_reserved and reserved_from is not None) else opened
     features, notes = _choose_features(dataset, opened, features, settings, check_features)
+    alone = opening or not compare  # whoever looks at the reserved period looks with one configuration
+    candidates = {name: s for name, s in _strategies(settings, len(dataset.symbols)).items() if not alone or name == r.strategy}
+    open_ = partial(ledger.open_reserved, id, reserved_from, used["known_at"].max(), trial_config(settings, candidates[r.strategy], features), snapshot.content) if opening else None
+    if open_: open_(ask=True)  # a refusal need not wait for the training
     walked, table, folds = _predictions(used, features, settings, reserved_from if opening else None, tell)
     notes = (*notes, *_incomplete(table.height, used.height, features, len(dataset.symbols)))
 
-    alone = opening or not compare  # whoever looks at the reserved period looks with one configuration
-    candidates = {name: s for name, s in _strategies(settings, len(dataset.symbols)).items() if not alone or name == r.strategy}
-    if opening: ledger.open_reserved(id, reserved_from, used["known_at"].max(), trial_config(settings, candidates[r.strategy], features), snapshot.content)
+    if open_: open_()
     first = max(walked.predictions["ts"].min(), reserved_from) if opening else walked.predictions["ts"].min()
     traded = used.filter(pl.col("ts") >= first)
     run = lambda targets, costs=settings.costs, **options: backtest(traded, targets, costs, dataset.periods_per_year, r.initial_cash, r.engine, **options)

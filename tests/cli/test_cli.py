@@ -170,7 +170,7 @@ def test_the_reserved_period_opens_once(workspace):
     assert "(opened)" in opened and "the reserved period: 1,200 bars" in opened
     assert opened.splitlines()[-1].split("  run")[0] == algo(workspace, *base, "--open-reserved", "--yes").stdout.splitlines()[-1].split("  run")[0]
     refused = algo(workspace, *base, "--seed", "1", "--open-reserved", "--yes", code=2)
-    assert "It can be opened once" in refused.stderr
+    assert "It can be opened once" in refused.stderr and "folds trained" not in refused.stdout + refused.stderr  # before anything is trained
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +268,19 @@ def test_the_demo(tmp_path):
     (tmp_path / "settings.ini").write_text((root / "settings.ini").read_text())
     sentence = next(line for line in algo(tmp_path, "research").stdout.splitlines() if line.startswith(("No edge", "Edge")))
     assert " ".join(sentence.split()) in " ".join((root / "README.md").read_text().split())
+
+
+def test_a_long_list_of_findings_is_cut_and_can_be_had_whole(workspace):
+    import polars as pl
+
+    from algo_research.data.bars import Dataset, DatasetId
+    from algo_research.data.instruments import Instrument
+    from algo_research.data.store import open_store
+    from algo_research.data.synthetic import make_market
+
+    (workspace / "settings.ini").write_text("[store]\nurl = delta://data\n")
+    holed = [make_market("noise", n, bars=300).bars.filter(pl.int_range(pl.len()) != 100).with_columns(symbol=pl.lit(f"C{n:02}")) for n in range(22)]
+    open_store("delta://data", workspace).write(Dataset(DatasetId("test", "MANY", "1h"), pl.concat(holed), Instrument("MANY", "test", "spot")))
+    short, whole = (algo(workspace, "data", "check", "test/MANY/1h", *more).stdout for more in ([], ["--all"]))
+    assert short.count("bars missing before: C") == 20 and "... and 2 more (bars missing before 2); --all shows them" in short
+    assert whole.count("bars missing before: C") == 22 and "--all" not in whole
