@@ -69,8 +69,8 @@ def init(
             continue
         out.print(f"{'would write' if dry_run else 'wrote'}  {name}")
         if not dry_run:
-            with atomic_write(target) as path:
-                path.write_bytes(content)
+            with atomic_write(target) as file:
+                file.write(content)
     if not dry_run:
         secrets = folder / "secrets"
         ensure_folder(secrets).chmod(0o700)

@@ -9,8 +9,10 @@ __all__ = ['ensure_folder', 'atomic_write']
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from .errors import InputError
@@ -32,16 +34,20 @@ def ensure_folder(
 # %% ../../nbs/core/02_files.ipynb #7ad7d9c4
 @contextmanager
 def atomic_write(
-    path: Path | str, # the file that shall appear, whole
-) -> Iterator[Path]:  # a temporary path in the same folder: write to it
-    "The file appears under its name when the block ends well, and not at all when it does not."
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try: temporary.touch()
-    except OSError: ensure_folder(path.parent); temporary.touch()  # the folder is made, or it is said why not
+    path: Path | str,    # the file that shall appear, whole
+) -> Iterator[BinaryIO]: # a temporary one in the same folder, open for bytes
+    "The file appears under its name, and is on the disk, when the block ends well; when it does not, nothing appears."
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{uuid4().hex}.part")
+    new = partial(os.open, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try: number = new()
+    except OSError: ensure_folder(folder); number = new()  # the folder is made, or it is said why not
     try:
-        yield temporary
-        with open(temporary, "rb+") as f: os.fsync(f.fileno())
+        with open(number, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(number)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError): os.unlink(temporary)
+        raise

@@ -112,7 +112,7 @@ def save_actions(
 ) -> None:
     "Replace what is known of the actions of these symbols."
     for symbol in sorted({*validate_actions(actions)["symbol"], *symbols}):
-        with atomic_write(Path(folder)/venue/f"{symbol}.parquet") as path: actions.filter(symbol=symbol).write_parquet(path)
+        with atomic_write(Path(folder)/venue/f"{symbol}.parquet") as file: actions.filter(symbol=symbol).write_parquet(file)
 
 def load_actions(folder: Path, venue: str, symbols: Iterable[str]) -> pl.DataFrame:
     "What is known of the actions of some symbols; none where nothing is kept."

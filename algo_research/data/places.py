@@ -45,7 +45,7 @@ class LocalPlace:
     def read(self, path: str) -> bytes: return (self.folder/path).read_bytes()
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        with atomic_write(self.folder/path) as temporary: temporary.write_bytes(data)
+        with atomic_write(self.folder/path) as file: file.write(data)
 
     def settle(self, paths: list[str]) -> None:
         for path in [*paths, *{path.rpartition("/")[0] for path in paths}]:  # a name is kept by its folder

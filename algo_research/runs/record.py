@@ -94,7 +94,7 @@ def write_manifest(
 ) -> None:
     "Write run.json, whole."
     if not folder.is_dir(): raise DataError(f"The run's folder {folder} is gone: another process moved it.")
-    with atomic_write(folder/"run.json") as path: path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    with atomic_write(folder/"run.json") as file: file.write((json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 # %% ../../nbs/runs/03_record.ipynb #4f316181
 def lock_run(
@@ -274,11 +274,9 @@ class CurrentRun:
         if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)*", name): raise InputError(f"{name!r} is no name for an artifact. Allowed are letters, digits, '_', '-', '.', and '/' between folders.")
         suffix = ".parquet" if isinstance(value, pl.DataFrame) else "" if Path(name).suffix else ".json" if isinstance(value, (dict, list)) else ".txt" if isinstance(value, str) else ""
         if isinstance(value, bytes) and not Path(name).suffix: raise InputError(f"The artifact {name!r} is bytes and needs a suffix, e.g. {name}.bin.")
-        with atomic_write(self.folder/"artifacts"/f"{name}{suffix}") as path:
-            if isinstance(value, pl.DataFrame): value.write_parquet(path)
-            elif isinstance(value, bytes): path.write_bytes(value)
-            elif isinstance(value, str): path.write_text(value)
-            else: path.write_text(json.dumps(value, indent=1, allow_nan=False))
+        with atomic_write(self.folder/"artifacts"/f"{name}{suffix}") as file:
+            if isinstance(value, pl.DataFrame): value.write_parquet(file)
+            else: file.write(value if isinstance(value, bytes) else (value if isinstance(value, str) else json.dumps(value, indent=1, allow_nan=False)).encode())
         return self.folder/"artifacts"/f"{name}{suffix}"
 
     def metrics(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -286,7 +284,7 @@ class CurrentRun:
         path = self.folder/"metrics.json"
         known = json.loads(path.read_text()) if path.is_file() else {}
         known |= {k: float(v) for k, v in values.items() if v is not None and abs(float(v)) < float("inf")}
-        with atomic_write(path) as part: part.write_text(json.dumps(known, indent=1))
+        with atomic_write(path) as file: file.write(json.dumps(known, indent=1).encode())
         return known
 
     def tell(self,

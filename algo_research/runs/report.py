@@ -151,5 +151,5 @@ def write_report(
 ) -> Path:                                # the target
     "Write the report of a run, whole."
     html = render_report(notebook, run)
-    with atomic_write(Path(target)) as path: path.write_text(html, encoding="utf-8")
+    with atomic_write(Path(target)) as file: file.write(html.encode())
     return Path(target)

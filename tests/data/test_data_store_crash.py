@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
+from types import SimpleNamespace
 
 import deltalake
 import numpy as np
@@ -19,6 +19,7 @@ import pytest
 
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.core.hashing import hash_arrays
+from algo_research.data import places
 from algo_research.data.bars import Dataset
 from algo_research.data.store import DeltaStore
 from algo_research.data.synthetic import make_market
@@ -104,17 +105,34 @@ def die(*_, **__):
     os._exit(KILLED)
 
 
-def at_a_file(call: int, half: bool):
-    original, calls = Path.write_bytes, count()
+def at_a_write(act):
+    """From now on `act(file, data)` is what writes into data files."""
+    original = places.atomic_write
 
-    def write_bytes(path, data):
+    @contextmanager
+    def atomic_write(path):
+        with original(path) as file:
+            yield SimpleNamespace(write=lambda data: act(file, data))
+
+    places.atomic_write = atomic_write
+
+
+def write_half(file, data):
+    file.write(data[: len(data) // 2])
+    file.flush()
+
+
+def at_a_file(call: int, half: bool):
+    calls = count()
+
+    def write(file, data):
         if next(calls) < call:
-            return original(path, data)
+            return file.write(data)
         if half:
-            original(path, data[: len(data) // 2])
+            write_half(file, data)
         die()
 
-    Path.write_bytes = write_bytes
+    at_a_write(write)
 
 
 def at_commit(after: bool):
@@ -132,15 +150,16 @@ def at_commit(after: bool):
 
 def behind_a_faster_process(dataset, folder):
     """Another process stores the same bars, under the same names, while this one still writes them."""
-    original = Path.write_bytes
+    calls = count()
 
-    def write_bytes(path, data):
-        Path.write_bytes = original
+    def write(file, data):
+        if next(calls):  # the other one's
+            return file.write(data)
         DeltaStore(folder).write(dataset)
-        original(path, data[: len(data) // 2])
+        write_half(file, data)
         die()
 
-    Path.write_bytes = write_bytes
+    at_a_write(write)
 
 
 STAGES = {
