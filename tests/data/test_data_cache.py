@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from algo_research.core.errors import DataError, InputError
+from algo_research.core.hashing import hash_frame
 from algo_research.data import pieces
 from algo_research.data import store as store_module
 from algo_research.data.bars import Dataset, DatasetId, make_bars
@@ -262,33 +263,17 @@ def test_an_older_format_is_brought_up_to_date(tmp_path, monkeypatch, cache):
     assert store.verify(MARKET.id) == []
 
 
-def test_files_named_by_their_frames_hash_are_sound(tmp_path):
-    """How the first version of the store named them."""
-    from algo_research.core.hashing import hash_frame
-
+@pytest.mark.parametrize("named", [lambda file: hash_frame(pl.read_parquet(file, hive_partitioning=False)), lambda file: hashlib.sha256(file.read_bytes()).hexdigest()], ids=["by the frame", "by SHA-256"])
+def test_files_named_as_they_were_at_first_are_sound(tmp_path, named):
     store = DeltaStore(tmp_path)
     store.write(replace(MARKET, bars=MARKET.bars[:10]))
     file = next(tmp_path.rglob("*.parquet"))
     log = next(tmp_path.rglob("_delta_log/*.json"))
-    name = f"00000000-{hash_frame(MARKET.bars[:10])[:16]}.parquet"
-    log.write_text(log.read_text().replace(file.name, name))
-    pl.read_parquet(file, hive_partitioning=False).write_parquet(file.with_name(name), compression="zstd")
-    assert DeltaStore(tmp_path).verify(MARKET.id) == []
-    pl.read_parquet(file, hive_partitioning=False).with_columns(close=1.0).write_parquet(file.with_name(name))
-    assert len(DeltaStore(tmp_path).verify(MARKET.id)) == 1
-
-
-def test_files_named_by_sha256_are_sound(tmp_path):
-    """How the second version of the store named them."""
-    store = DeltaStore(tmp_path)
-    store.write(replace(MARKET, bars=MARKET.bars[:10]))
-    file = next(tmp_path.rglob("*.parquet"))
-    log = next(tmp_path.rglob("_delta_log/*.json"))
-    name = f"00000000-{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}.parquet"
+    name = f"00000000-{named(file)[:16]}.parquet"
     log.write_text(log.read_text().replace(file.name, name))
     file = file.rename(file.with_name(name))
     assert DeltaStore(tmp_path).verify(MARKET.id) == []
-    file.write_bytes(file.read_bytes().replace(b"PAR1", b"PAR0", 1))
+    pl.read_parquet(file, hive_partitioning=False).with_columns(close=1.0).write_parquet(file)
     assert len(DeltaStore(tmp_path).verify(MARKET.id)) == 1
 
 
