@@ -8,7 +8,7 @@ __all__ = ['TIME', 'BARS_SCHEMA', 'PRICES', 'EPOCH', 'MONDAY', 'Adjustment', 'ti
 
 # %% ../../nbs/data/01_bars.ipynb #853949d7
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -178,6 +178,12 @@ class Dataset:
         "Bars a year, by the instrument's calendar: what annualises its metrics."
         return self.instrument.periods_per_year(timeframe_duration(self.id.timeframe))
 
+    def removed_times(self, symbol: str) -> pl.Series:
+        "Opening times of a symbol's bars that a repair took out, and that are not there again."
+        ranges = [pl.datetime_range(first, last, timeframe_duration(self.id.timeframe), time_unit="us", eager=True) for name, first, last in self.removed if name == symbol]
+        gone = pl.concat([pl.Series([], dtype=TIME), *ranges]).unique().sort()
+        return gone.filter(~gone.is_in(self.bars.filter(symbol=symbol)["ts"].implode()))
+
     def metadata(self) -> dict[str, Any]:
         "What is known beside the bars, for a store to keep."
         removed = {"removed": [[symbol, first.isoformat(), last.isoformat()] for symbol, first, last in self.removed]}
@@ -198,7 +204,11 @@ class Dataset:
         span = f"{b['ts'].min():%Y-%m-%d} to {b['ts'].max():%Y-%m-%d}" if b.height else "empty"
         return f"Dataset({self.id}, {b.height:,} bars, {len(self.symbols)} symbol(s), {span}, {self.adjustment})"
 
-def join_metadata(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    "After bars were added: of notes and removed bars what was known before, too."
-    both = {name: [*before.get(name, ()), *now.get(name, ())] for name in ("notes", "removed") if name in {**before, **now}}
-    return {**now, **{name: [v for i, v in enumerate(values) if v not in values[:i]] for name, values in both.items()}}
+def join_metadata(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    joined: Sequence[str] = ("notes", "removed"), # of these, what was known before is still true
+) -> dict[str, Any]:
+    "What is known after bars were laid over others."
+    both = {name: [*before.get(name, ()), *now.get(name, ())] for name in joined if name in {**before, **now}}
+    return {**now, **{name: list({str(value): value for value in values}.values()) for name, values in both.items()}}

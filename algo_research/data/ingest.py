@@ -37,6 +37,7 @@ def find_holes(
     "What is missing between two moments."
     inside = times.filter((times >= first) & (times < end))
     if _by_sessions(calendar, step): return _missed_sessions(inside, first, end, step, calendar)
+    inside = inside.filter((inside - first).dt.total_microseconds() % (step // timedelta(microseconds=1)) == 0)  # a bar beside the grid is in nobody's place
     edges = pl.concat([pl.Series([first - step], dtype=TIME), inside.cast(TIME), pl.Series([end], dtype=TIME)])
     gaps = pl.DataFrame({"start": edges[:-1] + step, "stop": edges[1:]}).filter(pl.col("stop") > pl.col("start"))
     return [(a, b) for a, b in gaps.iter_rows()]
@@ -86,11 +87,12 @@ def fetch_range(
     confirm: int = 3,  # times that a hole must be answered with nothing
     calendar: str = ALWAYS, # of the market
     tell: Callable[[str], None] = lambda text: None, # told of every wait
+    attempts: int = 8, # of each request, before its error is passed on
 ) -> Iterator[pl.DataFrame]: # pages in order, PAGE_SCHEMA
     "Bars of a range as far as the source has them."
     step = timeframe_duration(timeframe)
     def ask(first: datetime, until: datetime, limit: int) -> pl.DataFrame:
-        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar), clock, tell=tell)
+        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar), clock, attempts, tell=tell)
     while start < end:
         page, reach = ask(start, end, source.page), min(end, start + source.page * step)
         for _ in range(confirm):
@@ -124,9 +126,8 @@ class Synced:
 def _stored(store: Store, id: DatasetId, start: datetime | None = None) -> tuple[pl.DataFrame, pl.Series]:
     "The bars, and the opening times of those that a repair took out."
     if id not in store.datasets(): return pl.DataFrame(schema=PAGE_SCHEMA), pl.Series([], dtype=TIME)
-    found, step = store.read(id, start=start), timeframe_duration(id.timeframe)
-    gone = [pl.datetime_range(first, last, step, time_unit="us", eager=True) for symbol, first, last in found.removed if symbol == id.symbol]
-    return found.bars, pl.concat([pl.Series([], dtype=TIME), *gone]).unique()
+    found = store.read(id, start=start)
+    return found.bars, found.removed_times(id.symbol)
 
 def _settled(have: pl.Series, gone: pl.Series) -> pl.Series:
     "Opening times that nobody need ask for."
@@ -163,20 +164,22 @@ def plan_sync(
     since: datetime | None = None,    # from here on; None: from the first stored bar
     until: datetime | None = None,    # up to here; None: to the newest closed bar
     tell: Callable[[str], None] = lambda text: None, # told of every wait
+    attempts: int = 8,                # of each request, before its error is passed on
 ) -> SyncPlan:
     "What is missing."
     step = timeframe_duration(timeframe)
     if timeframe not in source.timeframes: raise unknown_name(f"timeframe of {source.venue}", timeframe, source.timeframes)
-    instrument = retry(lambda: source.instrument(symbol), clock, 4, tell=tell)  # who cannot be reached now is better reported soon
+    instrument = retry(lambda: source.instrument(symbol), clock, min(4, attempts), tell=tell)  # who cannot be reached now is better reported soon
     id = DatasetId(source.venue, stored_symbol(instrument.symbol), timeframe)
     stored, gone = _stored(store, id, since)
     have = stored["ts"]
     if since is None and not len(have): raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
     first = since or have[0]
     if not _by_sessions(instrument.calendar, step): first = bar_open(first + step - timedelta(microseconds=1), timeframe)
-    end = _closed_before(min(retry(source.now, clock, tell=tell), clock.now(), *filter(None, [until])), timeframe, instrument.calendar, first)
+    end = _closed_before(min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until])), timeframe, instrument.calendar, first)
     if first >= end: first = end
-    return SyncPlan(id, instrument, first, end, tuple(find_holes(_settled(have[:-1], gone), first, end, step, instrument.calendar)))
+    before = have.filter(have < have.max()) if len(have) else have
+    return SyncPlan(id, instrument, first, end, tuple(find_holes(_settled(before, gone), first, end, step, instrument.calendar)))
 
 def _together(holes: Iterable[tuple[datetime, datetime]], reach: timedelta) -> list[tuple[datetime, datetime]]:
     "Holes that one page covers, as one."
@@ -193,6 +196,7 @@ def sync(
     clock: Clock,      # ours; waits pass on it
     tell: Callable[[str, str], None] = lambda step, text: None, # told of progress
     flush: int = 20_000, # bars that are written at once
+    attempts: int = 8,   # of each request, before its error is passed on
 ) -> Synced:
     "Fill the holes of a stored dataset; start it if there is none."
     id, step = plan.id, timeframe_duration(plan.id.timeframe)
@@ -216,7 +220,7 @@ def sync(
 
     tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
     for a, b in _together(plan.holes, source.page * step):
-        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar, tell=lambda text: tell(str(id), text)):
+        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar, tell=lambda text: tell(str(id), text), attempts=attempts):
             waiting.append(page)
             done += page.height
             if sum(map(len, waiting)) >= flush: write()

@@ -8,10 +8,13 @@ __all__ = ['SIDE_BY_SIDE', 'split_parts', 'encode_bars', 'side_by_side', 'hand_o
 
 # %% ../../nbs/data/17_pieces.ipynb #db4c7025
 import os
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -73,9 +76,15 @@ def hand_over(make: Callable, pass_on: Callable, items: Iterable) -> list:
     "What is passed on of what is made of each item; the next is made meanwhile."
     items = list(items)
     if len(items) < 2: return [pass_on(make(item)) for item in items]
+    room = threading.BoundedSemaphore(2 * SIDE_BY_SIDE)  # what is made and not passed on takes memory
+    def step(waiting: Executor, item: Any) -> Future:
+        room.acquire()
+        try: passed = waiting.submit(pass_on, make(item))
+        except BaseException: room.release(); raise
+        passed.add_done_callback(lambda _: room.release())
+        return passed
     with ThreadPoolExecutor(SIDE_BY_SIDE) as waiting, ThreadPoolExecutor(os.cpu_count()) as working:
-        passed = working.map(lambda item: waiting.submit(pass_on, make(item)), items)
-        return [result.result() for result in list(passed)]
+        return [passed.result() for passed in list(working.map(partial(step, waiting), items))]
 
 # %% ../../nbs/data/17_pieces.ipynb #7636e9e3
 def range_filters(symbols: list[str] | None, start: datetime | None, end: datetime | None) -> list[pl.Expr]:

@@ -6,6 +6,7 @@
 __all__ = ['Place', 'LocalPlace', 'S3Place', 'open_place']
 
 # %% ../../nbs/data/16_places.ipynb #e10855bb
+import errno
 import os
 import re
 from datetime import timedelta
@@ -48,12 +49,18 @@ class LocalPlace:
         with atomic_write(self.folder/path) as file: file.write(data)
 
     def settle(self, paths: list[str]) -> None:
-        for path in [*paths, *{path.rpartition("/")[0] for path in paths}]:  # a name is kept by its folder
-            try: number = os.open(self.folder/path, os.O_RDONLY)
-            except FileNotFoundError: continue
+        for path in paths: self._sync(path)
+        for path in {path.rpartition("/")[0] for path in paths}:  # a name is kept by its folder; some file systems cannot be asked
+            self._sync(path, (errno.EINVAL, errno.EBADF, errno.EACCES))
+
+    def _sync(self, path: str, excused: tuple[int, ...] = ()) -> None:
+        try:
+            number = os.open(self.folder/path, os.O_RDONLY)
             try: os.fsync(number)
-            except OSError as e: raise FatalError(f"The disk does not confirm that it has {path!r} of {str(self.folder)!r}: {e.strerror or e}. What was written last may be gone after a power cut; look after the disk.") from e
             finally: os.close(number)
+        except FileNotFoundError: pass
+        except OSError as e:
+            if e.errno not in excused: raise FatalError(f"The change is written, but the disk does not confirm that it has {path!r} of {str(self.folder)!r}: {e.strerror or e}. After a power cut it may be gone; look after the disk.") from e
 
     def stamps(self, paths: list[str]) -> list[str | None]: return [self._stamp(path) for path in paths]
 

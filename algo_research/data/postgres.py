@@ -21,7 +21,7 @@ from ..core.errors import DataError, InputError, unknown_name
 from .bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
 from .database import Database, fetch, fetch_frame
-from .store import Extent, Store, _check_compatible, _utc
+from .store import KEPT, Extent, Store, _check_compatible, _utc
 
 # %% ../../nbs/data/15_postgres.ipynb #12250a1d
 _BAR = """series integer not null, ts timestamptz not null, open float8 not null, high float8 not null, low float8 not null, close float8 not null,
@@ -168,7 +168,7 @@ def write(
     return self._write(dataset, reason, replace)
 
 @patch
-def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, keep_notes: bool = False) -> int:
+def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, appending: bool = False) -> int:
     bars = validate_bars(dataset.bars)
     if not bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
     metadata = dataset.metadata()
@@ -178,7 +178,7 @@ def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: boo
         key = self._locked(t, dataset.id)
         before, stored = self._newest(t, key)
         if stored: _check_compatible(dataset, stored, replace)
-        if stored and keep_notes: metadata = join_metadata(stored, metadata)
+        if stored: metadata = join_metadata(stored, metadata, KEPT[appending, replace])
         rows = self._numbered(t, key, bars, before + 1)
         fresh, changed, removed = _differences(rows, self._stored(t, key, dataset.id, rows, before, replace), replace)
         if not fresh.height + removed.height and stored == metadata: return before
@@ -191,7 +191,7 @@ def append(
     dataset: Dataset, # bars newer than what is stored; others are upserted, which takes longer
 ) -> None:
     "Add bars without reading what is there: what a stream or a long import does all the time."
-    self._write(dataset, keep_notes=True)
+    self._write(dataset, appending=True)
 
 @patch
 def _locked(self: PostgresStore, t: Any, id: DatasetId) -> int:

@@ -100,12 +100,13 @@ def apply_repairs(
     bars = _numbered(dataset)
     for rule, repair in REPAIRS.items():
         for proposal in proposals.filter(rule=rule).iter_rows(named=True): bars = repair.apply(bars, _rows(proposal), proposal["argument"])
+    removed = _removed(dataset, bars.select("symbol", ts="at"))
     bars = validate_bars(bars.drop("at", "copy").sort("symbol", "ts"))
-    return replace(dataset, bars=bars, notes=(*dataset.notes, *repair_notes(proposals)), removed=(*dataset.removed, *_removed(dataset, bars)), version=None)
+    return replace(dataset, bars=bars, notes=(*dataset.notes, *repair_notes(proposals)), removed=(*dataset.removed, *removed), version=None)
 
-def _removed(dataset: Dataset, bars: pl.DataFrame) -> Iterator[tuple[str, datetime, datetime]]:
-    "Where there is no bar any more; what lies side by side, in one."
-    gone = dataset.bars.select("symbol", "ts").unique().join(bars, on=["symbol", "ts"], how="anti").sort("symbol", "ts")
-    apart = (pl.col("ts").diff() != timeframe_duration(dataset.id.timeframe)) | (pl.col("symbol") != pl.col("symbol").shift())
+def _removed(dataset: Dataset, kept: pl.DataFrame) -> Iterator[tuple[str, datetime, datetime]]:
+    "Bars that are gone, not moved: where they were; what lies side by side, in one."
+    gone = dataset.bars.select("symbol", "ts").unique().join(kept, on=["symbol", "ts"], how="anti").sort("symbol", "ts")
+    apart = pl.col("ts").diff() != timeframe_duration(dataset.id.timeframe)
     runs = gone.group_by("symbol", run=apart.cum_sum().fill_null(0), maintain_order=True).agg(first=pl.col("ts").min(), last=pl.col("ts").max())
     return runs.select("symbol", "first", "last").iter_rows()

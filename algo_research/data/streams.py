@@ -7,7 +7,7 @@ __all__ = ['ClosedBar', 'Silence', 'Feed', 'ExchangeFeed', 'StreamReport', 'stre
 
 # %% ../../nbs/data/13_streams.ipynb #0f979631
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,8 +18,8 @@ import polars as pl
 
 from ..core.clock import Clock
 from ..core.errors import AlgoError, InputError, RetryableError, unknown_name
-from .bars import TIME, Dataset, DatasetId, floor_time, make_bars, timeframe_duration
-from .exchanges import PAGE_SCHEMA, ExchangeSource, Source, market_symbol, stored_symbol
+from .bars import Dataset, DatasetId, floor_time, make_bars, timeframe_duration
+from .exchanges import PAGE_SCHEMA, ExchangeSource, RateLimited, Source, market_symbol, stored_symbol
 from .ingest import plan_sync, sync
 from .instruments import Instrument
 from .store import Store
@@ -73,11 +73,11 @@ class ExchangeFeed:
     async def closed(self, symbols: Sequence[str], timeframe: str, silence: float) -> AsyncIterator[ClosedBar | None]:
         client, last, listening = self._client(), {}, None
         try:
-            markets = await asyncio.wait_for(client.load_markets(), silence)
+            async with asyncio.timeout(silence): markets = await client.load_markets() # before Python 3.12 `wait_for` may swallow a cancellation
             pairs = [[market_symbol(s, markets, self.source.venue), timeframe] for s in symbols]
             while True:
                 listening = asyncio.ensure_future(client.watch_ohlcv_for_symbols(pairs))
-                async with asyncio.timeout(silence): told = await listening # before Python 3.12 `wait_for` may swallow a cancellation
+                async with asyncio.timeout(silence): told = await listening
                 for symbol, frames in told.items():
                     for row in frames.get(timeframe, []):
                         if not client.flagged and symbol in last and row[0] > last[symbol][0]: client.told.append(_begun_next(symbol, last[symbol]))
@@ -117,78 +117,102 @@ class _Writer:
 
     def __init__(self, store: Store, symbol: str, timeframe: str, clock: Clock, since: datetime | None, size: int):
         self.store, self.symbol, self.timeframe, self.clock, self.since = store, symbol, timeframe, clock, since
-        self.name, self.step, self.queue = stored_symbol(symbol), timeframe_duration(timeframe), asyncio.Queue[ClosedBar | Feed](size)
+        self.name, self.step, self.queue = stored_symbol(symbol), timeframe_duration(timeframe), asyncio.Queue[ClosedBar | None](size)
+        self.source: Source | None = None   # of the feed that is listened to
         self.instrument: Instrument | None = None
         self.newest: datetime | None = None # stored bar
-        self.missed = False                 # a bar found the queue full and was left out
+        self.gone: set[datetime] = set()    # where a repair took bars out
+        self.missed = False                 # perhaps a bar was: a feed listens anew, or the queue was full
+        self.waiting: list[ClosedBar] = []  # taken from the queue and not stored yet
+
+    def put(self, bar: ClosedBar | None) -> bool: # whether there was room
+        with suppress(asyncio.QueueFull): self.queue.put_nowait(bar); return True
+        self.missed = True
+        return False
+
+    def heard(self, source: Source) -> None:
+        "A feed listens from here on, and may have missed something."
+        self.source, self.missed = source, True
+        self.put(None)
 
     def _id(self, source: Source) -> DatasetId: return DatasetId(source.venue, self.name, self.timeframe)
 
-    def _stored(self, source: Source) -> pl.Series:
-        id = self._id(source)
-        return self.store.read(id, start=self.newest).bars["ts"] if id in self.store.datasets() else pl.Series([], dtype=TIME)
+    def _look(self, source: Source) -> None:
+        "See what is stored."
+        if (id := self._id(source)) not in self.store.datasets(): return
+        kept = self.store.read(id, start=self.newest)
+        self.gone |= set(kept.removed_times(self.name))
+        self.newest = kept.bars["ts"].max() or self.newest
 
-    def following(self, bars: list[ClosedBar]) -> list[ClosedBar]:
-        "Those that are newer than what is stored, in order, each once."
-        return [b for _, b in sorted({b.ts: b for b in bars}.items()) if self.newest is None or b.ts > self.newest]
+    def following(self) -> list[ClosedBar]:
+        "Bars that wait and are newer than what is stored, in order, each once."
+        return [b for ts, b in sorted({b.ts: b for b in self.waiting}.items()) if (self.newest is None or ts > self.newest) and ts not in self.gone]
 
-    def continues(self, bars: list[ClosedBar]) -> bool:
+    def continues(self) -> bool:
         "Nothing is missing between what is stored and these."
-        times = [*filter(None, [self.newest]), *(b.ts for b in self.following(bars))]
+        times = [*filter(None, [self.newest]), *(b.ts for b in self.following())]
         return all(after - before == self.step for before, after in pairwise(times))
 
     def backfill(self, source: Source) -> int:
-        "Fetch what the store lacks up to now: how many bars that were."
-        if self.instrument is None: self.instrument = source.instrument(self.symbol)
-        start = self.newest or self.since or self._stored(source).max() or floor_time(min(source.now(), self.clock.now()), self.step) - self.step
-        new = sync(plan_sync(source, self.store, self.symbol, self.timeframe, self.clock, start), source, self.store, self.clock).new
-        if (newest := self._stored(source).max()) is not None: self.newest = newest
+        "Fetch what the store lacks up to now, asking once: how many bars that were."
+        if self.instrument is None:
+            self.instrument = source.instrument(self.symbol)
+            self.name = stored_symbol(self.instrument.symbol)
+        if self.newest is None and self.since is None: self._look(source)
+        start = self.newest or self.since or floor_time(min(source.now(), self.clock.now()), self.step) - self.step
+        new = sync(plan_sync(source, self.store, self.symbol, self.timeframe, self.clock, start, attempts=1), source, self.store, self.clock, attempts=1).new
+        self._look(source)
         return new
 
     def append(self, source: Source, bars: list[ClosedBar]) -> list[float]:
         "Store bars that follow: the delay of each."
-        frame = pl.DataFrame([b[:7] for b in bars], schema=["symbol", *PAGE_SCHEMA], orient="row")
+        frame = pl.DataFrame([b[1:7] for b in bars], schema=list(PAGE_SCHEMA), orient="row").with_columns(symbol=pl.lit(self.name))
         self.store.append(Dataset(self._id(source), make_bars(frame, self.step), self.instrument))
         self.newest, now = bars[-1].ts, self.clock.now()
         return [(now - b.event).total_seconds() for b in bars]
 
-async def _write_forever(writer: _Writer, report: StreamReport, fetching: asyncio.Lock, patience: float, tell: Callable[[str, str], None]) -> None:
-    "A feed in the queue means: it listens from here on, and may have missed something."
-    source, lacking, bars = None, False, list[ClosedBar]()
+async def _fetch(writer: _Writer, source: Source, turn: asyncio.Lock) -> int:
+    async with turn:
+        try: return await asyncio.to_thread(writer.backfill, source)
+        except RateLimited as e:
+            await asyncio.sleep(e.wait)  # nobody may ask meanwhile
+            raise
+
+async def _write_forever(writer: _Writer, report: StreamReport, turn: asyncio.Lock, tell: Callable[[str, str], None]) -> None:
+    now, pause, due, lacking = asyncio.get_running_loop().time, 1.0, 0.0, False
     while True:
         items = []
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience if lacking or bars or writer.missed else None): items.append(await writer.queue.get())
+            async with asyncio.timeout_at(due if lacking or writer.waiting or writer.missed else None): items.append(await writer.queue.get())
         while not writer.queue.empty(): items.append(writer.queue.get_nowait())
-        for item in items:
-            if isinstance(item, ClosedBar): bars.append(item)
-            else: source, lacking = item.source, True
-        lacking, writer.missed = lacking or writer.missed, False
+        writer.waiting += filter(None, items)
+        if writer.missed: lacking, writer.missed, due = True, False, 0.0
         try:
-            if lacking or not writer.continues(bars):
-                async with fetching: report.backfilled += await asyncio.to_thread(writer.backfill, source)
-                lacking = False
-            if following := writer.following(bars):
-                report.delays += await asyncio.to_thread(writer.append, source, following)
-                tell(writer.name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
-            report.bars, report.repeated = report.bars + len(following), report.repeated + len(bars) - len(following)
-            bars = []
-        except RetryableError as e: report.interruptions.append(f"past bars of {writer.name}: {e}")
+            if now() >= due and (source := writer.source):
+                if lacking or not writer.continues():
+                    report.backfilled += await _fetch(writer, source, turn)
+                    lacking = False
+                if following := writer.following():
+                    report.delays += await asyncio.to_thread(writer.append, source, following)
+                    tell(writer.name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
+                report.bars, report.repeated = report.bars + len(following), report.repeated + len(writer.waiting) - len(following)
+                writer.waiting, pause, due = [], 1.0, 0.0
+        except RetryableError as e:
+            report.interruptions.append(f"past bars of {writer.name}: {e}")
+            pause, due = min(2 * pause, 60.0), now() + pause
         for _ in items: writer.queue.task_done()
 
-async def _listen_forever(feeds: Sequence[Feed], writers: Sequence[_Writer], report: StreamReport, timeframe: str, silence: float, tell: Callable[[str, str], None]) -> None:
-    turn, fruitless, of = 0, 0, {writer.name: writer for writer in writers}
+async def _listen_forever(feeds: Sequence[Feed], writers: Mapping[str, _Writer], report: StreamReport, timeframe: str, silence: float, tell: Callable[[str, str], None]) -> None:
+    turn, fruitless = 0, 0
     while True:
         feed, heard, begun = feeds[turn % len(feeds)], False, asyncio.get_running_loop().time()
         try:
-            async with aclosing(feed.closed([writer.symbol for writer in writers], timeframe, silence)) as bars:
+            async with aclosing(feed.closed([writer.symbol for writer in writers.values()], timeframe, silence)) as bars:
                 async for bar in bars:
                     if not heard:
-                        for writer in writers: await writer.queue.put(feed)
+                        for writer in writers.values(): writer.heard(feed.source)
                     heard, fruitless = True, 0
-                    if bar is None: continue
-                    try: of[bar.symbol].queue.put_nowait(bar)
-                    except asyncio.QueueFull: report.left_out, of[bar.symbol].missed = report.left_out + 1, True
+                    if bar is not None and not writers[bar.symbol.upper()].put(bar): report.left_out += 1
         except RetryableError as e:
             report.interruptions.append(str(e))
             tell("stream", str(e))
@@ -214,17 +238,21 @@ async def stream(
     "Store closed bars as they close, until told to stop."
     if len({f.source.venue for f in feeds}) != 1: raise InputError("A dataset belongs to one venue: the feeds must be different ways to the same one.")
     if timeframe not in feeds[0].source.timeframes: raise unknown_name(f"timeframe of {feeds[0].source.venue}", timeframe, feeds[0].source.timeframes)
-    writers, report, fetching = [_Writer(store, symbol, timeframe, clock, since, size) for symbol in dict.fromkeys(symbols)], StreamReport(), asyncio.Lock()
+    named = {stored_symbol(symbol).upper(): symbol for symbol in symbols} # in whatever way they are written: each once
+    writers = {name: _Writer(store, symbol, timeframe, clock, since, size) for name, symbol in named.items()}
+    report, turn = StreamReport(), asyncio.Lock()
     listening, *writing = tasks = [asyncio.ensure_future(_listen_forever(feeds, writers, report, timeframe, silence, tell)),
-                                   *(asyncio.ensure_future(_write_forever(writer, report, fetching, 1.0, tell)) for writer in writers)]
+                                   *(asyncio.ensure_future(_write_forever(writer, report, turn, tell)) for writer in writers.values())]
     ended = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set() and not any(task.done() for task in writing):
+        if stop.is_set():
             listening.cancel()
-            for writer in writers:
-                if writer.missed: await writer.queue.put(feeds[0])
-            with suppress(TimeoutError): await asyncio.wait_for(asyncio.gather(*(writer.queue.join() for writer in writers)), 60)
+            for writer in writers.values():
+                if writer.missed: writer.put(None)
+            tasks.append(asyncio.ensure_future(_stored(writers.values())))
+            await asyncio.wait([*writing, tasks[-1]], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            report.interruptions += [f"{n} bars of {w.name} were heard and not stored; the next stream fetches them" for w in writers.values() if (n := w.queue.qsize() + len(w.waiting))]
         for task in tasks:
             if task.done() and not task.cancelled(): task.result()
     finally:
@@ -232,3 +260,7 @@ async def stream(
             if not task.cancelling(): task.cancel() # a second time would interrupt its farewell
         await asyncio.gather(*tasks, ended, return_exceptions=True)
     return report
+
+async def _stored(writers: Iterable[_Writer]) -> None:
+    "Returns when all that was heard was tried to be stored."
+    for writer in writers: await writer.queue.join()

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import time
 import urllib.request
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from storm_stream import storm
 
 from algo_research.core.errors import FatalError, InputError, RetryableError
 from algo_research.data.bars import DatasetId
+from algo_research.data.exchanges import RateLimited
 from algo_research.data.instruments import Instrument
 from algo_research.data.store import open_store
 from algo_research.data.streams import ClosedBar, Silence, stream
@@ -131,35 +135,137 @@ def test_a_full_queue_loses_nothing(tmp_path):
     assert minutes == list(range(60)), report
 
 
-def test_a_symbol_whose_past_cannot_be_fetched_holds_nobody_up(tmp_path):
-    class Two(Script):
-        def instrument(self, symbol):
-            return Instrument(symbol, "demo", "spot")
+class Two(Script):
+    """Two symbols; whatever is told of X is told of Y."""
 
+    def instrument(self, symbol):
+        return Instrument(symbol, "demo", "spot")
+
+    async def closed(self, symbols, timeframe, silence):
+        async for bar in super().closed(symbols, timeframe, silence):
+            yield bar
+            if bar is not None:
+                yield bar._replace(symbol="Y")
+
+
+class WaitingClock(Clock):
+    """Waits as long as it is told."""
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+
+def until(condition, feed, store, clock=None, seconds=20, **options):
+    """Stream X and Y until it is so."""
+
+    async def run():
+        stop = asyncio.Event()
+        task = asyncio.ensure_future(stream([feed], store, ["X", "Y"], "1m", clock or feed.clock, stop, **options))
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.05)
+                assert not task.done(), task
+        stop.set()
+        return await task
+
+    return asyncio.run(run())
+
+
+def height(store, name):
+    return store.read(f"demo/{name}/1m").bars.height if DatasetId("demo", name, "1m") in store.datasets() else 0
+
+
+def test_a_symbol_whose_past_cannot_be_fetched_holds_nobody_up(tmp_path):
+    class Half(Two):
         def bars(self, symbol, timeframe, start, limit):
             if symbol == "X":
                 raise RetryableError("no past of X")
             return super().bars(symbol, timeframe, start, limit)
 
-        async def closed(self, symbols, timeframe, silence):
-            async for bar in super().closed(symbols, timeframe, silence):
-                yield bar
-                if bar is not None:
-                    yield bar._replace(symbol="Y")
+    store = open_store("delta://store", tmp_path)
+    report = until(lambda: height(store, "Y") >= 8, Half(WaitingClock(), [None, 0, 1, 2, *[None] * 1000]), store, since=BEGIN - 5 * MINUTE)
+    assert height(store, "X") == 0 and report.interruptions[-1] == "3 bars of X were heard and not stored; the next stream fetches them"
+    assert 1 <= report.interruptions.count("past bars of X: no past of X") <= 4  # after 1, 2, 4, ... seconds
 
+
+def test_a_source_is_asked_for_one_symbol_at_a_time_and_left_alone_when_it_says_so(tmp_path):
+    asked = []
+
+    class Busy(Two):
+        def bars(self, symbol, timeframe, start, limit):
+            asked.append((time.monotonic(), "begin"))
+            time.sleep(0.1)
+            asked.append((time.monotonic(), "end"))
+            if len(asked) == 2:
+                raise RateLimited("too many", 1.5)
+            return super().bars(symbol, timeframe, start, limit)
+
+    store = open_store("delta://store", tmp_path)
+    until(lambda: height(store, "X") == height(store, "Y") == 6, Busy(Clock(), [timedelta(minutes=1), *[None] * 1000]), store, since=BEGIN - 5 * MINUTE)
+    assert [what for _, what in asked] == ["begin", "end"] * (len(asked) // 2) and asked[2][0] - asked[1][0] >= 1.4
+
+
+def test_a_symbol_in_any_case(tmp_path):
     clock, store = Clock(), open_store("delta://store", tmp_path)
 
     async def run():
         stop = asyncio.Event()
-        task = asyncio.ensure_future(stream([Two(clock, [None, 0, 1, 2, *[None] * 1000], stop=stop)], store, ["X", "Y"], "1m", clock, stop, since=BEGIN - 5 * MINUTE))
-        try:
-            async with asyncio.timeout(20):
-                while store.datasets() != [DatasetId("demo", "Y", "1m")] or store.read("demo/Y/1m").bars.height < 3:
-                    await asyncio.sleep(0.05)
-        finally:
-            task.cancel()
+        return await asyncio.wait_for(stream([Script(clock, [None, 0, 1, 2], stop=stop)], store, ["x", "X"], "1m", clock, stop, since=BEGIN), 60)
 
     asyncio.run(run())
+    assert store.datasets() == [DatasetId("demo", "X", "1m")] and height(store, "X") == 3
+
+
+def test_what_a_repair_took_out_is_not_told_again(tmp_path):
+    play(tmp_path, [None, 0, 1, 2, 3])
+    store = open_store("delta://store", tmp_path)
+    kept = store.read("demo/X/1m")
+    store.write(replace(kept, bars=kept.bars[:3], removed=(("X", BEGIN + 3 * MINUTE, BEGIN + 3 * MINUTE),)), replace=True)
+    _, minutes = play(tmp_path, [None, 3, 4], since=None)
+    assert minutes == [0, 1, 2, 4]
+
+
+def stopping(folder, monkeypatch, append, **options):
+    """Bars that come faster than they are stored, and then an end."""
+    from algo_research.data.store import DeltaStore
+
+    class Ends(Script):
+        async def closed(self, symbols, timeframe, silence):
+            async for bar in super().closed(symbols, timeframe, silence):
+                yield bar
+                if bar is not None and bar.ts == BEGIN + 9 * MINUTE:
+                    self.stop.set()
+                    await asyncio.sleep(60)
+
+    original, clock, store = DeltaStore.append, Clock(), open_store("delta://store", folder)
+    monkeypatch.setattr(DeltaStore, "append", lambda self, dataset: append(partial(original, self, dataset)))
+
+    async def run():
+        stop = asyncio.Event()
+        return await asyncio.wait_for(stream([Ends(clock, [None, *range(10)], stop=stop)], store, ["X"], "1m", clock, stop, since=BEGIN, **options), 20)
+
+    return store, run
+
+
+def test_what_found_the_queue_full_before_the_end_is_fetched(tmp_path, monkeypatch):
+    def slow(original):
+        time.sleep(0.6)
+        original()
+
+    store, run = stopping(tmp_path, monkeypatch, slow, size=1)
+    report = asyncio.run(run())
+    assert report.left_out > 0 and height(store, "X") == 10
+
+
+def test_a_store_that_fails_while_the_stream_ends_is_told_at_once(tmp_path, monkeypatch):
+    def failing(original):
+        time.sleep(0.6)
+        raise FatalError("no space left")
+
+    for size in (1, 10_000):
+        _, run = stopping(tmp_path, monkeypatch, failing, size=size)
+        with pytest.raises(FatalError, match="no space left"):
+            asyncio.run(run())
 
 
 def test_a_store_that_cannot_be_written_ends_the_stream(tmp_path, monkeypatch):
