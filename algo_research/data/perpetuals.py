@@ -259,7 +259,7 @@ def with_funding(
     "Bars with what was known of funding at their end."
     validate_rows(funding, "funding")
     ever = timedelta(days=36_500)
-    sums = funding.sort("symbol", "known_at").with_columns(total=pl.col("rate").cum_sum().over("symbol"))
+    sums = funding.sort("symbol", "known_at", "ts").with_columns(total=pl.col("rate").cum_sum().over("symbol"))
     begun = bars.with_columns(known_at=pl.col("known_at").shift().over("symbol").fill_null(pl.col("ts")))
     until, before = (_as_of(frame, sums, {"total": "total"}, ever)["total"] for frame in (bars, begun))
     return _as_of(bars, funding, {"funding_rate": "rate"}, oldest).with_columns(funding_paid=until - before.fill_null(0.0))

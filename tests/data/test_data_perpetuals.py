@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from algo_research.core.clock import SimulatedClock
@@ -182,6 +182,7 @@ moments = st.lists(st.integers(0, 60 * 200), min_size=1, max_size=40, unique=Tru
 
 @settings(max_examples=150, deadline=None)
 @given(moments, st.lists(st.integers(0, 600), min_size=40, max_size=40), st.integers(1, 200))
+@example([*range(4), *range(113, 119), 234, *range(241, 251)], [0, 0, 0, 0, 121, *[0] * 35], 1)  # two known at the same minute
 def test_no_future_rate_ever_shows(minutes, delays, cut):
     """Against a plain loop; and bars up to a moment do not change when later rows are taken away or forged."""
     rows = pl.DataFrame({"symbol": "P", "ts": [BEGIN + timedelta(minutes=m) for m in minutes], "rate": [(i % 7 - 3) / 1000 for i in range(len(minutes))]})
