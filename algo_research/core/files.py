@@ -24,8 +24,9 @@ def ensure_folder(
     "A folder one can write into, or an error that says why not."
     path = Path(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path): pass
+        if path.is_dir():
+            with tempfile.TemporaryFile(dir=path): pass
+        else: path.mkdir(parents=True, exist_ok=True)  # into one that was just made one can write
     except OSError as e:
         raise InputError(f"Cannot write into the folder {str(path)!r}: {e.strerror or e}. "
                          "Choose another folder in settings.ini, or change its owner, permissions or free space.") from e
