@@ -124,6 +124,7 @@ class _Writer:
         self.gone: set[datetime] = set()    # where a repair took bars out
         self.missed = False                 # perhaps a bar was: a feed listens anew, or the queue was full
         self.waiting: list[ClosedBar] = []  # taken from the queue and not stored yet
+        self.busy = asyncio.Lock()          # held while something is fetched or stored
 
     def put(self, bar: ClosedBar | None) -> bool: # whether there was room
         with suppress(asyncio.QueueFull): self.queue.put_nowait(bar); return True
@@ -188,15 +189,16 @@ async def _write_forever(writer: _Writer, report: StreamReport, turn: asyncio.Lo
         writer.waiting += filter(None, items)
         if writer.missed: lacking, writer.missed, due = True, False, 0.0
         try:
-            if now() >= due and (source := writer.source):
-                if lacking or not writer.continues():
-                    report.backfilled += await _fetch(writer, source, turn)
-                    lacking = False
-                if following := writer.following():
-                    report.delays += await asyncio.to_thread(writer.append, source, following)
-                    tell(writer.name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
-                report.bars, report.repeated = report.bars + len(following), report.repeated + len(writer.waiting) - len(following)
-                writer.waiting, pause, due = [], 1.0, 0.0
+            async with writer.busy:
+                if now() >= due and (source := writer.source):
+                    if lacking or not writer.continues():
+                        new = await _fetch(writer, source, turn)
+                        report.backfilled, lacking = report.backfilled + new, False
+                    if following := writer.following():
+                        report.delays.extend(await asyncio.to_thread(writer.append, source, following))
+                        tell(writer.name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
+                    report.bars, report.repeated = report.bars + len(following), report.repeated + len(writer.waiting) - len(following)
+                    writer.waiting, pause, due = [], 1.0, 0.0
         except RetryableError as e:
             report.interruptions.append(f"past bars of {writer.name}: {e}")
             pause, due = min(2 * pause, 60.0), now() + pause
@@ -263,4 +265,6 @@ async def stream(
 
 async def _stored(writers: Iterable[_Writer]) -> None:
     "Returns when all that was heard was tried to be stored."
-    for writer in writers: await writer.queue.join()
+    for writer in writers:
+        await writer.queue.join()
+        async with writer.busy: pass

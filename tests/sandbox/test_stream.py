@@ -201,8 +201,9 @@ def test_a_source_is_asked_for_one_symbol_at_a_time_and_left_alone_when_it_says_
             return super().bars(symbol, timeframe, start, limit)
 
     store = open_store("delta://store", tmp_path)
-    until(lambda: height(store, "X") == height(store, "Y") == 6, Busy(Clock(), [timedelta(minutes=1), *[None] * 1000]), store, since=BEGIN - 5 * MINUTE)
+    report = until(lambda: height(store, "X") == height(store, "Y") == 6, Busy(Clock(), [timedelta(minutes=1), *[None] * 1000]), store, since=BEGIN - 5 * MINUTE)
     assert [what for _, what in asked] == ["begin", "end"] * (len(asked) // 2) and asked[2][0] - asked[1][0] >= 1.4
+    assert report.backfilled == 12
 
 
 def test_a_symbol_in_any_case(tmp_path):
