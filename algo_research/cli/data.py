@@ -132,7 +132,7 @@ def check(
     """What is wrong with the bars, by which evidence; the quality score, and what can be repaired. Changes nothing without --yes."""
     import polars as pl
 
-    from algo_research.core.errors import InputError, RetryableError, unknown_name
+    from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import load_dataset
     from algo_research.data.checks import check_bars, quality_reasons, quality_score
     from algo_research.data.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
@@ -174,9 +174,7 @@ def check(
         if not stored:
             raise InputError(f"{found.id} comes with the package and cannot be changed. Only imported datasets can be repaired.")
         mended = apply_repairs(found, proposals)
-        if (newest := workspace.store.versions(found.id)[-1]) != found.version:
-            raise RetryableError(f"{found.id} was changed meanwhile: it is at version {newest}, and these repairs are for version {found.version}. Nothing was changed; check it again.")
-        version = workspace.store.write(mended, reason="; ".join(repair_notes(proposals)), replace=True)
+        version = workspace.store.write(mended, reason="; ".join(repair_notes(proposals)), replace=True, after=found.version)
         score = quality_score(check_bars(mended), mended.bars)
     out.print(f"Repaired: version {version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. All versions: algo data history {found.id}")
 

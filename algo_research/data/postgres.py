@@ -21,7 +21,7 @@ from ..core.errors import DataError, InputError, unknown_name
 from .bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
 from .database import Database, fetch, fetch_frame
-from .store import KEPT, Extent, Store, _check_compatible, _utc
+from .store import KEPT, Extent, Store, _check_compatible, _check_newest, _utc
 
 # %% ../../nbs/data/15_postgres.ipynb #12250a1d
 _BAR = """series integer not null, ts timestamptz not null, open float8 not null, high float8 not null, low float8 not null, close float8 not null,
@@ -163,12 +163,13 @@ def write(
     dataset: Dataset,
     reason: str = "",      # why this version is written; kept in the history
     replace: bool = False, # these bars are all there is afterwards, instead of being laid over what is stored
+    after: int | None = None, # the version these bars were made from: if it is no longer the newest, nothing is written
 ) -> int:                  # the version these bars are in
     "Upsert by (symbol, ts) in one transaction."
-    return self._write(dataset, reason, replace)
+    return self._write(dataset, reason, replace, after=after)
 
 @patch
-def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, appending: bool = False) -> int:
+def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, appending: bool = False, after: int | None = None) -> int:
     bars = validate_bars(dataset.bars)
     if not bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
     metadata = dataset.metadata()
@@ -177,6 +178,7 @@ def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: boo
         fetch(t, "insert into dataset (venue, symbol, timeframe) values ($1, $2, $3) on conflict do nothing", *dataset.id)
         key = self._locked(t, dataset.id)
         before, stored = self._newest(t, key)
+        _check_newest(dataset.id, before if stored else None, after)
         if stored: _check_compatible(dataset, stored, replace)
         if stored: metadata = join_metadata(stored, metadata, KEPT[appending, replace])
         rows = self._numbered(t, key, bars, before + 1)

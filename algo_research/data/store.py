@@ -24,7 +24,7 @@ import polars as pl
 from fastcore.basics import patch
 from xxhash import xxh3_64_hexdigest
 
-from ..core.errors import AlgoError, DataError, FatalError, InputError, unknown_name
+from ..core.errors import AlgoError, DataError, FatalError, InputError, RetryableError, unknown_name
 from ..core.hashing import hash_frame
 from .bars import BARS_SCHEMA, Dataset, DatasetId, Snapshot, floor_time, join_metadata, resample_bars, timeframe_duration, validate_bars
 from .cache import Cache, open_cache
@@ -43,7 +43,8 @@ class Extent(NamedTuple):
 
 class Store(Protocol):
     "Keeps datasets; whoever inherits gets `resample` and `snapshot`."
-    def write(self, dataset: Dataset, reason: str = "", replace: bool = False) -> int: "Insert new bars and replace those with the same symbol and time, or replace all there is; all or nothing. The version they are in."
+    def write(self, dataset: Dataset, reason: str = "", replace: bool = False, after: int | None = None) -> int:
+        "Insert new bars and replace those with the same symbol and time, or replace all there is; all or nothing, and only if `after` is still the newest version. The version they are in."
     def append(self, dataset: Dataset) -> None: "The same for bars that are newer than what is stored, without reading it."
     def read(self, id: DatasetId | str, symbols: list[str] | None = None, start: datetime | None = None,
              end: datetime | None = None, version: int | None = None) -> Dataset: "Bars with start <= ts < end, as of a version."
@@ -295,7 +296,8 @@ def _part(self: DeltaStore, id: DatasetId, before: _Version, part: str) -> pl.Da
     return join_bars(self._frames(id, before.metadata["schema_version"], [f.path for f in before.files if f.part == part]))
 
 @patch
-def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool, before: _Version | None) -> _Plan:
+def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool, after: int | None, before: _Version | None) -> _Plan:
+    _check_newest(dataset.id, before.number if before else None, after)
     new = split_parts(dataset.bars, dataset.id.timeframe)
     if before is None: return _Plan(new, [])
     _check_compatible(dataset, before.metadata, over)
@@ -311,6 +313,10 @@ def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool,
         if stale or old is None or not merged.equals(old): adds[part] = merged
     return _Plan({part: bars for part, bars in adds.items() if bars.height}, [f for f in before.files if f.part in adds])
 
+def _check_newest(id: DatasetId, newest: int | None, after: int | None) -> None:
+    if after is not None and newest != after:
+        raise RetryableError(f"{id} was changed meanwhile: {'it is gone' if newest is None else f'it is at version {newest}'}, and this change was made for version {after}. Nothing was written. Look at it again.")
+
 def _check_compatible(dataset: Dataset, stored: dict[str, Any], replace: bool = False) -> None:
     before, now = stored["instrument"], dataset.instrument
     for name, old, new in (("adjustment", stored["adjustment"], dataset.adjustment), ("close_only", stored["close_only"], dataset.close_only),
@@ -325,9 +331,10 @@ def write(
     dataset: Dataset,
     reason: str = "",      # why this version is written; kept in the history
     replace: bool = False, # these bars are all there is afterwards, instead of being laid over what is stored
+    after: int | None = None, # the version these bars were made from: if it is no longer the newest, nothing is written
 ) -> int:                  # the version these bars are in
     "Upsert by (symbol, ts) in one transaction."
-    return self._write(dataset, reason, replace)
+    return self._write(dataset, reason, replace, after=after)
 
 @patch
 def append(
@@ -338,10 +345,10 @@ def append(
     self._write(dataset, appending=True)
 
 @patch
-def _write(self: DeltaStore, dataset: Dataset, reason: str = "", over: bool = False, appending: bool = False) -> int:
+def _write(self: DeltaStore, dataset: Dataset, reason: str = "", over: bool = False, appending: bool = False, after: int | None = None) -> int:
     validate_bars(dataset.bars)
     if not dataset.bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
-    return self._change(dataset.id, partial(self._plan_write, dataset, over, appending), {"schema_version": SCHEMA_VERSION, **dataset.metadata()}, reason, KEPT[appending, over])[0]
+    return self._change(dataset.id, partial(self._plan_write, dataset, over, appending, after), {"schema_version": SCHEMA_VERSION, **dataset.metadata()}, reason, KEPT[appending, over])[0]
 
 # %% ../../nbs/data/05_store.ipynb #360f8c75
 @patch

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from algo_research.core.errors import DataError, InputError
+from algo_research.core.errors import DataError, InputError, RetryableError
 from algo_research.data.bars import Dataset, DatasetId, make_bars, resample_bars, timeframe_duration
 from algo_research.data.instruments import Instrument
 from algo_research.data.store import open_store
@@ -353,6 +353,19 @@ def test_retention_that_would_leave_nothing_is_refused(store, dataset):
     assert store.read(dataset.id).bars.equals(dataset.bars) and store.versions(dataset.id) == [0]
     newest = dataset.bars.filter(ts=last)
     assert store.retain(dataset.id, last) == dataset.bars.height - newest.height and store.read(dataset.id).bars.equals(newest)
+
+
+def test_a_change_made_for_an_older_version_is_refused(store, dataset):
+    """What somebody else wrote meanwhile is not undone."""
+    with pytest.raises(RetryableError, match="it is gone, and this change was made for version 3"):
+        store.write(dataset, after=3)
+    store.write(replace(dataset, bars=dataset.bars[:50]))
+    read = store.read(dataset.id)
+    store.append(replace(dataset, bars=dataset.bars[50:]))
+    with pytest.raises(RetryableError, match="it is at version 1, and this change was made for version 0"):
+        store.write(replace(read, bars=read.bars[1:]), replace=True, after=read.version)
+    assert store.read(dataset.id).bars.equals(dataset.bars) and store.versions(dataset.id) == [0, 1]
+    assert store.write(replace(dataset, bars=dataset.bars[1:]), replace=True, after=1) == 2
 
 
 def test_the_extent_is_that_of_the_newest_version(store, dataset):
