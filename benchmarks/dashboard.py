@@ -72,9 +72,11 @@ class Server:
 
     def kernels(self) -> list[psutil.Process]:
         """Kernels that are alive, those that wait included."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [p for p in psutil.Process(self.process.pid).children(recursive=True) if p.is_running() and "ipykernel_launcher" in " ".join(p.cmdline())]
-        return []
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        return [p for p in children if "ipykernel_launcher" in command(p)]
 
     def settle(self, seconds: float = 90) -> int:
         """Wait until as many kernels are there as wait for users, and none of them is busy; how many there are."""
@@ -104,6 +106,13 @@ def browser() -> Iterator:
         opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
         opened.close()
+
+
+def command(process: psutil.Process) -> str:
+    """Its command line; nothing of one that ended a moment ago."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 DRAWN = "document.querySelector('.algo.live')?.dataset.turn && document.querySelector('.algo.live .figure .main-svg')"
