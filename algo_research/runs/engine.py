@@ -67,10 +67,13 @@ class Watch:
 
 def _watch_kernel(pid: int, watch: Watch, done: threading.Event) -> None:
     "Measure the kernel; kill it when it is over its limits."
-    begun, kernel = time.monotonic(), psutil.Process(pid)
+    try: begun, kernel = time.monotonic(), psutil.Process(pid)
+    except psutil.NoSuchProcess: return
     def kill(reason: str, detail: str) -> None:
         watch.stop(reason, detail)
-        for p in [*kernel.children(recursive=True), kernel]:
+        family = [kernel]
+        with suppress(psutil.NoSuchProcess): family = [*kernel.children(recursive=True), kernel]
+        for p in family:
             with suppress(psutil.NoSuchProcess): p.kill()
     while not done.wait(0.2):
         try: used = sum(p.memory_info().rss for p in [kernel, *kernel.children(recursive=True)])

@@ -181,3 +181,26 @@ def test_what_libraries_print_is_read_on_when_it_cannot_be_logged(monkeypatch, e
     os.write(into, b"one\ntwo\n")
     os.close(into)
     assert [lines.get(timeout=10), lines.get(timeout=10)] == ["one", "two"] and not failures
+
+
+@pytest.mark.parametrize("when", ["before it is looked at", "before it is killed"])
+def test_a_kernel_that_ends_by_itself_is_no_error_of_its_watch(monkeypatch, when):
+    import psutil
+
+    from algo_research.runs.engine import Watch, _watch_kernel
+
+    process, children = subprocess.Popen(["sleep", "60"]), psutil.Process.children
+
+    def ended(self, recursive=False):
+        if watch.reason:
+            process.kill()
+            process.wait()
+        return children(self, recursive)
+
+    watch = Watch(timeout=0.001)
+    if when == "before it is looked at":
+        process.kill()
+        process.wait()
+    monkeypatch.setattr(psutil.Process, "children", ended)
+    _watch_kernel(process.pid, watch, threading.Event())
+    assert process.poll() == -signal.SIGKILL and watch.reason == ("" if when == "before it is looked at" else "timeout")
