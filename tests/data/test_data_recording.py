@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -173,3 +174,34 @@ def test_who_cannot_write_stops_asking(tmp_path):
     with pytest.raises(FatalError, match="the disk is full"):
         recorded(feed, Full(tmp_path), 20)
     assert 0 < len(feed.asked) < 100  # of two hundred
+
+
+def test_a_recording_that_ends_before_a_hole_is_filled_ends_before_the_hole(tmp_path):
+    """The end comes while something is written, and the feed goes on meanwhile. The next recorder goes on after the last trade: one behind the hole would hide it for ever."""
+    said = threading.Event()
+
+    async def run():
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        class Ending(Script):
+            async def listen(self, symbols, what, silence):
+                for line in ("", trade(1)):
+                    yield 1, line
+                await stop.wait()
+                for line in (trade(3), trade(4)):
+                    yield 1, line
+                said.set()
+                await asyncio.sleep(60)
+
+        class Busy(RecordingStore):
+            def append(self, *given):
+                loop.call_soon_threadsafe(stop.set)
+                assert said.wait(10)
+                super().append(*given)
+
+        await asyncio.wait_for(record(Ending(known=4), Busy(tmp_path), ["X-Y"], stop, ["trades"], every=0.2), 30)
+
+    asyncio.run(run())
+    assert ids(RecordingStore(tmp_path)) == [1]
+    recorded(Script([trade(5)], known=5), RecordingStore(tmp_path), 1)
+    assert ids(RecordingStore(tmp_path)) == [1, 2, 3, 4, 5]
