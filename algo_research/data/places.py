@@ -25,7 +25,7 @@ class Place(Protocol):
     def source(self, path: str) -> Path | BytesIO: "What a reader of Parquet can open; FileNotFoundError when there is no such file."
     def read(self, path: str) -> bytes: "The content; FileNotFoundError when there is no such file."
     def write(self, path: str, data: bytes | memoryview) -> None: "The file appears whole, or not at all."
-    def settle(self, paths: list[str]) -> None: "What somebody else wrote into these files, where there are such, survives a power cut."
+    def fsync(self, paths: list[str]) -> None: "What somebody else wrote into these files, where there are such, survives a power cut."
     def stamps(self, paths: list[str]) -> list[str | None]: "For files of one folder, in order, what changes with each; None where there is none."
     def folders(self, path: str) -> list[str]: "Names of the folders in a folder, sorted."
     def address(self, path: str) -> tuple[str, dict[str, str]]: "How Delta is told of a folder: address and options."
@@ -48,7 +48,7 @@ class LocalPlace:
     def write(self, path: str, data: bytes | memoryview) -> None:
         with atomic_write(self.folder/path) as file: file.write(data)
 
-    def settle(self, paths: list[str]) -> None:
+    def fsync(self, paths: list[str]) -> None:
         for path in paths: self._sync(path)
         for path in {path.rpartition("/")[0] for path in paths}:  # a name is kept by its folder; some file systems cannot be asked
             self._sync(path, (errno.EINVAL, errno.EBADF, errno.EACCES))
@@ -113,7 +113,7 @@ class S3Place:
     def source(self, path: str) -> BytesIO: return BytesIO(self.read(path))
     def read(self, path: str) -> bytes: return bytes(self._ask("get", path).bytes())
     def write(self, path: str, data: bytes | memoryview) -> None: self._ask("put", path, bytes(data))
-    def settle(self, paths: list[str]) -> None: pass  # a bucket answers when it has them
+    def fsync(self, paths: list[str]) -> None: pass  # a bucket answers when it has them
 
     def stamps(self, paths: list[str]) -> list[str | None]:
         listed = chain(*self._ask("list", paths[0].rpartition("/")[0], offset=paths[0][:-1]))  # one request, however many files

@@ -278,7 +278,7 @@ def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _
                 if before: self._tables[id].create_write_transaction([*new, *gone], "append", _delta_schema(), partition_by=["part"], commit_properties=properties)
                 else: create_table_with_add_actions(address, _delta_schema(), new, mode="error", partition_by=["part"], configuration=_CONFIGURATION,
                                                     storage_options=options or None, commit_properties=properties)
-                self.place.settle(self._log_files(id, number))
+                self.place.fsync(self._log_files(id, number))
                 return number, count
             except CommitFailedError: continue
             except AlgoError: raise

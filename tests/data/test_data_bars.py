@@ -53,10 +53,8 @@ def test_what_is_sound_is_accepted_by_both(case):
 @pytest.mark.parametrize(("timeframe", "moment", "opens"), [("3d", (2024, 1, 11), (2024, 1, 9)), ("1w", (2024, 1, 11), (2024, 1, 8)), ("5h", (1970, 1, 1, 7), (1970, 1, 1, 5)), ("1d", (2024, 1, 11, 5), (2024, 1, 11))])
 def test_one_grid_for_all(timeframe, moment, opens):
     """Resampled bars, bars of an exchange and bars of trades open at the same times: multiples since 1970, weeks on Mondays."""
-    from algo_research.data.ingest import bar_open
-
     at, opens = datetime(*moment, tzinfo=UTC), datetime(*opens, tzinfo=UTC)
-    assert floor_time(at, timeframe_duration(timeframe)) == bar_open(at, timeframe) == opens
+    assert floor_time(at, timeframe_duration(timeframe)) == opens
     bars = make_market("noise", 1, bars=400, timeframe="1h").bars.with_columns(pl.col("ts", "known_at") + (at - datetime(2015, 1, 1, tzinfo=UTC)))
     assert resample_bars(bars, "1h", timeframe)["ts"][0] == opens
 
