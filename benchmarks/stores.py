@@ -63,15 +63,15 @@ class Ours(Timed):
         self.versions = 0.0
 
     def open(self):
-        from algo_research.data.store import open_store
+        from algo_research.data.stores.delta import open_store
 
         return open_store(self.url, cache=self.cache)
 
     def dataset(self, name: str, seeds, first=0, rows=None, shift=0.0):
         import polars as pl
 
-        from algo_research.data.bars import Dataset, DatasetId, make_bars
-        from algo_research.data.instruments import Instrument
+        from algo_research.data.market.bars import Dataset, DatasetId, make_bars
+        from algo_research.data.market.instruments import Instrument
 
         rows = rows or self.rows - first
         ts = pl.datetime_range(START + first * MINUTE, START + (first + rows - 1) * MINUTE, MINUTE, time_unit="us", eager=True)

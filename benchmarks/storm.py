@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from algo_research.data.bars import DatasetId
-from algo_research.data.exchanges import ExchangeSource
-from algo_research.data.ingest import plan_sync, sync
-from algo_research.data.store import open_store
+from algo_research.data.intake.ingest import plan_sync, sync
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.stores.delta import open_store
+from algo_research.data.venues.exchanges import ExchangeSource
 
 if TYPE_CHECKING:
-    from algo_research.data.bars import Dataset
+    from algo_research.data.market.bars import Dataset
     from algo_research.sandbox.exchange import Exchange
 
 RATES = {**dict.fromkeys(("rate_limit", "server_error", "drop", "garbled", "missing", "duplicate", "late", "shuffled"), 0.025), "timeout": 0.015, "skew": 0.6}  # few ask for the time
@@ -50,7 +50,7 @@ class ExchangeClock:
 
 def make_markets(bars: int) -> list[Dataset]:
     """Two markets of minute bars; the second has a true hole of an hour and a half."""
-    from algo_research.data.synthetic import make_market
+    from algo_research.data.samples.synthetic import make_market
 
     made = []
     for seed, name in ((1, "BTC-USDT"), (2, "ETH-USDT")):

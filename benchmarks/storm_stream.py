@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from algo_research.data.bars import DatasetId
-from algo_research.data.store import open_store
-from algo_research.data.streams import ExchangeFeed, StreamReport, stream
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.streams import ExchangeFeed, StreamReport, stream
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.delta import open_store
 from algo_research.sandbox.exchange import Exchange, MarketTime, running
 from algo_research.sandbox.market import symbols_of
 

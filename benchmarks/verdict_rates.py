@@ -18,9 +18,12 @@ import polars as pl
 
 from algo_research.backtest.engine import backtest
 from algo_research.backtest.ledger import TrialLedger
-from algo_research.core.settings import CostSettings, ResearchSettings, Settings
-from algo_research.data.synthetic import make_market, planted_signal
-from algo_research.runs.road import research
+from algo_research.core.settings import Settings
+from algo_research.data.samples.synthetic import make_market, planted_signal
+from algo_research.execution.costs import CostSettings
+from algo_research.research.plan import ResearchSettings
+from algo_research.research.road import research
+from algo_research.workspace.settings import settings_class
 
 BARS = 6000
 ORACLE_Z = 6.0
@@ -35,8 +38,8 @@ LINES = [  # name, market, costs, other strategies tried beside the model, allow
 ]
 
 
-def settings(costs: CostSettings) -> Settings:
-    return Settings(research=ResearchSettings(engine="kernel", reserve=0), costs=costs)
+def settings(costs: CostSettings) :
+    return settings_class()(research=ResearchSettings(engine="kernel", reserve=0), costs=costs)
 
 
 def oracle_z(seed: int, strength: float, out_of_sample: int) -> float:

@@ -90,7 +90,7 @@ def test_a_heavy_module_is_caught(tmp_path):
 
 def test_planted_violations_are_caught(tmp_path):
     planted = {
-        "core/a.py": "from ..data.bars import Dataset",
+        "core/a.py": "from ..data.market.bars import Dataset",
         "data/b.py": "from ..stats import sharpe",
         "data/c.py": "def late():\n    import algo_research.features.contract",
         "features/d.py": "from .. import core, models",
@@ -104,7 +104,7 @@ def test_planted_violations_are_caught(tmp_path):
         "cli/l.py": "from ..attic import i",
         # and what is allowed
         "data/m.py": "from .bars import Dataset\nfrom . import store\nfrom ..core.errors import InputError\nimport polars, data.other\nfrom os import path",
-        "cli/n.py": "from algo_research.runs.road import walk\nfrom .. import __version__\nfrom algo_research.cli.common import x",
+        "cli/n.py": "from algo_research.research.road import walk\nfrom .. import __version__\nfrom algo_research.cli.common import x",
         "sandbox/o.py": "from ..core import clock",
     }
     for name, text in planted.items():
@@ -117,8 +117,8 @@ def test_planted_violations_are_caught(tmp_path):
         "cli/g.py:1 imports algo_research.sandbox",
         "cli/h.py:1 imports algo_research.sandbox.server.main",
         "cli/l.py:1 imports algo_research.attic.i",
-        "core/a.py:1 imports algo_research.data.bars.Dataset",
-        "core/deep/j.py:1 imports algo_research.data.bars",
+        "core/a.py:1 imports algo_research.data.market.bars.Dataset",
+        "core/deep/j.py:1 imports algo_research.data.market.bars",
         "data/b.py:1 imports algo_research.stats.sharpe",
         "data/c.py:2 imports algo_research.features.contract",
         "features/d.py:1 imports algo_research.models",

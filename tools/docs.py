@@ -318,12 +318,12 @@ def commands_page() -> str:
 
 def settings_page() -> str:
     """Every setting with its default, as declared."""
-    from algo_research.core.settings import PREFIX, SEPARATOR, Settings
+    from algo_research.core.settings import PREFIX, SEPARATOR
+    from algo_research.workspace.settings import settings_class
 
     parts = ["# Settings", "{.lead}\nEvery setting, its default and its meaning. `algo settings` shows the values in force and where each came from."]
     parts.append(f"In the environment and in `.env` the key `fees` of `[costs]` is `{PREFIX}COSTS{SEPARATOR}FEES`. [How to set them](../howto/settings.md).")
-    for section, part in Settings.model_fields.items():
-        made = part.annotation
+    for section, made in settings_class().sections().items():
         rows = [f"<tr><td><code>{key}</code></td><td><code>{html.escape(str(f.default)) or '&nbsp;'}</code></td><td>{html.escape(f.description or '')}</td></tr>" for key, f in made.model_fields.items()]
         table = '<table class="settings table">\n<thead><tr><th>key</th><th>default</th><th>meaning</th></tr></thead>\n<tbody>' + "\n".join(rows) + "</tbody>\n</table>"
         parts += [f"## `[{section}]`", (made.__doc__ or "").strip(), table]

@@ -18,9 +18,9 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from dashboard import ALGO, DRAWN, Server, browser, environment  # noqa: E402
 
-from algo_research.data.bars import DatasetId  # noqa: E402
-from algo_research.data.store import open_store  # noqa: E402
-from algo_research.data.synthetic import make_market  # noqa: E402
+from algo_research.data.market.bars import DatasetId  # noqa: E402
+from algo_research.data.samples.synthetic import make_market  # noqa: E402
+from algo_research.data.stores.delta import open_store  # noqa: E402
 
 
 def spoil(workspace: Path) -> None:

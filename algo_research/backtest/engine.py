@@ -16,7 +16,7 @@ import polars as pl
 
 from ..core.errors import DataError, InputError
 from ..core.hashing import hash_frame, hash_params
-from ..core.settings import CostSettings
+from ..execution.costs import CostSettings
 from ..execution.accounting import FILL, Account, account, align_targets
 from ..stats.metrics import Performance, performance
 

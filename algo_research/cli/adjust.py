@@ -27,10 +27,10 @@ def adjust(
     import polars as pl
 
     from algo_research.core.errors import InputError
-    from algo_research.data.bars import DatasetId
     from algo_research.data.catalog import RESERVED_VENUES
-    from algo_research.data.equities import adjust_bars, load_actions, make_actions, save_actions
-    from algo_research.data.providers import open_source
+    from algo_research.data.market.bars import DatasetId
+    from algo_research.data.market.equities import adjust_bars, load_actions, make_actions, save_actions
+    from algo_research.data.venues.providers import open_source
 
     out = console()
     with open_workspace(root, env) as workspace:

@@ -23,8 +23,8 @@ def aggregate(
 ) -> None:
     """Composite bars, weighted by volume, without venues that deviate or have gone silent; its notes name who was left out."""
     from algo_research.core.errors import InputError
-    from algo_research.data.aggregate import aggregate_bars
     from algo_research.data.catalog import RESERVED_VENUES, load_dataset
+    from algo_research.data.intake.aggregate import aggregate_bars
 
     with open_workspace(root, env) as workspace:
         made = aggregate_bars([load_dataset(name, workspace.store) for name in datasets], id, minimum, deviation, stale)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from algo_research.runs.workspace import Workspace
+    from algo_research.workspace.bootstrap import Workspace
 
 Root = Annotated[
     Path | None,
@@ -43,7 +43,7 @@ def parse_set(assignments: list[str] | None) -> dict[str, dict[str, str]]:
 
 def open_workspace(root: Path | None, env: str | None, assignments: list[str] | None = None, **options: dict[str, Any]) -> Workspace:
     """The workspace with the command's own options laid over its settings; options that are None were not given."""
-    from algo_research.runs.workspace import open_workspace as open_
+    from algo_research.workspace.bootstrap import open_workspace as open_
 
     overrides = parse_set(assignments)
     for section, values in options.items():

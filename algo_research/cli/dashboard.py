@@ -17,7 +17,7 @@ def list_dashboards() -> dict[str, Path]:
     """Notebooks by name."""
     from algo_research.runs.parameters import shipped
 
-    return {p.stem: p for p in sorted(shipped("dashboards").glob("*.ipynb"))}
+    return {p.stem: p for p in sorted(shipped("pages").glob("*.ipynb"))}
 
 
 def free_port(wanted: int | None) -> int:
@@ -47,7 +47,7 @@ def lay_out_assets(folder: Path) -> None:
 
     from algo_research.runs.parameters import shipped
 
-    assets = shipped("dashboards") / "_assets"
+    assets = shipped("pages") / "_assets"
     shutil.copytree(assets / "voila", folder / "voila", dirs_exist_ok=True)
     static = folder / "voila" / "templates" / "algo" / "static"
     static.mkdir()

@@ -49,8 +49,7 @@ def import_(
     """Read a file of bars, say what was understood, and store it: all or nothing."""
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import RESERVED_VENUES
-    from algo_research.data.importing import import_file
-    from algo_research.runs.steps import stored_changes
+    from algo_research.data.intake.importing import import_file, stored_changes
 
     for name, value, allowed in (("label", label, ("auto", "open", "close")), ("adjustment", adjustment, ("raw", "split", "total"))):
         if value not in allowed:
@@ -134,8 +133,8 @@ def check(
 
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import load_dataset
-    from algo_research.data.checks import check_bars, quality_reasons, quality_score
-    from algo_research.data.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
+    from algo_research.data.quality.checks import check_bars, quality_reasons, quality_score
+    from algo_research.data.quality.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
 
     if (yes or rule) and not repair:
         raise InputError("--yes and --rule say how to repair, and --repair is not given. Add --repair.")
@@ -221,8 +220,8 @@ def print_rest(names: list[str]) -> None:
 def history(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     """The versions of a stored dataset: when, why, how many bars were added, changed, removed."""
     from algo_research.core.errors import InputError
-    from algo_research.data.bars import DatasetId
     from algo_research.data.catalog import RESERVED_VENUES
+    from algo_research.data.market.bars import DatasetId
 
     with open_workspace(root, env) as workspace:
         if DatasetId.parse(dataset).venue in RESERVED_VENUES:

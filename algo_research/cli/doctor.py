@@ -72,7 +72,7 @@ def check_disk(folder) -> Check:
 
 def check_cache(url: str) -> Check:
     from algo_research.core.errors import AlgoError
-    from algo_research.data.cache import open_cache
+    from algo_research.data.stores.cache import open_cache
 
     try:
         cache = open_cache(url)

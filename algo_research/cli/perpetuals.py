@@ -26,8 +26,8 @@ def perpetuals(
     from datetime import UTC
 
     from algo_research.core.errors import AlgoError, unknown_name
-    from algo_research.data.bars import timeframe_duration
-    from algo_research.data.perpetuals import SCHEMAS, PerpetualExchange, sync_perpetual
+    from algo_research.data.intake.perpetuals import SCHEMAS, PerpetualExchange, sync_perpetual
+    from algo_research.data.market.bars import timeframe_duration
 
     for kind in what or []:
         if kind not in SCHEMAS:

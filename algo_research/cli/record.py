@@ -25,8 +25,8 @@ def record(
     """Keep every trade once, and every change of the order book in its sequence; trades that were missed are asked for, a book begins anew from a snapshot."""
     import asyncio
 
-    from algo_research.data.recording import KINDS, BinanceFeed
-    from algo_research.data.recording import record as record_
+    from algo_research.data.intake.recording import KINDS, BinanceFeed
+    from algo_research.data.intake.recording import record as record_
 
     feed, out, progress = BinanceFeed(exchange, url), console(), console(stderr=True)
 

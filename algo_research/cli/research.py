@@ -9,8 +9,8 @@ import typer
 from .common import Env, Root, Set, Steps, console, open_workspace, table
 
 if TYPE_CHECKING:
-    from algo_research.core.settings import CostSettings
-    from algo_research.runs.road import Research
+    from algo_research.execution.costs import CostSettings
+    from algo_research.research.road import Research
 
 EXAMPLE = "Example: algo research arch/NASDAQ/1d --strategy moving_average --fees 0.001 --seed 3"
 TRIALS_EXAMPLE = "Example: algo trials arch/SP500/1d"
@@ -41,7 +41,7 @@ def research(
         with Steps() as tell:
             tell("start", f"workspace {settings.root}")
             from algo_research.data.catalog import load_dataset
-            from algo_research.runs.road import research as walk
+            from algo_research.research.road import research as walk
 
             tell("bars", f"loading {settings.research.dataset}")
             data = load_dataset(settings.research.dataset, workspace.store)

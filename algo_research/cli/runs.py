@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from algo_research.runs.parameters import Template
     from algo_research.runs.record import Run
     from algo_research.runs.runner import Difference
-    from algo_research.runs.workspace import Workspace
+    from algo_research.workspace.bootstrap import Workspace
 
 RUN_EXAMPLE = "Example: algo run research -p dataset=arch/NASDAQ/1d -p horizon=10 --timeout 600"
 RUNS_EXAMPLE = "Example: algo runs --template research --metric sharpe --metric confidence"

@@ -29,8 +29,8 @@ def stream(
 
     import numpy as np
 
-    from algo_research.data.streams import ExchangeFeed
-    from algo_research.data.streams import stream as stream_
+    from algo_research.data.intake.streams import ExchangeFeed
+    from algo_research.data.intake.streams import stream as stream_
 
     feeds = [ExchangeFeed(exchange, address) for address in url] if url else [ExchangeFeed(exchange)]
     out, progress = console(), console(stderr=True)

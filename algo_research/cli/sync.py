@@ -27,9 +27,9 @@ def sync(
     from datetime import UTC
 
     from algo_research.core.errors import AlgoError
-    from algo_research.data.ingest import plan_sync
-    from algo_research.data.ingest import sync as fill
-    from algo_research.data.providers import open_source
+    from algo_research.data.intake.ingest import plan_sync
+    from algo_research.data.intake.ingest import sync as fill
+    from algo_research.data.venues.providers import open_source
 
     first, last = (t and t.replace(tzinfo=UTC) for t in (since, until))
     out, progress, failed = console(), console(stderr=True), []

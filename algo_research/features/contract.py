@@ -16,7 +16,7 @@ import polars as pl
 
 from ..core.errors import DataError, InputError
 from ..core.hashing import hash_params
-from ..data.bars import Dataset
+from ..data.market.bars import Dataset
 
 # %% ../../nbs/features/00_contract.ipynb #59025678
 Columns = Mapping[str, np.ndarray]  # one symbol's open, high, low, close, volume: float64, NaN where null

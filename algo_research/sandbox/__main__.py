@@ -44,7 +44,7 @@ def sandbox(
     from datetime import UTC, timedelta
 
     from algo_research.data.catalog import load_dataset
-    from algo_research.runs.workspace import open_workspace
+    from algo_research.workspace.bootstrap import open_workspace
 
     from .exchange import Exchange, MarketTime
     from .exchange import start as start_

@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 
 from algo_research.core.errors import InputError
-from algo_research.data.bars import PRICES, timeframe_duration
+from algo_research.data.market.bars import PRICES, timeframe_duration
 
 from .tape import Made, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from algo_research.data.bars import Dataset
+    from algo_research.data.market.bars import Dataset
 
     from .tape import Capture, Tape
 

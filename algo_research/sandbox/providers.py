@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from algo_research.data.instruments import session_schedule
+from algo_research.data.market.instruments import session_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

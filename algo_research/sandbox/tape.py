@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from algo_research.core.errors import DataError, InputError
-from algo_research.data.book import DepthSnapshot, DepthUpdate, MarketTrade, OrderBook, decode_message
+from algo_research.data.market.book import DepthSnapshot, DepthUpdate, MarketTrade, OrderBook, decode_message
 
 if TYPE_CHECKING:
     from pathlib import Path

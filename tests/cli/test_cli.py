@@ -26,7 +26,7 @@ def csv(tmp_path_factory):
     """Bars of a planted market as somebody's download: newest first, other names, text dates."""
     import polars as pl
 
-    from algo_research.data.synthetic import make_market
+    from algo_research.data.samples.synthetic import make_market
 
     bars = make_market("planted", seed=4, bars=3000, strength=0.3).bars
     frame = bars.select(Date=pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S"), Open="open", High="high", Low="low", Close="close", Volume="volume", Trades=pl.lit(7))
@@ -273,10 +273,10 @@ def test_the_demo(tmp_path):
 def test_a_long_list_of_findings_is_cut_and_can_be_had_whole(workspace):
     import polars as pl
 
-    from algo_research.data.bars import Dataset, DatasetId
-    from algo_research.data.instruments import Instrument
-    from algo_research.data.store import open_store
-    from algo_research.data.synthetic import make_market
+    from algo_research.data.market.bars import Dataset, DatasetId
+    from algo_research.data.market.instruments import Instrument
+    from algo_research.data.samples.synthetic import make_market
+    from algo_research.data.stores.delta import open_store
 
     (workspace / "settings.ini").write_text("[store]\nurl = delta://data\n")
     holed = [make_market("noise", n, bars=300).bars.filter(pl.int_range(pl.len()) != 100).with_columns(symbol=pl.lit(f"C{n:02}")) for n in range(22)]

@@ -6,8 +6,8 @@ import pytest
 from command import algo
 from test_cli import files
 
-from algo_research.data.perpetuals import PerpetualStore
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.perpetuals import PerpetualStore
+from algo_research.data.samples.synthetic import make_market
 from algo_research.sandbox.exchange import Exchange, MarketTime, running
 from algo_research.sandbox.market import symbols_of
 

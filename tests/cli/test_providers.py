@@ -11,13 +11,13 @@ from command import algo
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError, RetryableError
-from algo_research.data.bars import DatasetId
-from algo_research.data.exchanges import RateLimited
-from algo_research.data.ingest import fetch_range
-from algo_research.data.instruments import session_schedule
-from algo_research.data.providers import AlpacaSource, open_source
-from algo_research.data.store import open_store
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.ingest import fetch_range
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.market.instruments import session_schedule
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.delta import open_store
+from algo_research.data.venues.exchanges import RateLimited
+from algo_research.data.venues.providers import AlpacaSource, open_source
 from algo_research.sandbox.providers import Provider, served, stock_minutes
 
 KEYS = {"ALGO_SECRET_TWELVEDATA_KEY": "local-key", "ALGO_SECRET_ALPACA_KEY": "local-key", "ALGO_SECRET_ALPACA_SECRET": "local-key-secret"}

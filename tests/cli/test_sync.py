@@ -10,8 +10,8 @@ import pytest
 from command import algo
 from test_cli import files
 
-from algo_research.data.store import open_store
-from algo_research.data.synthetic import make_market
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.delta import open_store
 from algo_research.sandbox.exchange import Exchange, MarketTime, running
 from algo_research.sandbox.faults import Faults
 from algo_research.sandbox.market import symbols_of

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environment, leave, make_runs, visit
 
-from algo_research.data.bars import DatasetId
-from algo_research.data.repairs import apply_repairs, propose_repairs
-from algo_research.data.store import open_store
-from algo_research.data.synthetic import make_market
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.quality.repairs import apply_repairs, propose_repairs
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.delta import open_store
 
 needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine")
 pytestmark = pytest.mark.slow

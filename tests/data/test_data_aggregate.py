@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algo_research.core.errors import InputError
-from algo_research.data.aggregate import aggregate_bars
-from algo_research.data.bars import BARS_SCHEMA, PRICES, Dataset, DatasetId, make_bars, validate_bars
-from algo_research.data.importing import import_file
-from algo_research.data.instruments import Instrument
+from algo_research.data.intake.aggregate import aggregate_bars
+from algo_research.data.intake.importing import import_file
+from algo_research.data.market.bars import BARS_SCHEMA, PRICES, Dataset, DatasetId, make_bars, validate_bars
+from algo_research.data.market.instruments import Instrument
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 ID = "composite/BTC-USD/1h"

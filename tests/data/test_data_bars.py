@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from algo_research.core.errors import DataError
-from algo_research.data.bars import (
+from algo_research.data.market.bars import (
     PRICES,
     _contract,
     _keeps_contract,
@@ -15,7 +15,7 @@ from algo_research.data.bars import (
     timeframe_duration,
     validate_bars,
 )
-from algo_research.data.synthetic import make_market
+from algo_research.data.samples.synthetic import make_market
 
 BARS = make_market("garch", seed=1, bars=50).bars
 LAST = pl.int_range(pl.len()) == 49

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algo_research.core.errors import DataError, InputError
-from algo_research.data.book import (
+from algo_research.data.market.book import (
     BookTicker,
     DepthSnapshot,
     DepthUpdate,
@@ -24,7 +24,7 @@ from algo_research.data.book import (
     trades_frame,
     updates_frame,
 )
-from algo_research.data.trades import time_bars, volume_bars
+from algo_research.data.market.trades import time_bars, volume_bars
 
 TOP = ["bid", "bid_amount", "ask", "ask_amount"]
 # file, rules, ids that both depth and ticker end at, applied updates, trades

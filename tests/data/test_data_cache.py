@@ -14,12 +14,12 @@ import structlog
 
 from algo_research.core.errors import DataError, InputError
 from algo_research.core.hashing import hash_frame
-from algo_research.data import pieces
-from algo_research.data import store as store_module
-from algo_research.data.bars import Dataset, DatasetId, make_bars
-from algo_research.data.cache import MemoryCache, RedisCache, open_cache
-from algo_research.data.store import DeltaStore
-from algo_research.data.synthetic import make_market
+from algo_research.data.market.bars import Dataset, DatasetId, make_bars
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores import delta as store_module
+from algo_research.data.stores import pieces
+from algo_research.data.stores.cache import MemoryCache, RedisCache, open_cache
+from algo_research.data.stores.delta import DeltaStore
 
 MARKET = make_market("noise", 4, bars=90_000, timeframe="1m")  # nine weeks: three parts
 DAY = timedelta(days=1)
@@ -62,8 +62,8 @@ def test_reads_are_what_they_are_without(tmp_path, cache, dataset):
 WRITER = """
 import sys
 import polars as pl
-from algo_research.data.store import DeltaStore
-from algo_research.data.bars import Dataset
+from algo_research.data.stores.delta import DeltaStore
+from algo_research.data.market.bars import Dataset
 store = DeltaStore(sys.argv[1])
 for line in sys.stdin:
     found = store.read(sys.argv[2])

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError
-from algo_research.data.bars import PRICES
-from algo_research.data.importing import import_file
-from algo_research.data.store import DeltaStore
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.importing import import_file
+from algo_research.data.market.bars import PRICES
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.delta import DeltaStore
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 

@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 
 from algo_research.core.clock import SimulatedClock
-from algo_research.data.bars import Dataset, DatasetId, timeframe_duration
-from algo_research.data.exchanges import PAGE_SCHEMA
-from algo_research.data.ingest import find_holes, plan_sync, sync
-from algo_research.data.instruments import Instrument
-from algo_research.data.repairs import apply_repairs, propose_repairs
-from algo_research.data.store import DeltaStore
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.ingest import find_holes, plan_sync, sync
+from algo_research.data.market.bars import Dataset, DatasetId, timeframe_duration
+from algo_research.data.market.instruments import Instrument
+from algo_research.data.quality.repairs import apply_repairs, propose_repairs
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.delta import DeltaStore
+from algo_research.data.venues.exchanges import PAGE_SCHEMA
 
 MARKET = make_market("noise", 3, bars=400, timeframe="4h")
 STEP = timedelta(hours=4)

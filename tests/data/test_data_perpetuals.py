@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import FatalError, InputError, RetryableError
-from algo_research.data.bars import make_bars
-from algo_research.data.perpetuals import (
+from algo_research.data.intake.perpetuals import (
     PerpetualExchange,
     PerpetualStore,
     make_rows,
@@ -24,7 +23,8 @@ from algo_research.data.perpetuals import (
     with_funding,
     with_interest,
 )
-from algo_research.data.synthetic import make_market
+from algo_research.data.market.bars import make_bars
+from algo_research.data.samples.synthetic import make_market
 from algo_research.sandbox import futures
 from algo_research.sandbox.exchange import Exchange, MarketTime, running
 from algo_research.sandbox.faults import Faults

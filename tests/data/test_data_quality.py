@@ -10,15 +10,22 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from algo_research.core.errors import DataError
-from algo_research.core.settings import QualitySettings
-from algo_research.data.bars import PRICES, Dataset, DatasetId, make_bars
-from algo_research.data.bundled import load_index, load_stocks
-from algo_research.data.checks import RULES, check_bars, offending, quality_reasons, quality_score, require_quality
-from algo_research.data.importing import import_file
-from algo_research.data.instruments import Instrument, session_times
-from algo_research.data.repairs import apply_repairs, propose_repairs
-from algo_research.data.store import DeltaStore
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.importing import import_file
+from algo_research.data.market.bars import PRICES, Dataset, DatasetId, make_bars
+from algo_research.data.market.instruments import Instrument, session_times
+from algo_research.data.quality.checks import (
+    RULES,
+    QualitySettings,
+    check_bars,
+    offending,
+    quality_reasons,
+    quality_score,
+    require_quality,
+)
+from algo_research.data.quality.repairs import apply_repairs, propose_repairs
+from algo_research.data.samples.bundled import load_index, load_stocks
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.delta import DeltaStore
 
 SIZE = 1200
 N = pl.int_range(pl.len())

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from algo_research.core.errors import FatalError, InputError, RetryableError
-from algo_research.data.book import DepthSnapshot, DepthUpdate, MarketTrade, trades_frame, updates_frame
-from algo_research.data.exchanges import RateLimited
-from algo_research.data.recording import RecordingStore, record
+from algo_research.data.intake.recording import RecordingStore, record
+from algo_research.data.market.book import DepthSnapshot, DepthUpdate, MarketTrade, trades_frame, updates_frame
+from algo_research.data.venues.exchanges import RateLimited
 
 BEGIN = datetime(2024, 1, 1, 22, tzinfo=UTC)
 
@@ -141,7 +141,7 @@ def test_depth_is_found_by_when_it_was_received(tmp_path):
 
 
 def test_many_writes_are_merged_and_lose_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("algo_research.data.recording.MANY", 10)
+    monkeypatch.setattr("algo_research.data.intake.recording.MANY", 10)
     store = RecordingStore(tmp_path)
     for i in range(25):
         store.append("trades", "demo", "X-Y", trades_frame([MarketTrade(0, "XY", micros(BEGIN) + i, i, 100.0, 1.0, "buy")]))

@@ -16,9 +16,9 @@ import polars as pl
 import pytest
 
 from algo_research.core.errors import DataError, InputError, RetryableError
-from algo_research.data.bars import Dataset, DatasetId, make_bars, resample_bars, timeframe_duration
-from algo_research.data.instruments import Instrument
-from algo_research.data.store import open_store
+from algo_research.data.market.bars import Dataset, DatasetId, make_bars, resample_bars, timeframe_duration
+from algo_research.data.market.instruments import Instrument
+from algo_research.data.stores.delta import open_store
 
 START = datetime(2021, 11, 29, tzinfo=UTC)
 STORES = {

@@ -19,10 +19,10 @@ import pytest
 
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.core.hashing import hash_arrays
-from algo_research.data import places
-from algo_research.data.bars import Dataset
-from algo_research.data.store import DeltaStore
-from algo_research.data.synthetic import make_market
+from algo_research.data.market.bars import Dataset
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores import places
+from algo_research.data.stores.delta import DeltaStore
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ from deltalake import DeltaTable, transaction, write_deltalake
 from test_data_store_conformance import make_dataset
 
 from algo_research.core.errors import DataError, FatalError, InputError
-from algo_research.data import pieces
-from algo_research.data import store as store_module
-from algo_research.data.store import DeltaStore
+from algo_research.data.stores import delta as store_module
+from algo_research.data.stores import pieces
+from algo_research.data.stores.delta import DeltaStore
 
 
 @pytest.mark.parametrize("before", [0, 10], ids=["first write", "new month"])

@@ -18,10 +18,10 @@ from test_data_store_conformance import make_dataset
 
 from algo_research.core.errors import AlgoError, DataError, FatalError, InputError, RetryableError
 from algo_research.core.secrets import redact
-from algo_research.data import postgres
-from algo_research.data.bars import resample_bars
-from algo_research.data.cache import MemoryCache
-from algo_research.data.postgres import PostgresStore
+from algo_research.data.market.bars import resample_bars
+from algo_research.data.stores import postgres
+from algo_research.data.stores.cache import MemoryCache
+from algo_research.data.stores.postgres import PostgresStore
 
 
 def execute(url: str, *statements: str) -> list:
@@ -387,7 +387,7 @@ KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from test_data_store_conformance import make_dataset, pl, replace
-from algo_research.data.postgres import PostgresStore
+from algo_research.data.stores.postgres import PostgresStore
 name, original = sys.argv[3], getattr(PostgresStore, sys.argv[3])
 def stop(*arguments, **options):
     if sys.argv[4] == "after": original(*arguments, **options)

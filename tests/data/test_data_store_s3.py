@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from algo_research.core.errors import AlgoError, InputError, RetryableError
-from algo_research.core.settings import load_settings
-from algo_research.data.cache import MemoryCache
-from algo_research.data.places import S3Place
-from algo_research.data.store import open_store
-from algo_research.data.synthetic import make_market
+from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.cache import MemoryCache
+from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.places import S3Place
+from algo_research.workspace.settings import load_settings
 
 MARKET = make_market("noise", 4, bars=60_000, timeframe="1m")
 
@@ -27,9 +27,9 @@ def store(s3_url):
 APPENDER = """
 import sys
 from dataclasses import replace
-from algo_research.data.bars import DatasetId
-from algo_research.data.store import open_store
-from algo_research.data.synthetic import make_market
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.stores.delta import open_store
+from algo_research.data.samples.synthetic import make_market
 market, store, mine = make_market("noise", 4, bars=3_000, timeframe="1m"), open_store(sys.argv[1]), int(sys.argv[2])
 market.snapshot()
 print("ready", flush=True)
@@ -181,7 +181,7 @@ def test_addresses(s3_url):
 
 
 def test_settings_take_an_address(s3_url, tmp_path):
-    from algo_research.runs.workspace import open_workspace
+    from algo_research.workspace.bootstrap import open_workspace
 
     (tmp_path / "settings.ini").write_text(f"[store]\nurl = {s3_url}\ncache = memory://64MB\n")
     with open_workspace(tmp_path) as workspace:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from algo_research.data.synthetic import make_market, planted_signal
+from algo_research.data.samples.synthetic import make_market, planted_signal
 
 SEEDS, BARS = 200, 250
 
@@ -28,7 +28,7 @@ def is_noise(z: np.ndarray) -> bool:
 def unchecked():
     """The contract of bars is tested elsewhere, and checking it costs five times what making a market costs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("algo_research.data.bars.validate_bars", lambda bars: bars)
+        patch.setattr("algo_research.data.market.bars.validate_bars", lambda bars: bars)
         yield
 
 

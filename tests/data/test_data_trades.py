@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algo_research.core.errors import DataError
-from algo_research.data.bars import BARS_SCHEMA, validate_bars
-from algo_research.data.trades import (
+from algo_research.data.market.bars import BARS_SCHEMA, validate_bars
+from algo_research.data.market.trades import (
     TRADES_SCHEMA,
     dollar_bars,
     imbalance_bars,

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from algo_research.data.bundled import load_index
-from algo_research.data.importing import import_file
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.importing import import_file
+from algo_research.data.samples.bundled import load_index
+from algo_research.data.samples.synthetic import make_market
 from algo_research.features.contract import compute_features
 from algo_research.features.gates import causality_violations, memory_violations
 from algo_research.features.indicators import feature_names, feature_set, get_feature

@@ -10,17 +10,19 @@ from algo_research.backtest.engine import backtest
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.backtest.verdict import pronounce, weigh
 from algo_research.core.errors import FatalError, InputError
-from algo_research.core.settings import CostSettings, ResearchSettings, Settings
-from algo_research.data.synthetic import make_market
+from algo_research.data.samples.synthetic import make_market
+from algo_research.execution.costs import CostSettings
 from algo_research.models.tracking import Tracker
-from algo_research.runs.road import research
+from algo_research.research.plan import ResearchSettings
+from algo_research.research.road import research
 from algo_research.strategies.rules import BuyAndHold
+from algo_research.workspace.settings import settings_class
 
 FREE = CostSettings(fees=0, slippage=0)
 
 
-def settings(**research_settings) -> Settings:
-    return Settings(research=ResearchSettings(**{"engine": "kernel", "strategy": "moving_average", **research_settings}))
+def settings(**research_settings):
+    return settings_class()(research=ResearchSettings(**{"engine": "kernel", "strategy": "moving_average", **research_settings}))
 
 
 def basket(seed: int, spacing: int) -> pl.DataFrame:

@@ -14,21 +14,24 @@ import pytest
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.core.errors import DataError
 from algo_research.core.hashing import hash_code
-from algo_research.core.settings import CostSettings, ResearchSettings, Settings
-from algo_research.data.bundled import load_stocks
-from algo_research.data.synthetic import make_market
+from algo_research.data.samples.bundled import load_stocks
+from algo_research.data.samples.synthetic import make_market
+from algo_research.execution.costs import CostSettings
 from algo_research.models.tracking import Tracker
-from algo_research.runs.road import research, split_reserve
+from algo_research.research.plan import ResearchSettings
+from algo_research.research.road import research, split_reserve
+from algo_research.workspace.settings import settings_class
 
-KERNEL = Settings(research=ResearchSettings(engine="kernel", reserve=0.2))
+KERNEL = settings_class()(research=ResearchSettings(engine="kernel", reserve=0.2))
 
 CODE = """
 import json
 from algo_research.backtest.ledger import TrialLedger
-from algo_research.core.settings import ResearchSettings, Settings
-from algo_research.data.synthetic import make_market
-from algo_research.runs import road
-found = road.research(make_market("garch", 3, bars=3000), Settings(research=ResearchSettings(engine="kernel")), TrialLedger())
+from algo_research.core.settings import Settings
+from algo_research.research.plan import ResearchSettings
+from algo_research.data.samples.synthetic import make_market
+from algo_research.research import road
+found = road.research(make_market("garch", 3, bars=3000), settings_class()(research=ResearchSettings(engine="kernel")), TrialLedger())
 print(json.dumps({"hashes": found.hashes, "module": road.__file__}))
 """
 
@@ -52,7 +55,7 @@ def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
 @pytest.mark.slow
 def test_vectorbt_and_the_kernel_give_the_same_research():
     market = make_market("garch", 5, bars=3000)
-    ours, theirs = (research(market, Settings(research=ResearchSettings(engine=e)), TrialLedger()) for e in ("kernel", "vectorbt"))
+    ours, theirs = (research(market, settings_class()(research=ResearchSettings(engine=e)), TrialLedger()) for e in ("kernel", "vectorbt"))
     assert ours.hashes["targets"] == theirs.hashes["targets"]
     np.testing.assert_allclose(ours.result.equity["equity"], theirs.result.equity["equity"], rtol=1e-9)
     assert ours.result.fills.select("ts", "symbol").equals(theirs.result.fills.select("ts", "symbol"))

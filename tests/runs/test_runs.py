@@ -67,7 +67,7 @@ def elsewhere(tmp_path_factory):
 @pytest.mark.slow
 def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_named(tmp_path, elsewhere):
     """Every hash equal; then a bar, a parameter, a line of code and a dependency are changed, one at a time."""
-    from algo_research.data.synthetic import make_market
+    from algo_research.data.samples.synthetic import make_market
 
     here = tmp_path / "here"
     here.mkdir()

@@ -30,7 +30,7 @@ def only(workspace, template):
 
 def test_the_kernel_sees_the_settings_that_were_hashed(workspace):
     """An environment's settings and --set reach the kernel, the store among them."""
-    from algo_research.data.synthetic import make_market
+    from algo_research.data.samples.synthetic import make_market
 
     for seed, option in ((1, []), (2, ["--env", "prod"])):
         (workspace / "settings.prod.ini").write_text("[store]\nurl = delta://other_store\n")

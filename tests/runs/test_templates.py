@@ -7,13 +7,13 @@ import pytest
 
 from algo_research.core.hashing import hash_frame
 from algo_research.data.catalog import load_dataset
-from algo_research.data.synthetic import make_market
+from algo_research.data.samples.synthetic import make_market
 from algo_research.runs.parameters import find_template, list_templates, resolve_parameters
 from algo_research.runs.record import Run, hash_outputs
 from algo_research.runs.runner import run_template
-from algo_research.runs.workspace import Workspace, open_workspace
 from algo_research.sandbox.exchange import Exchange, MarketTime, running
 from algo_research.sandbox.market import symbols_of
+from algo_research.workspace.bootstrap import Workspace, open_workspace
 
 PLANTED = "synthetic/planted:0/1h"
 QUICK = {"dataset": PLANTED, "settings": {"research.engine": "kernel", "costs.fees": 0.0001, "costs.slippage": 0.0001}}

@@ -9,11 +9,11 @@ import verdict_rates as rates
 
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.backtest.verdict import weigh
-from algo_research.data.synthetic import make_market
+from algo_research.data.samples.synthetic import make_market
 from algo_research.features.contract import Feature, FeatureSet
 from algo_research.features.gates import LeakError
 from algo_research.features.indicators import feature_set
-from algo_research.runs.road import research
+from algo_research.research.road import research
 
 SEEDS = range(20)
 

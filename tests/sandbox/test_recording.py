@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from algo_research.data.book import OrderBook, book_tops, stored_events
-from algo_research.data.recording import RecordingStore
-from algo_research.data.synthetic import make_market
+from algo_research.data.intake.recording import RecordingStore
+from algo_research.data.market.book import OrderBook, book_tops, stored_events
+from algo_research.data.samples.synthetic import make_market
 from algo_research.sandbox.exchange import Exchange, running
 from algo_research.sandbox.faults import Faults
 from algo_research.sandbox.market import symbols_of

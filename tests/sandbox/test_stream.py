@@ -12,11 +12,11 @@ import pytest
 from storm_stream import storm
 
 from algo_research.core.errors import FatalError, InputError, RetryableError
-from algo_research.data.bars import DatasetId
-from algo_research.data.exchanges import RateLimited
-from algo_research.data.instruments import Instrument
-from algo_research.data.store import open_store
-from algo_research.data.streams import ClosedBar, Silence, stream
+from algo_research.data.intake.streams import ClosedBar, Silence, stream
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.market.instruments import Instrument
+from algo_research.data.stores.delta import open_store
+from algo_research.data.venues.exchanges import RateLimited
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -57,7 +57,7 @@ class Script:
     def bars(self, symbol, timeframe, start, limit):
         import polars as pl
 
-        from algo_research.data.exchanges import PAGE_SCHEMA
+        from algo_research.data.venues.exchanges import PAGE_SCHEMA
 
         times = [t for i in range(limit) if (t := start + i * MINUTE) + MINUTE <= self.clock.now()]
         return pl.DataFrame([(t, *self.values(t)) for t in times], schema=PAGE_SCHEMA, orient="row")
@@ -228,7 +228,7 @@ def test_what_a_repair_took_out_is_not_told_again(tmp_path):
 
 def stopping(folder, monkeypatch, append, **options):
     """Bars that come faster than they are stored, and then an end."""
-    from algo_research.data.store import DeltaStore
+    from algo_research.data.stores.delta import DeltaStore
 
     class Ends(Script):
         async def closed(self, symbols, timeframe, silence):
@@ -270,7 +270,7 @@ def test_a_store_that_fails_while_the_stream_ends_is_told_at_once(tmp_path, monk
 
 
 def test_a_store_that_cannot_be_written_ends_the_stream(tmp_path, monkeypatch):
-    from algo_research.data.store import DeltaStore
+    from algo_research.data.stores.delta import DeltaStore
 
     def full(self, dataset):
         raise FatalError("no space left")
@@ -290,7 +290,7 @@ def test_bad_input_is_refused(tmp_path):
 
 
 def test_the_sandbox_says_what_it_does_not_stream():
-    from algo_research.data.synthetic import make_market
+    from algo_research.data.samples.synthetic import make_market
     from algo_research.sandbox.exchange import Exchange, MarketTime, running
     from algo_research.sandbox.market import symbols_of
 
