@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from algo_research.execution.accounting import account, account_nb
+from algo_research.execution.accounting import account, account_nb, stack_costs
 
 BARS, DENSITY, REPEATS = 50_000, 0.1, 9
 COSTS = {"fees": 0.0002, "fixed_fees": 0.0, "slippage": 0.0001}
@@ -63,7 +63,7 @@ def main():
         np.testing.assert_allclose(ours.equity, simulate(*theirs).value(), rtol=1e-9)
         seconds = {
             "account": median_time(partial(account, open_, close, target, 1e6, **COSTS)),
-            "kernel": median_time(partial(account_nb, open_, close, target, 1e6, *COSTS.values())),
+            "kernel": median_time(partial(account_nb, open_, close, target, 1e6, stack_costs(open_.shape, **COSTS))),
             "vectorbt, orders": median_time(partial(simulate, *theirs)),
             "vectorbt, all books": median_time(partial(books, *theirs)),
         }

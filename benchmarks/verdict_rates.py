@@ -18,16 +18,15 @@ import polars as pl
 
 from algo_research.backtest.engine import backtest
 from algo_research.backtest.ledger import TrialLedger
-from algo_research.core.settings import Settings
 from algo_research.data.samples.synthetic import make_market, planted_signal
-from algo_research.execution.costs import CostSettings
+from algo_research.execution.costs import PercentageCosts
 from algo_research.research.plan import ResearchSettings
 from algo_research.research.road import research
 from algo_research.workspace.settings import settings_class
 
 BARS = 6000
 ORACLE_Z = 6.0
-FREE, USUAL = CostSettings(fees=0, slippage=0), CostSettings()
+FREE, USUAL = PercentageCosts(fees=0, slippage=0), PercentageCosts()
 LINES = [  # name, market, costs, other strategies tried beside the model, allowed counts of 200
     ("zero drift, no costs, one trial", "noise", FREE, False, (3, 16)),
     ("drift, no costs, one trial", "drift", FREE, False, (3, 16)),
@@ -38,7 +37,7 @@ LINES = [  # name, market, costs, other strategies tried beside the model, allow
 ]
 
 
-def settings(costs: CostSettings) :
+def settings(costs: PercentageCosts) :
     return settings_class()(research=ResearchSettings(engine="kernel", reserve=0), costs=costs)
 
 
@@ -64,14 +63,14 @@ def strength_for(z: float, out_of_sample: int, seeds: int = 100) -> float:
     return (low + high) / 2
 
 
-def verdict(market: str, seed: int, costs: CostSettings, compare: bool, strength: float = 0.0) -> tuple[bool, int]:
+def verdict(market: str, seed: int, costs: PercentageCosts, compare: bool, strength: float = 0.0) -> tuple[bool, int]:
     """(edge claimed, bars out of sample)"""
     dataset = make_market(market, seed, bars=BARS, **({"strength": strength} if market == "planted" else {}))
     found = research(dataset, settings(costs), TrialLedger(), compare=compare)
     return found.verdict.edge, found.verdict.evidence.observations
 
 
-def count(pool, market: str, seeds: range, costs: CostSettings, compare: bool, strength: float = 0.0) -> int:
+def count(pool, market: str, seeds: range, costs: PercentageCosts, compare: bool, strength: float = 0.0) -> int:
     jobs = [pool.submit(verdict, market, s, costs, compare, strength) for s in seeds]
     return sum(job.result()[0] for job in jobs)
 

@@ -9,7 +9,7 @@ import typer
 from .common import Env, Root, Set, Steps, console, open_workspace, table
 
 if TYPE_CHECKING:
-    from algo_research.execution.costs import CostSettings
+    from algo_research.execution.costs import PercentageCosts
     from algo_research.research.road import Research
 
 EXAMPLE = "Example: algo research arch/NASDAQ/1d --strategy moving_average --fees 0.001 --seed 3"
@@ -49,7 +49,7 @@ def research(
         show(found, settings.research.strategy, settings.research.folds, settings.costs)
 
 
-def show(found: Research, strategy: str, folds: int, costs: CostSettings) -> None:
+def show(found: Research, strategy: str, folds: int, costs: PercentageCosts) -> None:
     """The short table and the sentence."""
     from rich.markup import escape
 

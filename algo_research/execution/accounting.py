@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['REL_TOL', 'ABS_TOL', 'FILL', 'tolerance_nb', 'add_nb', 'fill_nb', 'queue_orders_nb', 'record_nb', 'rebalance_nb',
-           'equity_nb', 'liquidate_nb', 'account_nb', 'Account', 'account', 'align_targets']
+           'equity_nb', 'liquidate_nb', 'step_nb', 'account_nb', 'Account', 'stack_costs', 'account', 'Books',
+           'open_books', 'step', 'one_step_nb', 'align_targets']
 
 # %% ../../nbs/execution/00_accounting.ipynb #4718d871
 from typing import NamedTuple
@@ -100,7 +101,7 @@ def rebalance_nb(
     cash,        # before the orders
     held,        # (assets,) quantities, changed in place
     equity,      # at the last known closes
-    costs,       # (fees, fixed_fees, slippage)
+    costs,       # (3, assets) rows fees, fixed_fees, slippage: see `execution.costs.CostRates`
     value,       # (assets,) scratch
     queue,       # (assets,) scratch
     fills,       # record array with room left
@@ -110,7 +111,7 @@ def rebalance_nb(
     for k in range(queue_orders_nb(target, open, mark, held, equity, value, queue)):
         asset = queue[k]
         wanted = target[asset] * equity / mark[asset] - held[asset]
-        quantity, price, fee = fill_nb(cash, wanted, open[asset], *costs)
+        quantity, price, fee = fill_nb(cash, wanted, open[asset], costs[0, asset], costs[1, asset], costs[2, asset])
         if quantity == 0: continue
         cash = add_nb(cash, -(quantity * price + fee))
         held[asset] = add_nb(held[asset], quantity)
@@ -135,9 +136,9 @@ def equity_nb(
 @njit(cache=True)
 def liquidate_nb(bar, mark, cash, held, costs, fills, n_fills):
     "Close every position at its last known close; the parameters are those of `rebalance_nb`."
-    fees, fixed_fees, slippage = costs
     for asset in range(len(held)):
         if held[asset] == 0: continue
+        fees, fixed_fees, slippage = costs[0, asset], costs[1, asset], costs[2, asset]
         quantity = -held[asset]
         price = mark[asset] * (1 + slippage if quantity > 0 else 1 - slippage)
         fee = abs(quantity) * price * fees + fixed_fees
@@ -147,6 +148,33 @@ def liquidate_nb(bar, mark, cash, held, costs, fills, n_fills):
         n_fills += 1
     return cash, n_fills
 
+# %% ../../nbs/execution/00_accounting.ipynb #1f7a2d56
+@njit(cache=True, error_model="numpy", inline="always")
+def step_nb(
+    bar,      # number of the bar, for the record
+    open,     # (assets,) NaN: no bar
+    close,    # (assets,) NaN: no bar
+    target,   # (assets,) order executed at this open, share of equity; NaN: keep the quantity
+    mark,     # (assets,) last known close, changed in place
+    cash,     # before the bar
+    held,     # (assets,) quantities, changed in place
+    equity,   # at the last known closes
+    costs,    # (3, assets) as in `rebalance_nb`
+    value,    # (assets,) scratch
+    queue,    # (assets,) scratch
+    fills,    # record array with room left
+    n_fills,  # rows already used
+):            # (cash, equity, rows used); equity of zero or less: bankrupt, everything was closed
+    "What one bar does to the books."
+    cash, n_fills = rebalance_nb(bar, open, target, mark, cash, held, equity, costs, value, queue, fills, n_fills)
+    for asset in range(len(held)):
+        if not np.isnan(close[asset]): mark[asset] = close[asset]
+    equity = equity_nb(cash, held, mark)
+    if equity <= 0:
+        cash, n_fills = liquidate_nb(bar, mark, cash, held, costs, fills, n_fills)
+        equity = cash
+    return cash, equity, n_fills
+
 # %% ../../nbs/execution/00_accounting.ipynb #8b23a6bb
 @njit(cache=True, error_model="numpy")
 def account_nb(
@@ -154,12 +182,10 @@ def account_nb(
     close,         # (bars, assets) NaN: no bar
     target,        # (bars, assets) order executed at this open, share of equity; NaN: keep the quantity
     initial_cash,  # quote currency
-    fees,          # share of the notional
-    fixed_fees,    # amount per fill, quote currency
-    slippage,      # share of the price
+    costs,         # (bars, 3, assets) as in `rebalance_nb`; (1, 3, assets): the same for every bar
 ):                 # the fields of `Account`, in order
     "Execute targets and keep the books, without checking the input."
-    (n_bars, n_assets), costs = target.shape, (fees, fixed_fees, slippage)
+    n_bars, n_assets = target.shape
     cash_after, position, equity_after = np.empty(n_bars), np.empty((n_bars, n_assets)), np.empty(n_bars)
     held, mark, value = np.zeros(n_assets), np.full(n_assets, np.nan), np.empty(n_assets)
     queue = np.empty(n_assets, np.int64)
@@ -167,14 +193,9 @@ def account_nb(
     cash, equity, n_fills, bankrupt_at = initial_cash, initial_cash, 0, -1
     for t in range(n_bars):
         if bankrupt_at < 0:
-            cash, n_fills = rebalance_nb(
-                t, open[t], target[t], mark, cash, held, equity, costs, value, queue, fills, n_fills)
-            for asset in range(n_assets):
-                if not np.isnan(close[t, asset]): mark[asset] = close[t, asset]
-            equity = equity_nb(cash, held, mark)
-            if equity <= 0:
-                cash, n_fills = liquidate_nb(t, mark, cash, held, costs, fills, n_fills)
-                equity, bankrupt_at = cash, t
+            cash, equity, n_fills = step_nb(
+                t, open[t], close[t], target[t], mark, cash, held, equity, costs[min(t, len(costs) - 1)], value, queue, fills, n_fills)
+            if equity <= 0: bankrupt_at = t
         cash_after[t], equity_after[t] = cash, equity
         for asset in range(n_assets): position[t, asset] = held[asset]  # much faster than assigning the row
     return cash_after, position, equity_after, fills[:n_fills].copy(), bankrupt_at
@@ -214,7 +235,8 @@ def _check_prices(open, close):
 def _check_costs(initial_cash, fees, fixed_fees, slippage):
     "Costs are finite and not negative, shares are below one, there is cash to begin with."
     for name, given, top in [("fees", fees, 1), ("slippage", slippage, 1), ("fixed_fees", fixed_fees, np.inf)]:
-        if not 0 <= given < top:
+        values = np.asarray(given, np.float64)
+        if not ((values >= 0) & (values < top)).all():
             limit = "in [0, 1), a share such as 0.001 for 10 basis points" if top == 1 else "a finite amount, 0 or more"
             raise InputError(f"{name}={given!r} given, it must be {limit}.")
     if not 0 < initial_cash < np.inf:
@@ -230,14 +252,28 @@ def _matrix(name, values, shape=None):
         raise InputError(f"{name} has shape {array.shape}, open has {shape}. Put both on one time grid.")
     return array
 
+def stack_costs(
+    shape: tuple[int, int],               # (bars, assets)
+    fees: np.ndarray | float,             # as in `account`
+    fixed_fees: np.ndarray | float,
+    slippage: np.ndarray | float,
+) -> np.ndarray:                          # (bars, 3, assets), or (1, 3, assets) where nothing changes in time
+    "Cost rates as the kernel reads them."
+    parts = [np.asarray(part, np.float64) for part in (fees, fixed_fees, slippage)]
+    bars = shape[0] if any(part.ndim == 2 and len(part) > 1 for part in parts) else 1
+    try: return np.ascontiguousarray(np.stack([np.broadcast_to(part, (bars, shape[1])) for part in parts], axis=1))
+    except ValueError as e:
+        raise InputError(f"Costs have the shapes {[p.shape for p in parts]}; allowed are numbers, and arrays of shape (bars, assets) = {shape}.") from e
+
+# %% ../../nbs/execution/00_accounting.ipynb #ac70c08c
 def account(
     open: np.ndarray,            # (bars, assets) opening prices; NaN: no bar
     close: np.ndarray,           # (bars, assets) closing prices; NaN: no bar
     target: np.ndarray,          # (bars, assets) ordered at this open, signed share of equity; NaN: keep the quantity
     initial_cash: float = 100_000.0, # quote currency
-    fees: float = 0.0,           # share of the notional, 0.001 is 10 basis points
-    fixed_fees: float = 0.0,     # amount per fill, quote currency
-    slippage: float = 0.0,       # share of the price, against the order
+    fees: np.ndarray | float = 0.0,       # share of the notional, 0.001 is 10 basis points; a number, or (bars, assets)
+    fixed_fees: np.ndarray | float = 0.0, # amount per fill, quote currency
+    slippage: np.ndarray | float = 0.0,   # share of the price, against the order
 ) -> Account:                    # cash, positions, equity and fills
     "Execute target weights at the open and keep the books."
     open = _matrix("open", open)
@@ -245,7 +281,45 @@ def account(
     _check_costs(initial_cash, fees, fixed_fees, slippage)
     _check_prices(open, close)
     _refuse(np.isinf(target), "The target is infinite", "Give a finite share of equity, NaN to keep the quantity.")
-    return Account(*account_nb(open, close, target, *map(float, (initial_cash, fees, fixed_fees, slippage))))
+    return Account(*account_nb(open, close, target, float(initial_cash), stack_costs(open.shape, fees, fixed_fees, slippage)))
+
+# %% ../../nbs/execution/00_accounting.ipynb #5f38ff31
+class Books(NamedTuple):
+    "What an account holds between two bars."
+    cash: float         # quote currency
+    equity: float       # at the last known closes; zero or less: bankrupt
+    held: np.ndarray    # (assets,) signed quantities
+    mark: np.ndarray    # (assets,) last known close; NaN: none yet
+
+def open_books(
+    initial_cash: float, # quote currency
+    assets: int,         # how many can be held
+) -> Books:
+    "An account with nothing but cash."
+    _check_costs(initial_cash, 0.0, 0.0, 0.0)
+    return Books(float(initial_cash), float(initial_cash), np.zeros(assets), np.full(assets, np.nan))
+
+def step(
+    books: Books,        # before the bar
+    open: np.ndarray,    # (assets,) NaN: no bar
+    close: np.ndarray,   # (assets,) NaN: no bar
+    target: np.ndarray,  # (assets,) executed at this open, share of equity; NaN: keep the quantity
+    costs: np.ndarray,   # (3, assets) fees, fixed fees, slippage
+    bar: int = 0,        # number of the bar, for the record
+) -> tuple[Books, np.ndarray]: # (after the bar, its fills); the books that were given stay as they are
+    "One bar: execute at the open, mark at the close."
+    n = len(books.held)
+    if books.equity <= 0: return books, np.empty(0, FILL)
+    held, mark, fills = books.held.copy(), books.mark.copy(), np.empty(2 * n, FILL)
+    costs = np.ascontiguousarray(np.broadcast_to(costs, (3, n)), np.float64)
+    cash, equity, count = one_step_nb(bar, *(np.asarray(x, np.float64) for x in (open, close, target)), mark, books.cash, held, books.equity,
+                                      costs, np.empty(n), np.empty(n, np.int64), fills, 0)
+    return Books(cash, equity, held, mark), fills[:count]
+
+@njit(cache=True, error_model="numpy")
+def one_step_nb(bar, open, close, target, mark, cash, held, equity, costs, value, queue, fills, n_fills):
+    "`step_nb`, compiled by itself."
+    return step_nb(bar, open, close, target, mark, cash, held, equity, costs, value, queue, fills, n_fills)
 
 # %% ../../nbs/execution/00_accounting.ipynb #87c781bd
 def align_targets(

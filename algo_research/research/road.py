@@ -22,7 +22,7 @@ from ..backtest.verdict import Verdict, pronounce
 from ..core.errors import FatalError, InputError
 from ..core.hashing import hash_frame
 from ..core.settings import Settings
-from ..execution.costs import CostSettings
+from ..execution.costs import PercentageCosts
 from ..data.market.bars import Dataset, Snapshot
 from ..data.quality.checks import require_quality
 from ..features.contract import FeatureSet, compute_features
@@ -126,10 +126,10 @@ def _incomplete(rows: int, bars: int, features: FeatureSet, symbols: int) -> tup
     return (f"only {complete:.0%} of the bars have all their features; the others are neither trained on nor predicted",) if complete < 0.95 else ()
 
 def double_costs(
-    costs: CostSettings, # what trading costs
-) -> CostSettings:
+    costs: PercentageCosts, # what trading costs
+) -> PercentageCosts:
     "The same costs twice over."
-    return CostSettings(fees=min(2 * costs.fees, 0.99), fixed_fees=2 * costs.fixed_fees, slippage=min(2 * costs.slippage, 0.99))
+    return PercentageCosts(fees=min(2 * costs.fees, 0.99), fixed_fees=2 * costs.fixed_fees, slippage=min(2 * costs.slippage, 0.99))
 
 # %% ../../nbs/research/04_road.ipynb #493462d9
 def research(

@@ -19,8 +19,8 @@ from ..core.logging import LoggingSettings
 from ..core.settings import Section, Settings, read_settings
 from ..data.quality.checks import QualitySettings
 from ..data.stores.delta import StoreSettings
-from ..execution.costs import CostSettings
-from ..models.boosting import ModelSettings
+from ..execution.costs import PercentageCosts
+from ..models.boosting import LightGBM
 from ..models.tracking import TrackingSettings
 
 # %% ../../nbs/workspace/00_settings.ipynb #4b2ff03d
@@ -35,7 +35,7 @@ class WorkspaceSettings(Section):
     ledger: Path = Field(Path("${workspace:state}/ledger.db"), description="the trial ledger")
 
 _OWN: dict[str, type[Section]] = {"workspace": WorkspaceSettings, "store": StoreSettings, "tracking": TrackingSettings,
-                                  "logging": LoggingSettings, "costs": CostSettings, "model": ModelSettings, "quality": QualitySettings}
+                                  "logging": LoggingSettings, "costs": PercentageCosts, "model": LightGBM, "quality": QualitySettings}
 
 # %% ../../nbs/workspace/00_settings.ipynb #9c715b4c
 @cache

@@ -11,14 +11,14 @@ from algo_research.backtest.ledger import TrialLedger
 from algo_research.backtest.verdict import pronounce, weigh
 from algo_research.core.errors import FatalError, InputError
 from algo_research.data.samples.synthetic import make_market
-from algo_research.execution.costs import CostSettings
+from algo_research.execution.costs import PercentageCosts
 from algo_research.models.tracking import Tracker
 from algo_research.research.plan import ResearchSettings
 from algo_research.research.road import research
 from algo_research.strategies.rules import BuyAndHold
 from algo_research.workspace.settings import settings_class
 
-FREE = CostSettings(fees=0, slippage=0)
+FREE = PercentageCosts(fees=0, slippage=0)
 
 
 def settings(**research_settings):
@@ -37,7 +37,7 @@ def test_holding_assets_that_are_listed_late_is_no_edge(spacing):
     edges = 0
     for seed in range(12):
         bars = basket(seed, spacing)
-        held = backtest(bars, BuyAndHold(0.2).targets(bars)[0], CostSettings(), 8760, engine="kernel")
+        held = backtest(bars, BuyAndHold(0.2).targets(bars)[0], PercentageCosts(), 8760, engine="kernel")
         edges += pronounce(held, bars, 1, 1.0, 0.95, 0).edge
     assert edges <= 1
 

@@ -16,7 +16,7 @@ from algo_research.core.errors import DataError
 from algo_research.core.hashing import hash_code
 from algo_research.data.samples.bundled import load_stocks
 from algo_research.data.samples.synthetic import make_market
-from algo_research.execution.costs import CostSettings
+from algo_research.execution.costs import PercentageCosts
 from algo_research.models.tracking import Tracker
 from algo_research.research.plan import ResearchSettings
 from algo_research.research.road import research, split_reserve
@@ -27,7 +27,6 @@ KERNEL = settings_class()(research=ResearchSettings(engine="kernel", reserve=0.2
 CODE = """
 import json
 from algo_research.backtest.ledger import TrialLedger
-from algo_research.core.settings import Settings
 from algo_research.research.plan import ResearchSettings
 from algo_research.data.samples.synthetic import make_market
 from algo_research.research import road
@@ -112,7 +111,7 @@ def test_bankruptcy_ends_the_trading_and_the_claim():
     jump = bars.with_columns([(pl.col(c) * pl.when(pl.int_range(pl.len()) >= 200).then(4.0).otherwise(1.0)).alias(c) for c in ("open", "high", "low", "close")])
     short = jump.select("symbol", "ts", "known_at", target=pl.when(pl.int_range(pl.len()) == 5).then(-1.0))
     for engine in ("kernel", "vectorbt"):
-        result = backtest(jump, short, CostSettings(), 8760, engine=engine)
+        result = backtest(jump, short, PercentageCosts(), 8760, engine=engine)
         assert result.bankrupt_at is not None
         assert result.returns.min() == -1.0
         assert result.positions.filter(pl.col("ts") > result.bankrupt_at)["quantity"].abs().max() == 0
