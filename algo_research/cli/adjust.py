@@ -27,7 +27,7 @@ def adjust(
     import polars as pl
 
     from algo_research.core.errors import InputError
-    from algo_research.data.catalog import RESERVED_VENUES
+    from algo_research.data.catalog import reserved_venues
     from algo_research.data.market.bars import DatasetId
     from algo_research.data.market.equities import adjust_bars, load_actions, make_actions, save_actions
     from algo_research.data.venues.providers import open_source
@@ -57,7 +57,7 @@ def adjust(
         adjusted = adjust_bars(raw, known, to)  # type: ignore[arg-type]
         usual = f"{raw.id.venue}/{raw.id.symbol}-{to}/{raw.id.timeframe}"
         target = DatasetId.parse(id or usual)
-        if target.timeframe != raw.id.timeframe or target.venue in RESERVED_VENUES:
+        if target.timeframe != raw.id.timeframe or target.venue in reserved_venues():
             raise InputError(f"{target} cannot be the id of bars of {raw.id.timeframe} from the store. Write e.g. {usual}.")
         if target in workspace.store.datasets() and workspace.store.read(target).adjustment != to:
             raise InputError(f"{target} is stored and is not adjusted so; it would be replaced. Choose another id, e.g. {usual}.")

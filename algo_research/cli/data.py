@@ -48,7 +48,7 @@ def import_(
 ) -> None:
     """Read a file of bars, say what was understood, and store it: all or nothing."""
     from algo_research.core.errors import InputError, unknown_name
-    from algo_research.data.catalog import RESERVED_VENUES
+    from algo_research.data.catalog import reserved_venues
     from algo_research.data.intake.importing import import_file, stored_changes
 
     for name, value, allowed in (("label", label, ("auto", "open", "close")), ("adjustment", adjustment, ("raw", "split", "total"))):
@@ -63,7 +63,7 @@ def import_(
     with open_workspace(root, env) as workspace:
         imported = import_file(file, id, timeframe, label, columns, calendar, kind, adjustment, sort, drop_duplicates, workspace.clock)  # type: ignore[arg-type]
         dataset = imported.dataset
-        if dataset.id.venue in RESERVED_VENUES:
+        if dataset.id.venue in reserved_venues():
             raise InputError(f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}.")
         new, changed, same = stored_changes(dataset, workspace.store)
         out = console()
@@ -220,11 +220,11 @@ def print_rest(names: list[str]) -> None:
 def history(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     """The versions of a stored dataset: when, why, how many bars were added, changed, removed."""
     from algo_research.core.errors import InputError
-    from algo_research.data.catalog import RESERVED_VENUES
+    from algo_research.data.catalog import reserved_venues
     from algo_research.data.market.bars import DatasetId
 
     with open_workspace(root, env) as workspace:
-        if DatasetId.parse(dataset).venue in RESERVED_VENUES:
+        if DatasetId.parse(dataset).venue in reserved_venues():
             raise InputError(f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the store.")
         versions = workspace.store.history(dataset)
     rows = table("version", "written (UTC)", "added", "changed", "removed", "reason", numbers=0)

@@ -289,13 +289,14 @@ def make_component(
     for name in choice.params:
         if name not in known:
             raise unknown_name(f"parameter of {choice.name}", name, known, f"`algo components {kind.plural}` lists them.")
-    return loaded(**_validated(choice, known))
+    return loaded(**_validated(choice, loaded, known))
 
-def _validated(choice: Choice, known: Mapping[str, ComponentParameter]) -> dict[str, Any]:
+def _validated(choice: Choice, component: type, known: Mapping[str, ComponentParameter]) -> dict[str, Any]:
     "Parameters of the right types, or an error that says which is not."
     fields = {p.name: (p.annotation, p.default) for p in known.values()}
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
-    try: made = create_model("Parameters", __config__=strict, **fields).model_validate(choice.params)
+    checked = component if issubclass(component, BaseModel) else create_model("Parameters", __config__=strict, **fields)
+    try: made = checked.model_validate(choice.params, strict=True)
     except ValidationError as e:
         first = e.errors()[0]
         p = known[str(first["loc"][0])]

@@ -9,7 +9,7 @@ __all__ = ['TIME', 'BARS_SCHEMA', 'PRICES', 'EPOCH', 'MONDAY', 'Adjustment', 'ti
 # %% ../../../nbs/data/market/01_bars.ipynb #853949d7
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from ...core.errors import DataError, InputError
-from ...core.hashing import hash_frame
+from ...core.hashing import hash_frame, hash_params
 from .instruments import Instrument
 
 # %% ../../../nbs/data/market/01_bars.ipynb #593fa47e
@@ -161,12 +161,14 @@ class Dataset:
     "Bars with what one must know to use them."
     id: DatasetId
     bars: pl.DataFrame                    # valid bars
-    instrument: Instrument                # what its symbols have in common
+    instrument: Instrument                # of its symbols; where they differ, of the first one
     adjustment: Adjustment = "raw"        # prices as traded, adjusted for splits, or for dividends too
     close_only: bool = False              # only closes were known: open = high = low = close
     notes: tuple[str, ...] = ()           # warnings a reader of any result must see
     version: int | None = None            # the store's version it was read at
     removed: tuple[tuple[str, datetime, datetime], ...] = () # symbol, first and last opening time of bars that a repair took out: a sync does not bring them back
+    instruments_by_symbol: tuple[Instrument, ...] = () # one a symbol, where they differ
+    columns: pl.DataFrame | None = None   # symbol, ts and more columns beside the bars, as known when the bar was
 
     @property
     def symbols(self) -> list[str]:
@@ -174,9 +176,21 @@ class Dataset:
         return self.bars["symbol"].unique().sort().to_list()
 
     @property
+    def instruments(self) -> dict[str, Instrument]:
+        "The instrument of each symbol."
+        own = {i.symbol: i for i in self.instruments_by_symbol}
+        return {symbol: own.get(symbol) or replace(self.instrument, symbol=symbol) for symbol in self.symbols}
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        "The bars, and the columns beside them."
+        return self.bars if self.columns is None else self.bars.join(self.columns, on=["symbol", "ts"], how="left", maintain_order="left")
+
+    @property
     def periods_per_year(self) -> float:
-        "Bars a year, by the instrument's calendar: what annualises its metrics."
-        return self.instrument.periods_per_year(timeframe_duration(self.id.timeframe))
+        "Bars a year, by the calendar with the most of them: what annualises its metrics."
+        step = timeframe_duration(self.id.timeframe)
+        return max(i.periods_per_year(step) for i in (self.instrument, *self.instruments_by_symbol))
 
     def removed_times(self, symbol: str) -> pl.Series:
         "Opening times of a symbol's bars that a repair took out, and that are not there again."
@@ -197,7 +211,9 @@ class Dataset:
 
     def snapshot(self) -> Snapshot:
         "Identify the content."
-        return Snapshot(str(self.id), hash_frame(self.bars), self.adjustment, self.version)
+        content = hash_frame(self.bars)
+        if self.columns is not None: content = hash_params([content, hash_frame(self.columns)])
+        return Snapshot(str(self.id), content, self.adjustment, self.version)
 
     def __repr__(self) -> str:
         b = self.bars
