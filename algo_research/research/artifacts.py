@@ -10,6 +10,7 @@ __all__ = ['equity_table', 'fills_table', 'folds_table', 'ics_table', 'in_sample
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ import polars as pl
 from ..backtest.engine import Result, backtest
 from ..backtest.holds import MatchedHold
 from ..backtest.verdict import Evidence, Verdict, weigh
-from ..core.settings import Settings
 from ..data.market.bars import Dataset
 from ..views.cards import key_figures_html, label, markdown_table, sparkline_svg
-from .road import BOOTSTRAP_SEED, Research
+from ..features.contract import add_fitted
+from .judge import BOOTSTRAP_SEED
+from .plan import resolve_plan
+from .road import Research
 from ..stats.information import information_table, rank_information
 from ..stats.metrics import Performance, performance, wealth
 from ..strategies.rules import FollowPredictions
@@ -47,55 +50,58 @@ def fills_table(
     return pl.concat([r.fills.select(pl.lit(name).alias("name"), pl.all()) for name, r in results.items()])
 
 # %% ../../nbs/research/05_artifacts.ipynb #cd80650c
+def _inputs(found: Research, fold: int) -> np.ndarray:
+    "What the model of a fold reads, on every row of the table."
+    walked, fitted = found.predicted.walked, found.predicted.features.fitted
+    return add_fitted(found.predicted.table, fitted, walked.learned[fold]).select(walked.names).to_numpy()
+
 def folds_table(
-    found: Research,
-) -> pl.DataFrame:   # fold, train_start, train_end, test_start, test_end (decision times), rows_train, rows_test, ic_train, ic
+    found: Research,  # with a model
+) -> pl.DataFrame:    # fold, train_start, train_end, test_start, test_end (decision times), rows_train, rows_test, ic_train, ic
     "Walk-forward windows, and the model's rank information coefficient in and out of sample."
-    x, rows = found.table.select(found.features.names).to_numpy(), []
-    for fold, model in zip(found.folds, found.models, strict=True):
-        ic = {part: rank_information(pl.Series(model.predict(x[of])), found.table["label"][of], found.table["known_at"][of]).ic for part,
-              of in (("train", fold.train), ("test", fold.test))}
-        rows.append((fold.number, *(t.item() for t in (fold.train_start, fold.train_end, fold.test_start, fold.test_end)), len(fold.train),
-                     len(fold.test), ic["train"], ic["test"]))
+    table, rows = found.predicted.table, []
+    for number, (fold, model) in enumerate(zip(found.predicted.folds, found.predicted.walked.models, strict=True)):
+        x = _inputs(found, number)
+        def ic(of: np.ndarray, x: np.ndarray = x, model: Any = model) -> float:
+            return rank_information(pl.Series(model.predict(x[of])), table["label"][of], table["known_at"][of]).ic
+        times = [t.item() for t in (fold.train_start, fold.train_end, fold.test_start, fold.test_end)]
+        rows.append((fold.number, *times, len(fold.train), len(fold.test), ic(fold.train), ic(fold.test)))
     time = pl.Datetime("us")
     schema = {"fold": pl.Int64, "train_start": time, "train_end": time, "test_start": time, "test_end": time, "rows_train": pl.Int64,
               "rows_test": pl.Int64, "ic_train": pl.Float64, "ic": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.selectors.datetime().dt.replace_time_zone("UTC"))
 
 def ics_table(
-    found: Research,
-    horizon: int,       # bars the label spans
+    found: Research,    # with a model
     level: float = 0.95,
 ) -> pl.DataFrame:      # feature, ic, low, high, rows
     "Each feature's information coefficient on all open bars, and `prediction`: the model's out of sample."
-    told = found.predictions.select("symbol", "ts",
-                                    prediction="value").join(found.table.select("symbol", "ts", "known_at", "label"), on=["symbol", "ts"])
-    return pl.concat([information_table(told, ["prediction"], horizon, level),
-                      information_table(found.table, found.features.names, horizon, level)])
+    table, horizon = found.predicted.table, found.plan.horizon
+    labels = table.select("symbol", "ts", "known_at", "label")
+    values = found.predictions.select("symbol", "ts", prediction="value").join(labels, on=["symbol", "ts"])
+    names = [f.name for f in found.predicted.features.plain]
+    return pl.concat([information_table(values, ["prediction"], horizon, level), information_table(table, names, horizon, level)])
 
 # %% ../../nbs/research/05_artifacts.ipynb #97ca5705
 def in_sample(
-    found: Research,
+    found: Research,      # with a model
     dataset: Dataset,     # it was made from
-    settings: Settings,   # and with
+    folder: Path | None = None, # of the workspace, where components may stand
 ) -> tuple[Performance, Performance] | None: # (having seen the bars, not having seen them); None: fewer than two folds
-    "The model's orders on bars it was trained on, beside those out of sample on the same bars."
-    if len(found.folds) < 2: return None
-    last = found.folds[-1]
-    seen = np.intersect1d(last.train, np.concatenate([f.test for f in found.folds[:-1]]))
-    rows = found.table[seen]
-    again = rows.select("symbol", "ts",
-                        prediction=pl.Series(np.asarray(found.models[-1].predict(rows.select(found.features.names).to_numpy()), float)))
-    unseen = found.predictions.select("symbol", "ts",
-                                      prediction="value").join(again.select("symbol", "ts"), on=["symbol", "ts"], how="semi",
-                                                               maintain_order="left")
-    bars = dataset.bars.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max()))
-    weight, costs = 1 / len(dataset.symbols), settings.costs
-    def perform(told: pl.DataFrame) -> Performance:
-        frame = bars.join(told, on=["symbol", "ts"], how="left", maintain_order="left")
-        targets = FollowPredictions(band=costs.fees + costs.slippage, weight=weight).targets(frame)[0]
-        return backtest(bars, targets, costs, dataset.periods_per_year, settings.research.initial_cash,
-                        settings.research.engine).performance
+    "The strategy's orders on bars its model was trained on, beside those out of sample on the same bars."
+    if found.predicted is None or len(found.predicted.folds) < 2: return None
+    predicted, resolved = found.predicted, resolve_plan(found.plan, len(dataset.symbols), folder)
+    seen = np.intersect1d(predicted.folds[-1].train, np.concatenate([f.test for f in predicted.folds[:-1]]))
+    rows = predicted.table[seen].select("symbol", "ts")
+    values = predicted.walked.models[-1].predict(_inputs(found, len(predicted.folds) - 1)[seen])
+    again = rows.with_columns(prediction=pl.Series(np.asarray(values, float)))
+    unseen = found.predictions.select("symbol", "ts", prediction="value").join(rows, on=["symbol", "ts"], how="semi", maintain_order="left")
+    bars, plan = dataset.bars.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max())), found.plan
+    strategy = resolved.candidates[found.strategy]
+    def perform(predictions: pl.DataFrame) -> Performance:
+        frame = bars.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
+        targets = strategy.targets(frame)[0]
+        return backtest(bars, targets, resolved.costs, dataset.periods_per_year, plan.initial_cash, plan.engine, 0, dataset.instruments).performance
     return perform(again), perform(unseen)
 
 # %% ../../nbs/research/05_artifacts.ipynb #2d2ba957
@@ -170,18 +176,19 @@ def summary_html(
 # %% ../../nbs/research/05_artifacts.ipynb #ef9c93ef
 def research_artifacts(
     found: Research,
-    settings: Settings,
     currency: str = "",  # the instrument's quote currency
 ) -> dict[str, Any]:     # frames and documents by name, `metrics` among them
     "Everything a run of research keeps."
-    r = settings.research
-    results = {r.strategy: found.result, **found.others}
-    return {"equity": equity_table(results, found.verdict.hold),
+    results = found.judged.results
+    kept = {"plan": found.plan.model_dump(mode="json"), "equity": equity_table(results, found.verdict.hold),
             "fills": fills_table({k: v for k, v in results.items() if k != "buy_and_hold"}), "positions": found.result.positions,
-            "predictions": found.predictions, "folds": folds_table(found), "ics": ics_table(found, r.horizon),
-            "verdict": verdict_record(found.verdict, found.result, r.strategy, found.dataset, found.notes, currency, found.reserved_from,
+            "costs": found.result.costs, "targets": found.judged.targets.drop_nulls("target"),
+            "verdict": verdict_record(found.verdict, found.result, found.strategy, found.dataset, found.notes, currency, found.reserved_from,
                                       found.hashes),
             "metrics": flat_metrics(found.result, found.verdict)}
+    if found.predictions is not None: kept["predictions"] = found.predictions
+    if found.predicted is not None: kept |= {"folds": folds_table(found), "ics": ics_table(found)}
+    return kept
 
 # %% ../../nbs/research/05_artifacts.ipynb #056d1cf3
 def restate(
