@@ -28,6 +28,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from ..core.secrets import redact, redact_values
+from .closure import REPORT
 from .parameters import cell_step
 from .record import PROGRESS
 
@@ -39,6 +40,7 @@ class Watch:
     memory: float = 0.0    # GiB of the kernel and its children; 0: none
     environment: Mapping[str, str] = field(default_factory=dict) # added to the kernel's
     cwd: Path | None = None # the kernel's
+    modules: Path | None = None # where the kernel writes which modules it held at its end
     lock: int | None = None # a descriptor the kernel holds too: the run is alive as long as either
     tell: Callable[[str, str], None] = lambda step, text: None # told of steps and their progress
     log: Callable[[str], None] = lambda line: None             # told of every line that is printed
@@ -155,10 +157,15 @@ class RunClient(PapermillNotebookClient):
                     self.watch.error = {"cell": index, "source": cell.source}
                     raise
                 self.nb_man.cell_complete(cell, cell_index=index)
+            if self.watch.modules and not self.watch.error: self._report_modules(self.watch.modules)
         finally:
             if self._line: self.watch.log(redact(self._line))
             done.set()
             watcher.join()
+
+    def _report_modules(self, path: Path) -> None:
+        "Let the kernel write down which modules it holds; what it shows nobody."
+        self.wait_for_reply(self.kc.execute(REPORT.format(path=str(path)), silent=True, store_history=False))
 
     def _explain(self, process) -> None:
         code = process.poll()

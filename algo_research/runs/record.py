@@ -150,6 +150,12 @@ class Run:
         try: return {str(k): float(v) for k, v in json.loads(path.read_text()).items()} if path.is_file() else {}
         except (ValueError, TypeError, AttributeError) as e: raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
 
+    @property
+    def artifacts(self) -> list[str]:
+        "Names of what it keeps, without suffix."
+        folder = self.folder/"artifacts"
+        return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*") if p.is_file())
+
     def artifact(self, name: str) -> Any:
         "A frame, a document or bytes, by name with or without suffix."
         folder = self.folder/"artifacts"
@@ -261,13 +267,19 @@ class CurrentRun:
 
     def __repr__(self) -> str: return "a draft: nothing is kept" if self.draft else f"run {self.folder.name.strip('.').removesuffix('.part')}"
 
-    def workspace(self, **overrides: Mapping[str, Any]) -> Workspace:
-        "The workspace, with the template's own parameters over those settings that shape results; None means not told."
+    def workspace(self, settings: Mapping[str, Any] | None = None, **overrides: Mapping[str, Any]) -> Workspace:
+        "The workspace, with the template's own parameters over those settings that shape results; None: not told. `settings`, by section.key, win."
+        overrides = {section: {k: v for k, v in part.items() if v is not None} for section, part in overrides.items()}
+        for name, value in (settings or {}).items():
+            section, dot, key = name.partition(".")
+            if not (section and dot and key):
+                raise InputError(f"{name!r} is no setting. Write section.key, e.g. 'model.num_leaves'; `algo settings` lists them.")
+            overrides.setdefault(section, {})[key] = value
         shaping = [name for name, section in settings_class().sections().items() if section.shapes_results]
         if other := sorted(set(overrides) - set(shaping)):
             raise InputError(f"A template may choose settings of {', '.join(shaping)}, and {other[0]!r} is told. "
                              "Where things are kept is the workspace's: settings.ini, or --set.")
-        self._opened.append(open_workspace(**{section: {k: v for k, v in part.items() if v is not None} for section, part in overrides.items()}))
+        self._opened.append(open_workspace(**overrides))
         return self._opened[-1]  # held here, so that its services live as long as the kernel
 
     def save(self,
