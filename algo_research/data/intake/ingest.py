@@ -30,7 +30,8 @@ def find_holes(
     "What is missing between two moments."
     inside = times.filter((times >= first) & (times < end))
     if _by_sessions(calendar, step): return _missed_sessions(inside, first, end, step, calendar)
-    inside = inside.filter((inside - first).dt.total_microseconds() % (step // timedelta(microseconds=1)) == 0)  # a bar beside the grid is in nobody's place
+    # a bar beside the grid is in nobody's place
+    inside = inside.filter((inside - first).dt.total_microseconds() % (step // timedelta(microseconds=1)) == 0)
     edges = pl.concat([pl.Series([first - step], dtype=TIME), inside.cast(TIME), pl.Series([end], dtype=TIME)])
     gaps = pl.DataFrame({"start": edges[:-1] + step, "stop": edges[1:]}).filter(pl.col("stop") > pl.col("start"))
     return [(a, b) for a, b in gaps.iter_rows()]
@@ -40,13 +41,18 @@ def _by_sessions(calendar: str, step: timedelta) -> bool: return calendar != ALW
 def _due(calendar: str, first: datetime, end: datetime, step: timedelta) -> pl.DataFrame:
     "ts and known_at of the bars of sessions that open between two moments."
     day = timedelta(days=1) # in the east a session opens on the day before, by UTC
-    due = session_schedule(calendar, first.date() - day, end.date() + day, step).filter((pl.col("ts") >= first) & (pl.col("ts") < end))
-    return due.select("ts", known_at=pl.col("known_at") if step == timedelta(days=1) else pl.min_horizontal(pl.col("ts") + step, "known_at"))
+    due = session_schedule(calendar, first.date() - day, end.date() + day, step).filter((pl.col("ts") >= first)
+                                                                                        & (pl.col("ts") < end))
+    return due.select("ts", known_at=pl.col("known_at") if step == timedelta(days=1)
+                      else pl.min_horizontal(pl.col("ts") + step, "known_at"))
 
-def _missed_sessions(times: pl.Series, first: datetime, end: datetime, step: timedelta, calendar: str) -> list[tuple[datetime, datetime]]:
+def _missed_sessions(times: pl.Series, first: datetime, end: datetime, step: timedelta,
+                     calendar: str) -> list[tuple[datetime, datetime]]:
     due = _due(calendar, first, end, step)["ts"]
-    runs = pl.DataFrame({"ts": due, "there": due.is_in(times.implode())}).with_columns(run=pl.col("there").rle_id(), after=pl.col("ts").shift(-1))
-    missing = runs.filter(~pl.col("there")).group_by("run", maintain_order=True).agg(pl.col("ts").first(), pl.col("after").last())
+    runs = pl.DataFrame({"ts": due, "there": due.is_in(times.implode())}).with_columns(run=pl.col("there").rle_id(),
+                                                                                       after=pl.col("ts").shift(-1))
+    missing = runs.filter(~pl.col("there")).group_by("run", maintain_order=True).agg(pl.col("ts").first(),
+                                                                                     pl.col("after").last())
     return [(a, b or end) for a, b in missing.select("ts", "after").iter_rows()]
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #2d4ac7e0
@@ -61,12 +67,16 @@ def tidy_page(
     rows = page.filter((pl.col("ts") >= start) & (pl.col("ts") < end)).unique().sort("ts")
     twice = rows.filter(pl.col("ts").is_duplicated())["ts"]
     if len(twice): raise RetryableError(f"Two different bars came for {twice[0]}.")
-    holed = rows.filter(pl.any_horizontal(pl.exclude("volume").is_null()))["ts"] # a volume may be unknown: currencies have none
+    # a volume may be unknown: currencies have none
+    holed = rows.filter(pl.any_horizontal(pl.exclude("volume").is_null()))["ts"]
     if len(holed): raise RetryableError(f"A bar came with values missing, the first {holed[0]}.")
     step = timeframe_duration(timeframe)
-    if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")  # what is traded before and after hours is no part of the session
+    # what is traded before and after hours is no part of the session
+    if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")
     off = rows.filter((pl.col("ts") - floor_time(start, step)).dt.total_microseconds() % (step // timedelta(microseconds=1)) != 0)["ts"]
-    if len(off): raise DataError(f"A bar of {timeframe} opens at {off[0]}, which is no multiple of {timeframe}. Import this source's files instead.")
+    if len(off):
+        raise DataError(f"A bar of {timeframe} opens at {off[0]}, which is no multiple of {timeframe}. Import this "
+                        f"source's files instead.")
     return rows
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #8857eb7c
@@ -85,13 +95,16 @@ def fetch_range(
     "Bars of a range as far as the source has them."
     step = timeframe_duration(timeframe)
     def ask(first: datetime, until: datetime, limit: int) -> pl.DataFrame:
-        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar), clock, attempts, tell=tell)
+        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar),
+                     clock, attempts, tell=tell)
     while start < end:
         page, reach = ask(start, end, source.page), min(end, start + source.page * step)
         for _ in range(confirm):
-            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else reach if source.windows else end, step, calendar)
+            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else reach if source.windows
+                               else end, step, calendar)
             if not holes: break
-            if len(holes) > 5: holes = [(holes[0][0], holes[-1][1])] # a market in which little is traded: once for all of them
+            # a market in which little is traded: once for all of them
+            if len(holes) > 5: holes = [(holes[0][0], holes[-1][1])]
             found = [ask(a, b, min(source.page, (b - a) // step + 1)) for a, b in holes]
             page = pl.concat([page, *found]).unique("ts", keep="last").sort("ts")
         if not page.height:
@@ -99,7 +112,8 @@ def fetch_range(
             start = reach # nothing in this window; there may be something after it
             continue
         yield page
-        start = page["ts"][-1] + (timedelta(microseconds=1) if _by_sessions(calendar, step) else step) # a session may begin earlier than the one before
+        # a session may begin earlier than the one before
+        start = page["ts"][-1] + (timedelta(microseconds=1) if _by_sessions(calendar, step) else step)
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #9fb70bf2
 @dataclass(frozen=True)
@@ -113,7 +127,8 @@ class Synced:
     removed: int = 0        # opening times whose bars a repair took out: they were not asked for
 
     def __str__(self) -> str:
-        parts = {"revised": self.revised, "hole(s) at the source": len(self.holes), "left out since a repair": self.removed}
+        parts = {"revised": self.revised, "hole(s) at the source": len(self.holes),
+                 "left out since a repair": self.removed}
         return f"{self.id}: {self.new:,} new bars" + "".join(f", {n:,} {what}" for what, n in parts.items() if n)
 
 def _stored(store: Store, id: DatasetId, start: datetime | None = None) -> tuple[pl.DataFrame, pl.Series]:
@@ -133,13 +148,15 @@ class SyncPlan:
     instrument: Instrument
     first: datetime
     end: datetime
-    holes: tuple[tuple[datetime, datetime], ...] # (first missing, first present); the newest stored bar counts as missing
+    # (first missing, first present); the newest stored bar counts as missing
+    holes: tuple[tuple[datetime, datetime], ...]
 
     @property
     def total(self) -> int:
         "Bars to ask for."
         step = timeframe_duration(self.id.timeframe)
-        return sum(_due(self.instrument.calendar, a, b, step).height if _by_sessions(self.instrument.calendar, step) else (b - a) // step for a, b in self.holes)
+        return sum(_due(self.instrument.calendar, a, b, step).height if _by_sessions(self.instrument.calendar, step)
+                   else (b - a) // step for a, b in self.holes)
 
 def _closed_before(now: datetime, timeframe: str, calendar: str, first: datetime) -> datetime:
     "Bars that open before this moment are closed."
@@ -161,18 +178,23 @@ def plan_sync(
 ) -> SyncPlan:
     "What is missing."
     step = timeframe_duration(timeframe)
-    if timeframe not in source.timeframes: raise unknown_name(f"timeframe of {source.venue}", timeframe, source.timeframes)
-    instrument = retry(lambda: source.instrument(symbol), clock, min(4, attempts), tell=tell)  # who cannot be reached now is better reported soon
+    if timeframe not in source.timeframes:
+        raise unknown_name(f"timeframe of {source.venue}", timeframe, source.timeframes)
+    # who cannot be reached now is better reported soon
+    instrument = retry(lambda: source.instrument(symbol), clock, min(4, attempts), tell=tell)
     id = DatasetId(source.venue, stored_symbol(instrument.symbol), timeframe)
     stored, gone = _stored(store, id, since)
     have = stored["ts"]
-    if since is None and not len(have): raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
+    if since is None and not len(have):
+        raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
     first = since or have[0]
     if not _by_sessions(instrument.calendar, step): first = floor_time(first + step - timedelta(microseconds=1), step)
-    end = _closed_before(min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until])), timeframe, instrument.calendar, first)
+    end = _closed_before(min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until])),
+                         timeframe, instrument.calendar, first)
     if first >= end: first = end
     before = have.filter(have < have.max()) if len(have) else have
-    return SyncPlan(id, instrument, first, end, tuple(find_holes(_settled(before, gone), first, end, step, instrument.calendar)))
+    return SyncPlan(id, instrument, first, end, tuple(find_holes(_settled(before, gone), first, end, step,
+                                                                 instrument.calendar)))
 
 def _together(holes: Iterable[tuple[datetime, datetime]], reach: timedelta) -> list[tuple[datetime, datetime]]:
     "Holes that one page covers, as one."
@@ -200,7 +222,8 @@ def sync(
         nonlocal new, revised
         if not waiting: return
         rows = pl.concat(waiting).with_columns(symbol=pl.lit(id.symbol))
-        if _by_sessions(plan.instrument.calendar, step): rows = rows.join(_due(plan.instrument.calendar, plan.first, plan.end, step), on="ts")
+        if _by_sessions(plan.instrument.calendar, step):
+            rows = rows.join(_due(plan.instrument.calendar, plan.first, plan.end, step), on="ts")
         old, gone = _stored(store, id, rows["ts"].min())
         rows = rows.filter(~pl.col("ts").is_in(gone.implode()))
         waiting.clear()
@@ -213,7 +236,8 @@ def sync(
 
     tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
     for a, b in _together(plan.holes, source.page * step):
-        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar, tell=lambda text: tell(str(id), text), attempts=attempts):
+        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar,
+                                tell=lambda text: tell(str(id), text), attempts=attempts):
             waiting.append(page)
             done += page.height
             if sum(map(len, waiting)) >= flush: write()

@@ -19,7 +19,9 @@ import polars as pl
 from ...core.clock import Clock
 from ...core.errors import AlgoError, InputError, RetryableError, unknown_name
 from ..market.bars import Dataset, DatasetId, floor_time, make_bars, timeframe_duration
-from ..venues.exchanges import PAGE_SCHEMA, ExchangeSource, RateLimited, Source, market_symbol, stored_symbol
+from algo_research.data.venues.exchanges import (
+    PAGE_SCHEMA, ExchangeSource, RateLimited, Source, market_symbol, stored_symbol,
+)
 from .ingest import plan_sync, sync
 from ..market.instruments import Instrument
 from ..stores.delta import Store
@@ -57,7 +59,8 @@ class ExchangeFeed:
     ):
         self.source, self._url = ExchangeSource(exchange, url, timeout), url
 
-    def __repr__(self) -> str: return f"ExchangeFeed({self.source.venue!r}" + (f", {self._url!r})" if self._url else ")")
+    def __repr__(self) -> str:
+        return f"ExchangeFeed({self.source.venue!r}" + (f", {self._url!r})" if self._url else ")")
 
     def _client(self) -> Any:
         import ccxt.pro
@@ -65,7 +68,8 @@ class ExchangeFeed:
             def handle_ohlcv(self, client: Any, message: Any) -> None:
                 super().handle_ohlcv(client, message)
                 k = message.get("k") if isinstance(message, dict) else None
-                if k and k.get("x"): self.told.append(_closed_kline(self.safe_symbol(k["s"], None, None, "spot" if self.is_spot_url(client) else "contract"), k, message["E"]))
+                if k and k.get("x"):
+                    self.told.append(_closed_kline(self.safe_symbol(k["s"], None, None, "spot" if self.is_spot_url(client) else "contract"), k, message["E"]))
         made = Client(self.source.settings)
         made.told, made.flagged = [], made.id.startswith("binance")
         return made
@@ -73,20 +77,23 @@ class ExchangeFeed:
     async def closed(self, symbols: Sequence[str], timeframe: str, silence: float) -> AsyncIterator[ClosedBar | None]:
         client, last, listening = self._client(), {}, None
         try:
-            async with asyncio.timeout(silence): markets = await client.load_markets() # before Python 3.12 `wait_for` may swallow a cancellation
+            # before Python 3.12 `wait_for` may swallow a cancellation
+            async with asyncio.timeout(silence): markets = await client.load_markets()
             pairs = [[market_symbol(s, markets, self.source.venue), timeframe] for s in symbols]
             while True:
                 listening = asyncio.ensure_future(client.watch_ohlcv_for_symbols(pairs))
                 async with asyncio.timeout(silence): told = await listening
                 for symbol, frames in told.items():
                     for row in frames.get(timeframe, []):
-                        if not client.flagged and symbol in last and row[0] > last[symbol][0]: client.told.append(_begun_next(symbol, last[symbol]))
+                        if not client.flagged and symbol in last and row[0] > last[symbol][0]:
+                            client.told.append(_begun_next(symbol, last[symbol]))
                         last[symbol] = row
                 yield None
                 while client.told: yield client.told.pop(0)
         except TimeoutError as e: raise Silence(f"Nothing was heard from {self.source.venue} for {silence:g} s.") from e
         except AlgoError: raise
-        except Exception as e: raise RetryableError(f"The stream of {self.source.venue} ended: {type(e).__name__}: {str(e)[:200]}") from e
+        except Exception as e:
+            raise RetryableError(f"The stream of {self.source.venue} ended: {type(e).__name__}: {str(e)[:200]}") from e
         finally:
             if listening: listening.cancel()
             with suppress(Exception): await client.close()
@@ -110,7 +117,8 @@ class StreamReport:
     left_out: int = 0         # found the queue full; REST brought them
     failovers: int = 0        # times that another feed took over
     interruptions: list[str] = field(default_factory=list) # why a feed was left, in order
-    delays: list[float] = field(default_factory=list)      # seconds from the exchange's event to the stored bar, by our clock
+    # seconds from the exchange's event to the stored bar, by our clock
+    delays: list[float] = field(default_factory=list)
 
 class _Writer:
     "What is stored of a symbol, and how more gets there. `backfill` and `append` block, and are called one at a time."
@@ -147,7 +155,8 @@ class _Writer:
 
     def following(self) -> list[ClosedBar]:
         "Bars that wait and are newer than what is stored, in order, each once."
-        return [b for ts, b in sorted({b.ts: b for b in self.waiting}.items()) if (self.newest is None or ts > self.newest) and ts not in self.gone]
+        return [b for ts, b in sorted({b.ts: b for b in self.waiting}.items())
+                if (self.newest is None or ts > self.newest) and ts not in self.gone]
 
     def continues(self) -> bool:
         "Nothing is missing between what is stored and these."
@@ -179,12 +188,14 @@ async def _fetch(writer: _Writer, source: Source, turn: asyncio.Lock) -> int:
             await asyncio.sleep(e.wait)  # nobody may ask meanwhile
             raise
 
-async def _write_forever(writer: _Writer, report: StreamReport, turn: asyncio.Lock, tell: Callable[[str, str], None]) -> None:
+async def _write_forever(writer: _Writer, report: StreamReport, turn: asyncio.Lock,
+                         tell: Callable[[str, str], None]) -> None:
     now, pause, due, lacking = asyncio.get_running_loop().time, 1.0, 0.0, False
     while True:
         items = []
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(due if lacking or writer.waiting or writer.missed else None): items.append(await writer.queue.get())
+            async with asyncio.timeout_at(due if lacking or writer.waiting or writer.missed else None):
+                items.append(await writer.queue.get())
         while not writer.queue.empty(): items.append(writer.queue.get_nowait())
         writer.waiting += filter(None, items)
         if writer.missed: lacking, writer.missed, due = True, False, 0.0
@@ -204,12 +215,14 @@ async def _write_forever(writer: _Writer, report: StreamReport, turn: asyncio.Lo
             pause, due = min(2 * pause, 60.0), now() + pause
         for _ in items: writer.queue.task_done()
 
-async def _listen_forever(feeds: Sequence[Feed], writers: Mapping[str, _Writer], report: StreamReport, timeframe: str, silence: float, tell: Callable[[str, str], None]) -> None:
+async def _listen_forever(feeds: Sequence[Feed], writers: Mapping[str, _Writer], report: StreamReport, timeframe: str,
+                          silence: float, tell: Callable[[str, str], None]) -> None:
     turn, fruitless = 0, 0
     while True:
         feed, heard, begun = feeds[turn % len(feeds)], False, asyncio.get_running_loop().time()
         try:
-            async with aclosing(feed.closed([writer.symbol for writer in writers.values()], timeframe, silence)) as bars:
+            async with aclosing(feed.closed([writer.symbol for writer in writers.values()], timeframe,
+                                            silence)) as bars:
                 async for bar in bars:
                     if not heard:
                         for writer in writers.values(): writer.heard(feed.source)
@@ -218,7 +231,8 @@ async def _listen_forever(feeds: Sequence[Feed], writers: Mapping[str, _Writer],
         except RetryableError as e:
             report.interruptions.append(str(e))
             tell("stream", str(e))
-            if heard and not isinstance(e, Silence):  # the connection ended: again, and not more often than once a second
+            # the connection ended: again, and not more often than once a second
+            if heard and not isinstance(e, Silence):
                 await asyncio.sleep(begun + 1 - asyncio.get_running_loop().time())
                 continue
             turn, fruitless = turn + 1, fruitless + 1
@@ -238,13 +252,17 @@ async def stream(
     size: int = 10_000,       # bars of a symbol that may wait to be written
 ) -> StreamReport:
     "Store closed bars as they close, until told to stop."
-    if len({f.source.venue for f in feeds}) != 1: raise InputError("A dataset belongs to one venue: the feeds must be different ways to the same one.")
-    if timeframe not in feeds[0].source.timeframes: raise unknown_name(f"timeframe of {feeds[0].source.venue}", timeframe, feeds[0].source.timeframes)
+    if len({f.source.venue for f in feeds}) != 1:
+        raise InputError("A dataset belongs to one venue: the feeds must be different ways to the same one.")
+    if timeframe not in feeds[0].source.timeframes:
+        raise unknown_name(f"timeframe of {feeds[0].source.venue}", timeframe, feeds[0].source.timeframes)
     named = {stored_symbol(symbol).upper(): symbol for symbol in symbols} # in whatever way they are written: each once
     writers = {name: _Writer(store, symbol, timeframe, clock, since, size) for name, symbol in named.items()}
     report, turn = StreamReport(), asyncio.Lock()
-    listening, *writing = tasks = [asyncio.ensure_future(_listen_forever(feeds, writers, report, timeframe, silence, tell)),
-                                   *(asyncio.ensure_future(_write_forever(writer, report, turn, tell)) for writer in writers.values())]
+    listening, *writing = tasks = [asyncio.ensure_future(_listen_forever(feeds, writers, report, timeframe, silence,
+                                                                         tell)),
+                                   *(asyncio.ensure_future(_write_forever(writer, report, turn, tell))
+                                     for writer in writers.values())]
     ended = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -254,7 +272,8 @@ async def stream(
                 if writer.missed: writer.put(None)
             tasks.append(asyncio.ensure_future(_stored(writers.values())))
             await asyncio.wait([*writing, tasks[-1]], timeout=60, return_when=asyncio.FIRST_COMPLETED)
-            report.interruptions += [f"{n} bars of {w.name} were heard and not stored; the next stream fetches them" for w in writers.values() if (n := w.queue.qsize() + len(w.waiting))]
+            report.interruptions += [f"{n} bars of {w.name} were heard and not stored; the next stream fetches "
+                                     f"them" for w in writers.values() if (n := w.queue.qsize() + len(w.waiting))]
         for task in tasks:
             if task.done() and not task.cancelled(): task.result()
     finally:

@@ -32,7 +32,9 @@ class Rule:
     name: str          # what a finding is called
     meaning: str       # what it says about the bars
     severity: float    # bars' worth of trust that one offending bar costs
-    find: Find         # offending bars: symbol, ts, `figure` (how bad), perhaps `bars` (how many one row stands for) and `span` (which range it is in)
+    # offending bars: symbol, ts, `figure` (how bad), perhaps `bars` (how many one row stands for) and `span` (which
+    # range it is in)
+    find: Find
     evidence: str      # a sentence to be filled in from the worst row and the number of `bars`
     raw: bool = False  # looks at the rows as they came, before they are sorted and made unique
 
@@ -43,7 +45,8 @@ def _where(flag: pl.Expr, figure: pl.Expr) -> Find:
 # %% ../../../nbs/data/quality/00_checks.ipynb #dd2af857
 def _duplicates(same: bool) -> Find:
     def find(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
-        bars = dataset.bars.with_columns(copies=pl.len().over("symbol", "ts"), kinds=pl.struct(pl.exclude("symbol", "ts")).n_unique().over("symbol", "ts"))
+        bars = dataset.bars.with_columns(copies=pl.len().over("symbol", "ts"),
+                                         kinds=pl.struct(pl.exclude("symbol", "ts")).n_unique().over("symbol", "ts"))
         twice = bars.filter(pl.col("copies") > 1, (pl.col("kinds") == 1) == same)
         return twice.unique(["symbol", "ts"], maintain_order=True).with_columns(figure=pl.col("copies").cast(pl.Float64), bars=pl.col("copies") - 1)
     return find
@@ -64,8 +67,10 @@ def regular(
 # %% ../../../nbs/data/quality/00_checks.ipynb #84bd1352
 def _due(dataset: Dataset, until: datetime | None = None) -> pl.DataFrame:
     "When bars are due by the exchange's calendar: ts, opens, known_at (its close); from the day before the first bar to the day after the last one."
-    first, last, day = dataset.bars["ts"].min().date(), (until or dataset.bars["ts"].max()).date(), timedelta(days=1) # in the east a session opens on the day before, by UTC
-    return session_schedule(dataset.instrument.calendar, first - day, last + day, timeframe_duration(dataset.id.timeframe))
+    # in the east a session opens on the day before, by UTC
+    first, last, day = dataset.bars["ts"].min().date(), (until or dataset.bars["ts"].max()).date(), timedelta(days=1)
+    return session_schedule(dataset.instrument.calendar, first - day, last + day,
+                            timeframe_duration(dataset.id.timeframe))
 
 def _by_sessions(dataset: Dataset) -> bool:
     return dataset.instrument.calendar != ALWAYS and timeframe_duration(dataset.id.timeframe) <= timedelta(days=1)
@@ -84,7 +89,8 @@ def _gaps(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
 
 def _outside(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     "Bars that begin when the exchange was closed."
-    if not _by_sessions(dataset) or not dataset.bars.height: return dataset.bars.clear().with_columns(figure=pl.lit(0.0))
+    if not _by_sessions(dataset) or not dataset.bars.height:
+        return dataset.bars.clear().with_columns(figure=pl.lit(0.0))
     day = timeframe_duration(dataset.id.timeframe) == timedelta(days=1)
     sessions = _due(dataset).select("opens", closes="known_at").unique().sort("opens")
     held = dataset.bars.sort("ts").join_asof(sessions, left_on="ts", right_on="opens")
@@ -98,7 +104,8 @@ def _stale(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     if _by_sessions(dataset):
         known = _due(dataset, now).filter(pl.col("known_at") <= now)["ts"]
         behind = known.len() - pl.col("ts").map_elements(lambda t: int((known <= t).sum()), return_dtype=pl.Int64)
-    else: behind = (pl.lit(now) - pl.col("known_at")).dt.total_microseconds() // (timeframe_duration(dataset.id.timeframe) // timedelta(microseconds=1))
+    else:
+        behind = (pl.lit(now) - pl.col("known_at")).dt.total_microseconds() // (timeframe_duration(dataset.id.timeframe) // timedelta(microseconds=1))
     return last.with_columns(bars=behind, now=pl.lit(now)).with_columns(figure=pl.col("bars").cast(pl.Float64)).filter(pl.col("bars") >= 2)
 
 # %% ../../../nbs/data/quality/00_checks.ipynb #2613b725
@@ -108,9 +115,11 @@ def _offgrid(bars: pl.DataFrame, step: timedelta) -> pl.DataFrame:
     "Bars beside the grid most bars stand on, `aside` by so many microseconds, in runs."
     width = step // timedelta(microseconds=1)
     phase = pl.col("ts").dt.epoch("us") % width
-    if bars.height and bars.select((phase == phase.first()).all()).item(): bars = bars.clear()  # as a rule: all on one grid
+    # as a rule: all on one grid
+    if bars.height and bars.select((phase == phase.first()).all()).item(): bars = bars.clear()
     aside = (phase - phase.mode().min() + width // 2) % width - width // 2
-    runs = bars.with_columns(aside=aside.over("symbol")).with_columns(span=pl.struct("symbol", "aside").rle_id().cast(pl.Int64))
+    runs = bars.with_columns(aside=aside.over("symbol")).with_columns(span=pl.struct("symbol", "aside").rle_id()
+                                                                      .cast(pl.Int64))
     return runs.filter(pl.col("aside") != 0).with_columns(length=pl.len().over("span"))
 
 def _zoned(step: timedelta) -> pl.Expr: # half a step aside may be forward or backward
@@ -126,12 +135,15 @@ def _segments(part: pl.DataFrame, step: timedelta) -> Iterator[tuple[datetime, d
     "Segments (first, last, moved by so many steps, which copy of a doubled time is theirs) between a gap and as many doubled times."
     times = part.group_by("ts", maintain_order=True).agg(n=pl.len(), different=pl.struct(pl.exclude("symbol", "ts", "n")).n_unique() > 1)
     times = times.with_columns(gap=(pl.col("ts").diff().dt.total_microseconds() // (step // timedelta(microseconds=1)) - 1).fill_null(0), run=pl.col("different").rle_id())
-    gaps = [(ts, "gap", int(k)) for ts, k in times.filter(pl.col("gap") > 0).select("ts", "gap").iter_rows()]  # ts: the first bar after it
-    doubled = [(ts, "twice", int(k)) for ts, k in times.filter("different").group_by("run", maintain_order=True).agg(pl.col("ts").first(), k=pl.len()).select("ts", "k").iter_rows()]
+    # ts: the first bar after it
+    gaps = [(ts, "gap", int(k)) for ts, k in times.filter(pl.col("gap") > 0).select("ts", "gap").iter_rows()]
+    doubled = [(ts, "twice", int(k)) for ts, k in times.filter("different").group_by("run", maintain_order=True)
+               .agg(pl.col("ts").first(), k=pl.len()).select("ts", "k").iter_rows()]
     for (start, kind, k), (end, other, m) in pairwise(sorted(gaps + doubled)):
         if kind == other or k != m: continue
         first, last = (start, end + (k - 1) * step) if kind == "gap" else (start, end - (k + 1) * step)
-        edge = part.filter(ts=end if kind == "gap" else start + (k - 1) * step)  # two bars, of which one continues the segment
+        # two bars, of which one continues the segment
+        edge = part.filter(ts=end if kind == "gap" else start + (k - 1) * step)
         beside = part.filter(pl.col("ts") == (end - step if kind == "gap" else start + k * step))
         if beside.height != 1 or edge.height != 2: continue
         breaks = (edge["open"] / beside["close"][0] if kind == "gap" else beside["open"][0] / edge["close"]).log().abs()
@@ -146,7 +158,8 @@ def _shifts(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     for part in numbered.partition_by("symbol") if (numbered["place"] > 0).any() else []:
         for i, (first, last, k, copy) in enumerate(_segments(part.drop("place"), step)):
             held = part.filter(pl.col("ts").is_between(first, last)).filter((pl.len().over("ts") == 1) | (pl.col("place") == copy)).drop("place")
-            found.append(held.with_columns(span=pl.lit(-1 - i, pl.Int64), hours=pl.lit(k * (step / timedelta(hours=1))), copy=pl.lit(copy)))
+            found.append(held.with_columns(span=pl.lit(-1 - i, pl.Int64), hours=pl.lit(k * (step / timedelta(hours=1))),
+                                           copy=pl.lit(copy)))
     return pl.concat(found, how="vertical_relaxed").with_columns(figure=pl.col("hours").abs())
 
 # %% ../../../nbs/data/quality/00_checks.ipynb #57954d90
@@ -164,7 +177,8 @@ def _log(column: str) -> pl.Expr: return pl.when(pl.col(column) > 0).then(pl.col
 def _outliers(columns: list[str], limit: float, near: int = NEAR, far: int = FAR, least: float = 1e-4) -> Find:
     "Bars in which one of the columns strays from its neighbours and returns."
     def find(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
-        beyond = dataset.bars.with_columns(figure=pl.max_horizontal(_hampel(_log(c), near, far, least).over("symbol") for c in columns))
+        beyond = dataset.bars.with_columns(figure=pl.max_horizontal(_hampel(_log(c), near, far, least).over("symbol")
+                                                                    for c in columns))
         return beyond.filter(pl.col("figure") > limit)
     return find
 
@@ -173,8 +187,10 @@ STUCK = 10  # fewest bars that repeat a close
 
 def _stuck(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     same = (pl.col("close") == pl.col("close").shift()).fill_null(False)
-    bars = dataset.bars.with_columns(same=same.over("symbol")).with_columns(span=pl.struct("symbol", "same").rle_id().cast(pl.Int64))
-    bars = bars.with_columns(figure=pl.len().over("span").cast(pl.Float64), share=pl.col("same").mean().over("symbol"), n=pl.len().over("symbol"))
+    bars = dataset.bars.with_columns(same=same.over("symbol")).with_columns(span=pl.struct("symbol", "same").rle_id()
+                                                                            .cast(pl.Int64))
+    bars = bars.with_columns(figure=pl.len().over("span").cast(pl.Float64), share=pl.col("same").mean().over("symbol"),
+                             n=pl.len().over("symbol"))
     needed = pl.when(pl.col("share") < 1).then((1e-3 / pl.col("n")).log() / pl.col("share").log()).otherwise(0.0)
     return bars.filter("same", pl.col("figure") >= pl.max_horizontal(needed, pl.lit(float(STUCK))))
 
@@ -193,7 +209,8 @@ def _seams(y: np.ndarray, p: np.ndarray) -> list[tuple[int, bool]]:
         if not rough[i]: continue
         low, high = max(0, i - NEARBY), min(len(y), j + NEARBY)
         before, after = np.median(y[low:i]), np.median(y[j:high])
-        worse = np.abs(y[low:high] - before) - np.abs(y[low:high] - after)  # how much better a bar fits what comes after
+        # how much better a bar fits what comes after
+        worse = np.abs(y[low:high] - before) - np.abs(y[low:high] - after)
         split = low + int(np.argmin(np.concatenate([[0.0], np.cumsum(worse)])))
         if not found or found[-1][1] != (rough[i] > 0): found.append((split, bool(rough[i] > 0)))
     return found
@@ -215,11 +232,13 @@ def _volume_swaps(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
         if np.abs(p).min() < max(4 * 1.4826 * float(np.median(np.abs(np.diff(y)))), 1.0): continue
         seams = _seams(y, p)
         starts = [0] * (bool(seams) and not seams[0][1]) + [t for t, begins in seams if begins]
-        for i, j in zip(starts, [t - 1 for t, begins in seams if not begins] + [len(y) - 1] * len(starts), strict=False):
+        for i, j in zip(starts, [t - 1 for t, begins in seams if not begins] + [len(y) - 1] * len(starts),
+                        strict=False):
             if not (steps := _steps(y, p, i, j)): continue
             at = p[i or j]
             held = part.filter(pl.col("ts").is_between(traded["ts"][i], traded["ts"][j]))
-            found.append(held.with_columns(span=pl.lit(i, pl.Int64), figure=pl.lit(float(np.exp(steps[0] * at))), price=pl.lit(float(np.exp(at)))))
+            found.append(held.with_columns(span=pl.lit(i, pl.Int64), figure=pl.lit(float(np.exp(steps[0] * at))),
+                                           price=pl.lit(float(np.exp(at)))))
     return pl.concat(found)
 
 # %% ../../../nbs/data/quality/00_checks.ipynb #4a1f0621
@@ -257,16 +276,20 @@ PROOF = 36.0         # what a range must save: three breaks of the worst kind, o
 
 def _price_swaps(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     "Bars in ranges where two columns changed places: `a` and `b`."
-    found = [dataset.bars.clear().with_columns(span=pl.lit(0, pl.Int64), figure=pl.lit(0.0), a=pl.lit(""), b=pl.lit(""))]
+    found = [dataset.bars.clear().with_columns(span=pl.lit(0, pl.Int64), figure=pl.lit(0.0), a=pl.lit(""),
+                                               b=pl.lit(""))]
     for part in dataset.bars.partition_by("symbol") if not dataset.close_only else []:
-        part = part.filter(pl.min_horizontal(PRICES) > 0, pl.struct(PRICES) != pl.struct(PRICES).shift().fill_null(pl.struct(pl.lit(0.0).alias(p) for p in PRICES)))
+        part = part.filter(pl.min_horizontal(PRICES) > 0,
+                           pl.struct(PRICES) != pl.struct(PRICES).shift().fill_null(pl.struct(pl.lit(0.0).alias(p)
+                                                                                              for p in PRICES)))
         if part.height < 3: continue
         x = np.log(part.select(PRICES).to_numpy())
         orders = [list(range(4))] + [[{PRICES.index(a): PRICES.index(b), PRICES.index(b): PRICES.index(a)}.get(c, c) for c in range(4)] for a, b in SWAPS]
         states = np.stack([x[:, order] for order in orders], axis=1)  # (bars, states, open high low close)
         begins, ends = np.ascontiguousarray(states[:, :, 0]), np.ascontiguousarray(states[:, :, 3])
         wrong = (states[:, :, 1] < states.max(axis=2) - 1e-12) | (states[:, :, 2] > states.min(axis=2) + 1e-12)
-        scale = max(1.4826 * float(np.median(np.abs(x[1:, 0] - x[:-1, 3]))), 0.05 * float(np.median(np.abs(x[:, 3] - x[:, 0]))), 1e-6)
+        scale = max(1.4826 * float(np.median(np.abs(x[1:, 0] - x[:-1, 3]))),
+                    0.05 * float(np.median(np.abs(x[:, 3] - x[:, 0]))), 1e-6)
         path = _cheapest_path_nb(begins, ends, wrong * INCONSISTENT, scale)
         for i, j, state in _runs(path):
             at = np.arange(max(i, 1), min(j + 2, len(path)))
@@ -275,7 +298,8 @@ def _price_swaps(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
             saved = (broken - mended) * len(at) + PROOF * wrong[i:j + 1, 0].sum()
             if mended > 2 or saved < PROOF or wrong[i:j + 1, state].any(): continue
             a, b = SWAPS[state - 1]
-            found.append(part[i:j + 1].with_columns(span=pl.lit(i, pl.Int64), figure=pl.lit(float(broken)), a=pl.lit(a), b=pl.lit(b), mended=pl.lit(float(mended))))
+            found.append(part[i:j + 1].with_columns(span=pl.lit(i, pl.Int64), figure=pl.lit(float(broken)), a=pl.lit(a),
+                                                    b=pl.lit(b), mended=pl.lit(float(mended))))
     return pl.concat(found, how="diagonal")
 
 # %% ../../../nbs/data/quality/00_checks.ipynb #9b17ca09
@@ -284,39 +308,68 @@ _none_known = pl.col("volume").is_null().all().over("symbol")
 _flat = pl.col("high") == pl.col("low")
 
 RULES: dict[str, Rule] = {r.name: r for r in (
-    Rule("duplicates, equal", "rows that share time and content: all but one are superfluous", 0.1, _duplicates(True), "{copies} equal rows at {ts:%Y-%m-%d %H:%M}", raw=True),
-    Rule("duplicates, different", "rows that share their time and differ: one of them is wrong", 2.0, _duplicates(False), "{copies} rows at {ts:%Y-%m-%d %H:%M}, {kinds} of them different", raw=True),
-    Rule("bars out of order", "rows older than the row before them", 0.1, _disorder, "{ts:%Y-%m-%d %H:%M} stands {figure:,.6g} hours after its place", raw=True),
+    Rule("duplicates, equal", "rows that share time and content: all but one are "
+                              "superfluous", 0.1, _duplicates(True), "{copies} equal rows at {ts:%Y-%m-%d %H:%M}",
+                              raw=True),
+    Rule("duplicates, different", "rows that share their time and differ: one of them is "
+                                  "wrong", 2.0, _duplicates(False),
+                                  "{copies} rows at {ts:%Y-%m-%d %H:%M}, {kinds} of them different", raw=True),
+    Rule("bars out of order", "rows older than the row before them", 0.1, _disorder,
+         "{ts:%Y-%m-%d %H:%M} stands {figure:,.6g} hours after its place", raw=True),
     Rule("time shifted", "a segment that stands aside in time, as a wrong time zone does", 1.0, _shifts,
-         "{bars:,} bars stand {hours:+g} hours aside: beside the grid of the others, or between a gap and as many doubled times", raw=True),
-    Rule("bars missing before", "bars that were due and are not there", 1.0, _gaps, "the longest gap lacks {figure:,.0f} bars and ends at {ts:%Y-%m-%d %H:%M}"),
-    Rule("bars outside sessions", "bars from times when the exchange was closed", 1.0, _outside, "a bar begins {figure:.1f} hours after the last opening, at {ts:%Y-%m-%d %H:%M} UTC"),
-    Rule("bars off the time grid", "bars that begin between the times of the others", 1.0, _off_grid, "a bar begins at {ts:%Y-%m-%d %H:%M:%S}"),
-    Rule("price not positive", "a price of zero or less", 10.0, _where(pl.min_horizontal(PRICES) <= 0, -pl.min_horizontal(PRICES)), "low {low:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}"),
+         "{bars:,} bars stand {hours:+g} hours aside: beside the grid of the others, or between a gap and as many "
+         "doubled times", raw=True),
+    Rule("bars missing before", "bars that were due and are not there", 1.0, _gaps,
+         "the longest gap lacks {figure:,.0f} bars and ends at {ts:%Y-%m-%d %H:%M}"),
+    Rule("bars outside sessions", "bars from times when the exchange was "
+                                  "closed", 1.0, _outside,
+                                  "a bar begins {figure:.1f} hours after the last opening, at {ts:%Y-%m-%d %H:%M} UTC"),
+    Rule("bars off the time grid", "bars that begin between the times of the "
+                                   "others", 1.0, _off_grid, "a bar begins at {ts:%Y-%m-%d %H:%M:%S}"),
+    Rule("price not positive", "a price of zero or less", 10.0,
+         _where(pl.min_horizontal(PRICES) <= 0, -pl.min_horizontal(PRICES)),
+         "low {low:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}"),
     Rule("high or low inconsistent", "a high below, or a low above, another price of its bar", 2.0,
-         _where((pl.col("high") < _highest) | (pl.col("low") > _lowest), pl.max_horizontal(_highest / pl.col("high") - 1, pl.col("low") / _lowest - 1)),
+         _where((pl.col("high") < _highest) | (pl.col("low") > _lowest),
+                pl.max_horizontal(_highest / pl.col("high") - 1, pl.col("low") / _lowest - 1)),
          "open {open:g}, high {high:g}, low {low:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}"),
     Rule("price columns swapped", "two price columns that changed places for a range of bars", 2.0, _price_swaps,
          "swapping {a} and {b} back, bars meet within {mended:.1f} usual breaks instead of {figure:.1f}"),
-    Rule("price spike", "up to three bars whose open or close leaves its neighbours and returns", 5.0, _outliers(["open", "close"], SPIKE),
-         "open {open:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations from the bars around, and back"),
-    Rule("wick far out", "a high or low far beyond its neighbours': a flash crash, or a bad tick", 0.5, _outliers(["high", "low"], WICK),
+    Rule("price spike", "up to three bars whose open or close leaves its neighbours and "
+                        "returns", 5.0, _outliers(["open", "close"], SPIKE),
+         "open {open:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations from the bars around, "
+         "and back"),
+    Rule("wick far out", "a high or low far beyond its neighbours': a flash crash, or a bad "
+                         "tick", 0.5, _outliers(["high", "low"], WICK),
          "high {high:g}, low {low:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations from the bars around"),
-    Rule("price stuck", "closes that repeat longer than chance allows", 1.0, _stuck, "close {close:g} repeated {figure:,.0f} times; {share:.1%} of all closes repeat"),
+    Rule("price stuck", "closes that repeat longer than chance "
+                        "allows", 1.0, _stuck, "close {close:g} repeated {figure:,.0f} times; {share:.1%} of all "
+                                               "closes repeat"),
     Rule("base and quote volume swapped", "a range whose volume is volume times price", 0.5, _volume_swaps,
-         "the volume's level changes by a factor of {figure:,.0f} at a price of {price:,.0f}: this is volume times price"),
-    Rule("volume outlier", "a volume out of all proportion to its neighbours'", 0.1, _outliers(["volume"], VOLUME, 25, 301, 0.05),
-         "volume {volume:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations (of its logarithm) from the bars around"),
+         "the volume's level changes by a factor of {figure:,.0f} at a price of {price:,.0f}: this is volume times "
+         "price"),
+    Rule("volume outlier", "a volume out of all proportion to its "
+                           "neighbours'", 0.1, _outliers(["volume"], VOLUME, 25, 301, 0.05),
+         "volume {volume:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations (of its logarithm) from the bars "
+         "around"),
     Rule("volume missing", "no volume is known", 0.05, _where(pl.col("volume").is_null(), pl.when(_none_known).then(1.0).otherwise(0.0)), "{bars:,} bars have prices and no volume"),
-    Rule("volume negative", "a volume below zero", 1.0, _where(pl.col("volume") < 0, -pl.col("volume")), "volume {volume:g} at {ts:%Y-%m-%d %H:%M}"),
-    Rule("volume zero, prices move", "nothing was traded, and yet the price moved", 0.1, _where((pl.col("volume") == 0) & ~_flat, pl.col("high") / pl.col("low") - 1),
+    Rule("volume negative", "a volume below zero", 1.0, _where(pl.col("volume") < 0, -pl.col("volume")),
+         "volume {volume:g} at {ts:%Y-%m-%d %H:%M}"),
+    Rule("volume zero, prices move", "nothing was traded, and yet the price "
+                                     "moved", 0.1, _where((pl.col("volume") == 0) & ~_flat,
+                                                          pl.col("high") / pl.col("low") - 1),
          "high {high:g} and low {low:g} without volume at {ts:%Y-%m-%d %H:%M}"),
-    Rule("empty bar", "no volume and one price: nothing was traded, or nothing was received", 0.1, _where((pl.col("volume") == 0) & _flat, pl.col("close")), "no trade at {ts:%Y-%m-%d %H:%M}, price {close:g}"),
-    Rule("stale", "the last bar is older than it should be by now", 0.0, _stale, "the last bar begins {ts:%Y-%m-%d %H:%M}; by {now:%Y-%m-%d %H:%M} {bars:,} more were due"),
+    Rule("empty bar", "no volume and one price: nothing was traded, or nothing was "
+                      "received", 0.1, _where((pl.col("volume") == 0) & _flat, pl.col("close")),
+                      "no trade at {ts:%Y-%m-%d %H:%M}, price {close:g}"),
+    Rule("stale", "the last bar is older than it should be by "
+                  "now", 0.0, _stale, "the last bar begins {ts:%Y-%m-%d %H:%M}; by {now:%Y-%m-%d %H:%M} {bars:,} more "
+                                      "were due"),
 )}
 
 # %% ../../../nbs/data/quality/00_checks.ipynb #81ac53c0
-FINDINGS = {"finding": pl.String, "symbol": pl.String, "bars": pl.Int64, "first": pl.Datetime("us", "UTC"), "last": pl.Datetime("us", "UTC"),
+FINDINGS = {"finding": pl.String, "symbol": pl.String, "bars": pl.Int64, "first": pl.Datetime("us", "UTC"),
+            "last": pl.Datetime("us", "UTC"),
             "severity": pl.Float64, "evidence": pl.String}
 RANGES = 20  # more ranges of one rule and symbol are told as one
 
@@ -341,30 +394,36 @@ def _told(rule: Rule, rows: pl.DataFrame) -> Iterator[tuple]:
 def check_bars(
     dataset: Dataset,            # any dataset, also one whose rows are not in order
     now: datetime | None = None, # when it is; None: do not ask whether the data is stale
-) -> pl.DataFrame:               # finding, symbol, bars (how many), first, last (open times), severity, evidence; a row for each range
+# finding, symbol, bars (how many), first, last (open times), severity, evidence; a row for each range
+) -> pl.DataFrame:
     "Findings, the most frequent first; empty when all is well."
     if now is not None and now.tzinfo is None: raise InputError(f"now = {now} has no time zone. Add tzinfo=UTC.")
     if not dataset.bars.height: return pl.DataFrame(schema=FINDINGS)
     tidy, rows = regular(dataset), []
     idle = {"high or low inconsistent"} if dataset.close_only else set()
-    if tidy.bars is dataset.bars: idle |= {"duplicates, equal", "duplicates, different", "bars out of order"}  # it is in order, and nothing is there twice
+    # it is in order, and nothing is there twice
+    if tidy.bars is dataset.bars: idle |= {"duplicates, equal", "duplicates, different", "bars out of order"}
     for name, rule in RULES.items():
         if name in idle: continue
         rows += _told(rule, _spanned(rule.find(dataset if rule.raw else tidy, now)))
-    return pl.DataFrame(rows, schema=FINDINGS, orient="row").sort(["bars", "finding", "symbol", "first"], descending=[True, False, False, False])
+    return pl.DataFrame(rows, schema=FINDINGS, orient="row").sort(["bars", "finding", "symbol", "first"],
+                                                                  descending=[True, False, False, False])
 
-def _spanned(rows: pl.DataFrame) -> pl.DataFrame: return rows if "span" in rows.columns else rows.with_columns(span=pl.lit(0, pl.Int64))
+def _spanned(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows if "span" in rows.columns else rows.with_columns(span=pl.lit(0, pl.Int64))
 
 # %% ../../../nbs/data/quality/00_checks.ipynb #b568485e
 def quality_reasons(
     findings: pl.DataFrame, # of `check_bars`
     bars: pl.DataFrame,     # the bars that were checked
-) -> pl.DataFrame:          # rule, bars, share (of the bars that should be there), deduction (from a score of 1); the worst first
+# rule, bars, share (of the bars that should be there), deduction (from a score of 1); the worst first
+) -> pl.DataFrame:
     "What the score is made of."
     missing = findings.filter(pl.col("finding") == "bars missing before")["bars"].sum()
     due = max(1, bars.height + int(missing))
     by_rule = findings.group_by("finding").agg(pl.col("bars").sum(), pl.col("severity").first())
-    return (by_rule.select(rule="finding", bars="bars", share=pl.col("bars") / due, deduction=(pl.col("severity") * pl.col("bars") / due).clip(0, 1))
+    return (by_rule.select(rule="finding", bars="bars", share=pl.col("bars") / due,
+                           deduction=(pl.col("severity") * pl.col("bars") / due).clip(0, 1))
             .sort(["deduction", "rule"], descending=[True, False]))
 
 def quality_score(
@@ -388,9 +447,14 @@ def require_quality(
     "Refuse a dataset that cannot be believed."
     findings = check_bars(dataset)
     bad = findings.filter(pl.col("finding") == "price not positive")
-    if bad.height: raise DataError(f"{dataset.id} has {bad['bars'].sum()} bars with a price of zero or less, the first {bad['symbol'][0]} at {bad['first'][0]}. Remove them before trading on returns.")
+    if bad.height:
+        raise DataError(f"{dataset.id} has {bad['bars'].sum()} bars with a price of zero or less, the first "
+                        f"{bad['symbol'][0]} at {bad['first'][0]}. Remove them before trading on returns.")
     if not quality.force and (score := quality_score(findings, dataset.bars)) < quality.minimum:
-        worst = [f"{r['rule']} ({r['bars']:,} bars, -{r['deduction']:.2f})" for r in quality_reasons(findings, dataset.bars).head(3).iter_rows(named=True) if r["deduction"] >= 0.005]
-        raise DataError(f"{dataset.id} is in quarantine: its quality score is {score:.2f} and {quality.minimum:g} is required. Worst: {'; '.join(worst)}. "
-                        f"Look with `algo data check {dataset.id}`, repair with `--repair`, or go on all the same with --set quality.force=true.")
+        worst = [f"{r['rule']} ({r['bars']:,} bars, "
+                 f"-{r['deduction']:.2f})" for r in quality_reasons(findings, dataset.bars).head(3).iter_rows(named=True) if r["deduction"] >= 0.005]
+        raise DataError(f"{dataset.id} is in quarantine: its quality score is {score:.2f} and {quality.minimum:g} is "
+                        f"required. Worst: {'; '.join(worst)}. "
+                        f"Look with `algo data check {dataset.id}`, repair with `--repair`, or go on all the same with "
+                        f"--set quality.force=true.")
     return findings

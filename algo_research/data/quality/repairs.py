@@ -21,13 +21,15 @@ from .checks import offending
 class Repair:
     "A remedy for one rule."
     action: str                     # in words, to be filled in from an offending row
-    apply: Callable[[pl.DataFrame, pl.Expr, str], pl.DataFrame]  # (bars with `at` and `copy`, which rows, argument) -> bars
+    # (bars with `at` and `copy`, which rows, argument) -> bars
+    apply: Callable[[pl.DataFrame, pl.Expr, str], pl.DataFrame]
     argument: str = ""              # what `apply` must know, to be filled in the same way
 
 def _move(bars: pl.DataFrame, rows: pl.Expr, argument: str) -> pl.DataFrame:
     hours, copy = argument.split()
     mine = rows & ((pl.len().over("symbol", "at") == 1) | (pl.col("copy") == int(copy)))
-    return bars.with_columns(pl.when(mine).then(pl.col(c) - timedelta(hours=float(hours))).otherwise(c).alias(c) for c in ("ts", "known_at"))
+    return bars.with_columns(pl.when(mine).then(pl.col(c) - timedelta(hours=float(hours))).otherwise(c).alias(c)
+                             for c in ("ts", "known_at"))
 
 def _drop_copies(bars: pl.DataFrame, rows: pl.Expr, argument: str) -> pl.DataFrame:
     equal = pl.struct("symbol", "at", *PRICES, "volume", "known_at").is_first_distinct()
@@ -49,7 +51,8 @@ REPAIRS: dict[str, Repair] = {  # in the order in which they are applied
 }
 
 # %% ../../../nbs/data/quality/01_repairs.ipynb #3968ca96
-PROPOSALS = {"symbol": pl.String, "first": pl.Datetime("us", "UTC"), "last": pl.Datetime("us", "UTC"), "rule": pl.String, "action": pl.String, "bars": pl.Int64,
+PROPOSALS = {"symbol": pl.String, "first": pl.Datetime("us", "UTC"), "last": pl.Datetime("us", "UTC"),
+             "rule": pl.String, "action": pl.String, "bars": pl.Int64,
              "before": pl.String, "after": pl.String, "argument": pl.String}
 
 def _numbered(dataset: Dataset) -> pl.DataFrame:
@@ -67,16 +70,21 @@ def _preview(bars: pl.DataFrame) -> str:
 
 def propose_repairs(
     dataset: Dataset,  # any dataset, also one whose rows are not in order
-) -> pl.DataFrame:     # symbol, first, last, rule, action, bars, before and after (of the first bar), argument; a row for each range
+# symbol, first, last, rule, action, bars, before and after (of the first bar), argument; a row for each range
+) -> pl.DataFrame:
     "What can be repaired without inventing data; changes nothing."
     found, bars = [], _numbered(dataset)
     for rule, repair in REPAIRS.items():
         rows = offending(dataset, rule).sort("symbol", "ts", maintain_order=True)
-        if rule == "price spike": rows = rows.with_columns(span=pl.int_range(pl.len(), dtype=pl.Int64))  # each bar is a proposal of its own
+        # each bar is a proposal of its own
+        if rule == "price spike": rows = rows.with_columns(span=pl.int_range(pl.len(), dtype=pl.Int64))
         for part in rows.partition_by("symbol", "span", maintain_order=True):
             row = part.row(0, named=True)
-            proposal = {"symbol": row["symbol"], "first": part["ts"].min(), "last": part["ts"].max(), "rule": rule, "action": repair.action.format(**row),
-                        "bars": int(part["bars"].sum()) if "bars" in part.columns else part.height, "argument": repair.argument.format(**row)}
+            proposal = {"symbol": row["symbol"], "first": part["ts"].min(), "last": part["ts"].max(), "rule": rule,
+                        "action": repair.action.format(**row),
+                        "bars":
+                            int(part["bars"].sum()) if "bars" in part.columns else part.height, "argument":
+                                repair.argument.format(**row)}
             first = bars.filter(_rows(proposal | {"last": proposal["first"]}))
             after = repair.apply(first, _rows(proposal), proposal["argument"])
             found.append(proposal | {"before": _preview(first), "after": _preview(after)})
@@ -87,8 +95,10 @@ def repair_notes(
     proposals: pl.DataFrame, # of `propose_repairs`, perhaps filtered
 ) -> tuple[str, ...]:        # one a rule and action
     "What the repairs are, in words."
-    said = proposals.group_by("rule", "action", maintain_order=True).agg(pl.col("bars").sum(), pl.col("first").min(), pl.col("last").max(), ranges=pl.len())
-    return tuple(f"repaired, {r['rule']}: {r['action']} ({r['bars']:,} bars" + (f" in {r['ranges']} ranges" if r["ranges"] > 1 else "") +
+    said = proposals.group_by("rule", "action", maintain_order=True).agg(pl.col("bars").sum(), pl.col("first").min(),
+                                                                         pl.col("last").max(), ranges=pl.len())
+    return tuple(f"repaired, {r['rule']}: {r['action']} ({r['bars']:,} "
+                 f"bars" + (f" in {r['ranges']} ranges" if r["ranges"] > 1 else "") +
                  f", {r['first']:%Y-%m-%d %H:%M} to {r['last']:%Y-%m-%d %H:%M})" for r in said.iter_rows(named=True))
 
 def apply_repairs(
@@ -96,17 +106,21 @@ def apply_repairs(
     proposals: pl.DataFrame, # of `propose_repairs`, perhaps filtered
 ) -> Dataset:                # with a note of what was repaired
     "The dataset with these repairs, and no others."
-    if unknown := set(proposals["rule"]) - set(REPAIRS): raise InputError(f"There is no repair for {sorted(unknown)[0]!r}. Allowed: {', '.join(REPAIRS)}.")
+    if unknown := set(proposals["rule"]) - set(REPAIRS):
+        raise InputError(f"There is no repair for {sorted(unknown)[0]!r}. Allowed: {', '.join(REPAIRS)}.")
     bars = _numbered(dataset)
     for rule, repair in REPAIRS.items():
-        for proposal in proposals.filter(rule=rule).iter_rows(named=True): bars = repair.apply(bars, _rows(proposal), proposal["argument"])
+        for proposal in proposals.filter(rule=rule).iter_rows(named=True):
+            bars = repair.apply(bars, _rows(proposal), proposal["argument"])
     removed = _removed(dataset, bars.select("symbol", ts="at"))
     bars = validate_bars(bars.drop("at", "copy").sort("symbol", "ts"))
-    return replace(dataset, bars=bars, notes=(*dataset.notes, *repair_notes(proposals)), removed=(*dataset.removed, *removed), version=None)
+    return replace(dataset, bars=bars, notes=(*dataset.notes, *repair_notes(proposals)),
+                   removed=(*dataset.removed, *removed), version=None)
 
 def _removed(dataset: Dataset, kept: pl.DataFrame) -> Iterator[tuple[str, datetime, datetime]]:
     "Bars that are gone, not moved: where they were; what lies side by side, in one."
     gone = dataset.bars.select("symbol", "ts").unique().join(kept, on=["symbol", "ts"], how="anti").sort("symbol", "ts")
     apart = pl.col("ts").diff() != timeframe_duration(dataset.id.timeframe)
-    runs = gone.group_by("symbol", run=apart.cum_sum().fill_null(0), maintain_order=True).agg(first=pl.col("ts").min(), last=pl.col("ts").max())
+    runs = gone.group_by("symbol", run=apart.cum_sum().fill_null(0), maintain_order=True).agg(first=pl.col("ts").min(),
+                                                                                              last=pl.col("ts").max())
     return runs.select("symbol", "first", "last").iter_rows()

@@ -33,7 +33,8 @@ class Address(NamedTuple):
 
     def mask(self, text: str) -> str:
         "A text without the password."
-        return redact(text.replace(quote(self.password, safe=""), MASK).replace(self.password, MASK) if self.password else text)
+        return redact(text.replace(quote(self.password, safe=""), MASK).replace(self.password, MASK) if self.password
+                      else text)
 
 def parse_address(
     url: str,                        # postgresql://USER@HOST:PORT/DATABASE?schema=algo
@@ -48,7 +49,8 @@ def parse_address(
     shown = f"{head}://{user}{at}{place}"
     if head not in ("postgresql", "postgres") or not place.partition("/")[2]:
         raise InputError(f"{shown!r} names no database. Write postgresql://USER@HOST:PORT/DATABASE.")
-    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", schema): raise InputError(f"{schema!r} is no name for a schema. Allowed are a-z, 0-9 and _.")
+    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", schema):
+        raise InputError(f"{schema!r} is no name for a schema. Allowed are a-z, 0-9 and _.")
     password = unquote(given) or _secret(secrets) or os.environ.get("PGPASSWORD", "")
     with suppress(InputError): remember_secret(password)
     login = user + (f":{quote(password, safe='')}" if password else "") + at
@@ -60,11 +62,15 @@ def _secret(folder: Path | str) -> str:
 
 # %% ../../../nbs/data/stores/05_database.ipynb #4ff31e41
 _REMEDIES = [  # (in the driver's message, or SQLSTATE; the error; what to do)
-    (("password", "authentication", "no pg_hba.conf entry", "28P01", "28000"), InputError, "Correct the user in the address, or the password: the secret 'postgres_password' (variable ALGO_SECRET_POSTGRES_PASSWORD), or PGPASSWORD."),
+    (("password", "authentication", "no pg_hba.conf entry", "28P01", "28000"), InputError,
+     "Correct the user in the address, or the password: the secret 'postgres_password' (variable "
+     "ALGO_SECRET_POSTGRES_PASSWORD), or PGPASSWORD."),
     (("database \"", "3D000"), InputError, "Create it (`createdb NAME`), or correct the address."),
     (("translate host name",), InputError, "Correct the host in the address."),
-    (("invalid URI", "invalid percent", "invalid port", "invalid integer"), InputError, "Correct the address: postgresql://USER@HOST:PORT/DATABASE."),
-    (("42501", "25006"), InputError, "Ask the owner of the database for the right, e.g. `grant usage, create on schema algo`, or use another user."),
+    (("invalid URI", "invalid percent", "invalid port", "invalid integer"), InputError,
+     "Correct the address: postgresql://USER@HOST:PORT/DATABASE."),
+    (("42501", "25006"), InputError, "Ask the owner of the database for the right, e.g. `grant usage, create on schema "
+                                     "algo`, or use another user."),
     (("53100",), FatalError, "The disk of the database is full. The store holds what it held before. Free some space."),
     (("40001", "40P01", "55P03", "53", "57", "08", "Connection refused", "timeout", "timed out", "server closed", "starting up", "no connection", "Connection reset"), RetryableError, "Start the server, or correct host and port in the address; then try again."),
 ]
@@ -97,7 +103,8 @@ class Database:
         self,
         url: str,                                               # postgresql://USER@HOST:PORT/DATABASE?schema=algo
         secrets: Path | str = "secrets",                        # the secrets folder
-        prepare: Callable[[Any, str], None] = lambda *_: None,  # done in every new connection, with a cursor and the schema's name
+        # done in every new connection, with a cursor and the schema's name
+        prepare: Callable[[Any, str], None] = lambda *_: None,
     ):
         self._lock, self._connection, self._used = threading.Lock(), None, 0.0
         self.address, self._prepare = parse_address(url, secrets), prepare
@@ -117,11 +124,14 @@ class Database:
 
     def _open(self):
         try: import adbc_driver_postgresql.dbapi as driver
-        except ModuleNotFoundError as e: raise InputError(f"PostgreSQL needs the package {e.name}, which is not installed. Install it: pip install 'algo-research[postgres]'.") from e
+        except ModuleNotFoundError as e:
+            raise InputError(f"PostgreSQL needs the package {e.name}, which is not installed. Install it: pip install "
+                             f"'algo-research[postgres]'.") from e
         connection = driver.connect(self.address.uri)
         try:
             with connection.cursor() as cursor:
-                for statement in (f'set search_path to "{self.address.schema}"', "set timezone to 'UTC'"): cursor.execute(statement)
+                for statement in (f'set search_path to "{self.address.schema}"', "set timezone to 'UTC'"):
+                    cursor.execute(statement)
                 connection.commit()
                 self._prepare(cursor, self.address.schema)
                 connection.commit()
@@ -135,7 +145,8 @@ class Database:
         if self._connection is None or time.monotonic() - self._used < 5: return self._connection is not None
         with suppress(Exception):
             with self._connection.cursor() as cursor: fetch(cursor, "select 1")
-            self._connection.rollback()  # the question began a transaction, and the next one may want to choose how it reads
+            # the question began a transaction, and the next one may want to choose how it reads
+            self._connection.rollback()
             return True
         return False
 

@@ -29,10 +29,15 @@ from xxhash import xxh3_64_hexdigest
 from ...core.errors import AlgoError, DataError, FatalError, InputError, RetryableError, unknown_name
 from ...core.hashing import hash_frame
 from ...core.settings import Section
-from ..market.bars import BARS_SCHEMA, Dataset, DatasetId, Snapshot, floor_time, join_metadata, resample_bars, timeframe_duration, validate_bars
+from algo_research.data.market.bars import (
+    BARS_SCHEMA, Dataset, DatasetId, Snapshot, floor_time, join_metadata, resample_bars, timeframe_duration,
+    validate_bars,
+)
 from .cache import Cache, open_cache
 from ..market.instruments import ALWAYS
-from .pieces import cut_bars, encode_bars, hand_over, join_bars, overlay_bars, range_filters, side_by_side, split_parts
+from algo_research.data.stores.pieces import (
+    cut_bars, encode_bars, hand_over, join_bars, overlay_bars, range_filters, side_by_side, split_parts,
+)
 from .places import LocalPlace, Place, open_place
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #ef9aa082
@@ -48,31 +53,41 @@ class Store(Protocol):
     "Keeps datasets; whoever inherits gets `resample` and `snapshot`."
     def write(self, dataset: Dataset, reason: str = "", replace: bool = False, after: int | None = None) -> int:
         "Insert new bars and replace those with the same symbol and time, or replace all there is; all or nothing, and only if `after` is still the newest version. The version they are in."
-    def append(self, dataset: Dataset) -> None: "The same for bars that are newer than what is stored, without reading it."
+    def append(self, dataset: Dataset) -> None:
+        "The same for bars that are newer than what is stored, without reading it."
     def read(self, id: DatasetId | str, symbols: list[str] | None = None, start: datetime | None = None,
-             end: datetime | None = None, version: int | None = None) -> Dataset: "Bars with start <= ts < end, as of a version."
+             end:
+                 datetime | None = None, version:
+                     int | None = None) -> Dataset: "Bars with start <= ts < end, as of a version."
     def datasets(self) -> list[DatasetId]: "What is kept, sorted."
     def versions(self, id: DatasetId | str) -> list[int]: "Versions that can be read, oldest first."
     def extent(self, id: DatasetId | str) -> Extent: "How many bars there are, from when to when, without reading them."
-    def history(self, id: DatasetId | str) -> pl.DataFrame: "A row a version: version, at, reason, and how many bars it added, changed, removed."
-    def verify(self, id: DatasetId | str) -> list[str]: "What is damaged: names of pieces whose content is not what was written; empty when all is well."
-    def compact(self, id: DatasetId | str) -> int: "Merge the small pieces that appends leave: how many there were. A version of its own, with the same content."
-    def retain(self, id: DatasetId | str, since: datetime) -> int: "Drop the bars before a time: how many. A version of its own; those before it stay readable."
+    def history(self, id: DatasetId | str) -> pl.DataFrame:
+        "A row a version: version, at, reason, and how many bars it added, changed, removed."
+    def verify(self, id: DatasetId | str) -> list[str]:
+        "What is damaged: names of pieces whose content is not what was written; empty when all is well."
+    def compact(self, id: DatasetId | str) -> int:
+        "Merge the small pieces that appends leave: how many there were. A version of its own, with the same content."
+    def retain(self, id: DatasetId | str, since: datetime) -> int:
+        "Drop the bars before a time: how many. A version of its own; those before it stay readable."
     def ping(self) -> None: "Raise when the store cannot be used."
 
-    def resample(self, id: DatasetId | str, timeframe: str, symbols: list[str] | None = None, start: datetime | None = None,
+    def resample(self, id: DatasetId | str, timeframe: str, symbols: list[str] | None = None,
+                 start: datetime | None = None,
                  end: datetime | None = None, version: int | None = None) -> Dataset:
         "Coarser bars with start <= ts < end (see `resample_bars`)."
         id = DatasetId.parse(id)
         if timeframe_duration(timeframe) >= timedelta(days=1) and (calendar := self.read(id, [], version=version).instrument.calendar) != ALWAYS:
-            raise InputError(f"The days of {id} are sessions of {calendar}, which begin and end at other times than {timeframe} of the clock. Sync or import bars of {timeframe} instead.")
+            raise InputError(f"The days of {id} are sessions of {calendar}, which begin and end at other times than "
+                             f"{timeframe} of the clock. Sync or import bars of {timeframe} instead.")
         step, (start, end) = timeframe_duration(timeframe), (_utc(start), _utc(end))
         ceil = lambda moment: moment and floor_time(moment + step - timedelta(microseconds=1), step)
         found = self.read(id, symbols, ceil(start), ceil(end), version)
         bars = found.bars
         if end is not None and bars.height:  # an hour without its last minute is over when there is a bar after it
             open_ = bars.group_by("symbol").agg(pl.col("ts").last()).filter(pl.col("ts") < ceil(end) - timeframe_duration(id.timeframe))
-            if open_.height: bars = pl.concat([bars, self.read(id, open_["symbol"].to_list(), ceil(end), None, found.version).bars]).sort("symbol", "ts")
+            if open_.height:
+                bars = pl.concat([bars, self.read(id, open_["symbol"].to_list(), ceil(end), None, found.version).bars]).sort("symbol", "ts")
         bars = resample_bars(bars, id.timeframe, timeframe)
         if end is not None: bars = bars.filter(pl.col("ts") < end)
         return replace(found, id=id._replace(timeframe=timeframe), bars=bars, removed=())
@@ -83,15 +98,19 @@ class Store(Protocol):
 
 def _utc(moment: datetime | None) -> datetime | None:
     if moment is None: return None
-    if moment.tzinfo is None: raise InputError(f"A range needs times with a time zone, and {moment} has none. Add tzinfo=UTC.")
+    if moment.tzinfo is None:
+        raise InputError(f"A range needs times with a time zone, and {moment} has none. Add tzinfo=UTC.")
     return moment.astimezone(UTC)
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #42d4dc1f
-KEPT = {(True, False): ("notes", "removed"), (False, False): ("removed",), (False, True): ()} # (appending, replacing): what stays of what was known before
+# (appending, replacing): what stays of what was known before
+KEPT = {(True, False): ("notes", "removed"), (False, False): ("removed",), (False, True): ()}
 SCHEMA_VERSION = 1  # of the stored format; `read` refuses a newer one
-MIGRATIONS: dict[int, Callable[[pl.DataFrame, DatasetId], pl.DataFrame]] = {}  # from a version to the next: what its files hold, made into what the next one holds
+# from a version to the next: what its files hold, made into what the next one holds
+MIGRATIONS: dict[int, Callable[[pl.DataFrame, DatasetId], pl.DataFrame]] = {}
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false",  # Delta would forget versions after 30 days
-                  "delta.checkpointInterval": "20"}          # entries read again at each commit: an append takes a third less time than with Delta's 100
+                  # entries read again at each commit: an append takes a third less time than with Delta's 100
+                  "delta.checkpointInterval": "20"}
 
 def _delta_schema():
     from deltalake import Field, Schema
@@ -157,14 +176,18 @@ class DeltaStore(Store):
     def _lock(self, id: DatasetId) -> threading.RLock: return self._locks.setdefault(id, threading.RLock())
     def _path(self, id: DatasetId) -> str: return f"bars/{id.venue}/{id.symbol}/{id.timeframe}"
     def _log(self, id: DatasetId, version: int) -> str: return f"{self._path(id)}/_delta_log/{version:020}.json"
-    def _log_files(self, id: DatasetId, version: int) -> list[str]: return [log := self._log(id, version), log.replace(".json", ".checkpoint.parquet"), f"{self._path(id)}/_delta_log/_last_checkpoint"]
-    def _entry(self, id: DatasetId, version: int) -> list[dict[str, Any]]: return [json.loads(line) for line in self.place.read(self._log(id, version)).splitlines()]
+    def _log_files(self, id: DatasetId, version: int) -> list[str]:
+        return [log := self._log(id, version), log.replace(".json", ".checkpoint.parquet"),
+                f"{self._path(id)}/_delta_log/_last_checkpoint"]
+    def _entry(self, id: DatasetId, version: int) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.place.read(self._log(id, version)).splitlines()]
     def _exists(self, id: DatasetId) -> bool: return self.place.stamps([self._log(id, 0)]) != [None]
     def ping(self) -> None: self.place.ping()
 
     def datasets(self) -> list[DatasetId]:
         found = [""]
-        for _ in range(3): found = [f"{folder}/{name}" for folder in found for name in self.place.folders(f"bars{folder}")]
+        for _ in range(3):
+            found = [f"{folder}/{name}" for folder in found for name in self.place.folders(f"bars{folder}")]
         ids = [DatasetId(*folder.split("/")[1:]) for folder in found]
         return [id for id, there in zip(ids, side_by_side(self._exists, ids), strict=True) if there]
 
@@ -178,20 +201,25 @@ class DeltaStore(Store):
     def _version(self, id: DatasetId, number: int | None = None) -> _Version:
         "The newest version, or an earlier one."
         known = self._newest.get(id)
-        if known and self.place.stamps([self._log(id, known.number), self._log(id, known.number + 1)]) == [known.stamp, None]: newest = known
+        if known and self.place.stamps([self._log(id, known.number), self._log(id, known.number + 1)]) == [known.stamp,
+                                                                                                           None]:
+            newest = known
         else:
             with self._lock(id): newest = self._newest[id] = self._open(id)
         if number is None or number == newest.number: return newest
         if not 0 <= number < newest.number:
-            raise DataError(f"{id} has no version {number}. Readable versions: {', '.join(map(str, range(newest.number + 1)))}.")
+            raise DataError(f"{id} has no version {number}. Readable versions: "
+                            f"{', '.join(map(str, range(newest.number + 1)))}.")
         return self._as_of(id, self._table(id, number))
 
     def _open(self, id: DatasetId) -> _Version:
         from deltalake.exceptions import DeltaError
         known, table = self._newest.get(id), self._tables.pop(id, None)
         if not self._exists(id):
-            raise unknown_name("dataset", str(id), map(str, self.datasets()), "`algo data list` shows all; `algo data import` adds one.")
-        grown = table and known and self.place.stamps([self._log(id, known.number)]) == [known.stamp]  # and not another table in the same place
+            raise unknown_name("dataset", str(id), map(str, self.datasets()),
+                               "`algo data list` shows all; `algo data import` adds one.")
+        # and not another table in the same place
+        grown = table and known and self.place.stamps([self._log(id, known.number)]) == [known.stamp]
         try: table.update_incremental() if grown else None
         except (DeltaError, OSError): grown = False
         if not grown or table.version() == known.number: table = self._table(id)
@@ -204,19 +232,24 @@ class DeltaStore(Store):
         address, options = self.place.address(self._path(id))
         try: return DeltaTable(address, version=version, storage_options=options or None)
         except (DeltaError, OSError) as e:
-            raise self.place.explain(e) or DataError(f"{id} cannot be read: {str(e).splitlines()[0]} Restore {address!r} from a backup.") from e
+            raise self.place.explain(e) or DataError(f"{id} cannot be read: {str(e).splitlines()[0]} Restore "
+                                                     f"{address!r} from a backup.") from e
 
     def _as_of(self, id: DatasetId, table) -> _Version:
         metadata = self._read_metadata(id, table.version())
-        return _Version(table.version(), _files(table), metadata, self.place.stamps([self._log(id, table.version())])[0])
+        return _Version(table.version(), _files(table), metadata,
+                        self.place.stamps([self._log(id, table.version())])[0])
 
     def _read_metadata(self, id: DatasetId, version: int) -> dict[str, Any]:
         "What the newest entry of this store, up to a version, says about the dataset."
         entries = (line.get("commitInfo", {}) for v in range(version, -1, -1) for line in self._entry(id, v))
         stored = json.loads(next((entry["algo"] for entry in entries if "algo" in entry), "null"))
-        if stored is None: raise DataError(f"The table at {self.place.address(self._path(id))[0]!r} was not written by this store. Import its files instead: `algo data import`.")
+        if stored is None:
+            raise DataError(f"The table at {self.place.address(self._path(id))[0]!r} was not written by this store. "
+                            f"Import its files instead: `algo data import`.")
         if stored["schema_version"] > SCHEMA_VERSION:
-            raise DataError(f"The table has schema version {stored['schema_version']} and this package knows up to {SCHEMA_VERSION}. Update algo-research.")
+            raise DataError(f"The table has schema version {stored['schema_version']} and this package knows up to "
+                            f"{SCHEMA_VERSION}. Update algo-research.")
         return stored
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #0fca6361
@@ -228,14 +261,18 @@ def _migrated(frame: pl.DataFrame, id: DatasetId, schema_version: int) -> pl.Dat
 def _whole(id: DatasetId, place: Place) -> Iterator[None]:
     try: yield
     except (pl.exceptions.PolarsError, OSError) as e:
-        raise place.explain(e) or DataError(f"{id} cannot be read: {str(e).splitlines()[0]} A data file is damaged or missing; restore {str(place)!r} from a backup, or import the data again under another id.") from e
+        raise place.explain(e) or DataError(f"{id} cannot be read: {str(e).splitlines()[0]} A data file is damaged or "
+                                            f"missing; restore {str(place)!r} from a backup, or import the data again "
+                                            f"under another id.") from e
 
 @patch
-def _frame(self: DeltaStore, id: DatasetId, schema_version: int, path: str, wanted: Sequence[pl.Expr] = ()) -> pl.DataFrame:
+def _frame(self: DeltaStore, id: DatasetId, schema_version: int, path: str,
+           wanted: Sequence[pl.Expr] = ()) -> pl.DataFrame:
     "A file, or the rows that are wanted of it."
     source = partial(self.place.source, f"{self._path(id)}/{path}")
     with _whole(id, self.place):
-        if not wanted or schema_version < SCHEMA_VERSION: frame = _migrated(pl.read_parquet(source(), hive_partitioning=False), id, schema_version)
+        if not wanted or schema_version < SCHEMA_VERSION:
+            frame = _migrated(pl.read_parquet(source(), hive_partitioning=False), id, schema_version)
         else: return pl.scan_parquet(source(), hive_partitioning=False, schema=BARS_SCHEMA).filter(*wanted).collect()
     return frame.filter(*wanted) if wanted else frame
 
@@ -258,7 +295,8 @@ class _Plan(NamedTuple):
     count: int = 0
 
 @patch
-def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _Plan], metadata: dict[str, Any] | None = None, reason: str = "", joined: Sequence[str] = ()) -> tuple[int, int]:
+def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _Plan],
+            metadata: dict[str, Any] | None = None, reason: str = "", joined: Sequence[str] = ()) -> tuple[int, int]:
     "Do what a plan says, in one transaction: the version it led to, and its count."
     from deltalake import CommitProperties
     from deltalake.exceptions import CommitFailedError
@@ -278,8 +316,12 @@ def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _
             properties = CommitProperties(custom_metadata={"algo": json.dumps(told, sort_keys=True), "algo_reason": reason}, max_commit_retries=0)
             try:
                 new = hand_over(partial(_data_file, number), keep, sorted(adds.items()))
-                if before: self._tables[id].create_write_transaction([*new, *gone], "append", _delta_schema(), partition_by=["part"], commit_properties=properties)
-                else: create_table_with_add_actions(address, _delta_schema(), new, mode="error", partition_by=["part"], configuration=_CONFIGURATION,
+                if before:
+                    self._tables[id].create_write_transaction([*new, *gone], "append", _delta_schema(),
+                                                              partition_by=["part"], commit_properties=properties)
+                else:
+                    create_table_with_add_actions(address, _delta_schema(), new, mode="error", partition_by=["part"],
+                                                  configuration=_CONFIGURATION,
                                                     storage_options=options or None, commit_properties=properties)
                 self.place.fsync(self._log_files(id, number))
                 return number, count
@@ -287,8 +329,10 @@ def _change(self: DeltaStore, id: DatasetId, plan: Callable[[_Version | None], _
             except AlgoError: raise
             except Exception as e:
                 if not before and self._exists(id): continue
-                raise self.place.explain(e) or FatalError(f"{id} could not be written: {e} The store holds what it held before.") from e
-    raise FatalError(f"{id} could not be written: other writers were faster 20 times. The store holds what it held before; try again later.")
+                raise self.place.explain(e) or FatalError(
+                    f"{id} could not be written: {e} The store holds what it held before.") from e
+    raise FatalError(f"{id} could not be written: other writers were faster 20 times. The store holds what it held "
+                     f"before; try again later.")
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #29a68116
 MANY_FILES = 64  # small files in a part before they are merged
@@ -296,17 +340,20 @@ MANY_FILES = 64  # small files in a part before they are merged
 @patch
 def _part(self: DeltaStore, id: DatasetId, before: _Version, part: str) -> pl.DataFrame:
     "The bars of a part."
-    return join_bars(self._frames(id, before.metadata["schema_version"], [f.path for f in before.files if f.part == part]))
+    return join_bars(self._frames(id, before.metadata["schema_version"],
+                                  [f.path for f in before.files if f.part == part]))
 
 @patch
-def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool, after: int | None, before: _Version | None) -> _Plan:
+def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool, after: int | None,
+                before: _Version | None) -> _Plan:
     _check_newest(dataset.id, before.number if before else None, after)
     new = split_parts(dataset.bars, dataset.id.timeframe)
     if before is None: return _Plan(new, [])
     _check_compatible(dataset, before.metadata, over)
     stale = before.metadata["schema_version"] < SCHEMA_VERSION
     few = all(sum(f.part == part for f in before.files) < MANY_FILES for part in new)
-    if appending and not stale and few and max(f.last for f in before.files) < dataset.bars["ts"].min(): return _Plan(new, [])
+    if appending and not stale and few and max(f.last for f in before.files) < dataset.bars["ts"].min():
+        return _Plan(new, [])
     adds, held = {}, {f.part for f in before.files}
     for part in sorted(held | set(new) if over or stale else new):
         old = self._part(dataset.id, before, part) if part in held else None
@@ -314,18 +361,24 @@ def _plan_write(self: DeltaStore, dataset: Dataset, over: bool, appending: bool,
         elif part in new: merged = new[part] if over else overlay_bars(old, new[part])
         else: merged = old.clear() if over else old
         if stale or old is None or not merged.equals(old): adds[part] = merged
-    return _Plan({part: bars for part, bars in adds.items() if bars.height}, [f for f in before.files if f.part in adds])
+    return _Plan({part: bars for part, bars in adds.items() if bars.height},
+                 [f for f in before.files if f.part in adds])
 
 def _check_newest(id: DatasetId, newest: int | None, after: int | None) -> None:
     if after is not None and newest != after:
-        raise RetryableError(f"{id} was changed meanwhile: {'it is gone' if newest is None else f'it is at version {newest}'}, and this change was made for version {after}. Nothing was written. Look at it again.")
+        raise RetryableError(f"{id} was changed meanwhile: "
+                             f"{'it is gone' if newest is None else f'it is at version {newest}'}, and this change was "
+                             f"made for version {after}. Nothing was written. Look at it again.")
 
 def _check_compatible(dataset: Dataset, stored: dict[str, Any], replace: bool = False) -> None:
     before, now = stored["instrument"], dataset.instrument
-    for name, old, new in (("adjustment", stored["adjustment"], dataset.adjustment), ("close_only", stored["close_only"], dataset.close_only),
-                           *(() if replace else (("kind", before["kind"], now.kind), ("calendar", before["calendar"], now.calendar)))):
+    for name, old, new in (("adjustment", stored["adjustment"], dataset.adjustment),
+                           ("close_only", stored["close_only"], dataset.close_only),
+                           *(() if replace else (("kind", before["kind"], now.kind),
+                                                 ("calendar", before["calendar"], now.calendar)))):
         if old != new:
-            raise InputError(f"{dataset.id} is stored with {name} = {old!r} and the new bars have {new!r}; mixed they would mean nothing. "
+            raise InputError(f"{dataset.id} is stored with {name} = {old!r} and the new bars have {new!r}; mixed they "
+                             f"would mean nothing. "
                              "Give the new data another id.")
 
 @patch
@@ -348,7 +401,8 @@ def append(
     self._write(dataset, appending=True)
 
 @patch
-def _write(self: DeltaStore, dataset: Dataset, reason: str = "", over: bool = False, appending: bool = False, after: int | None = None) -> int:
+def _write(self: DeltaStore, dataset: Dataset, reason: str = "", over: bool = False, appending: bool = False,
+           after: int | None = None) -> int:
     validate_bars(dataset.bars)
     if not dataset.bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
     return self._change(dataset.id, partial(self._plan_write, dataset, over, appending, after), {"schema_version": SCHEMA_VERSION, **dataset.metadata()}, reason, KEPT[appending, over])[0]
@@ -379,8 +433,10 @@ def retain(
         kept = {part: bars.filter(pl.col("ts") >= since) for part, bars in old.items()}
         removes = [f for f in before.files if f.part in parts]
         if len(removes) == len(before.files) and not any(bars.height for bars in kept.values()):
-            raise DataError(f"{id} has no bars from {since} on; nothing would be left. Choose a time up to {max(f.last for f in before.files)}.")
-        return _Plan({part: bars for part, bars in kept.items() if bars.height}, removes, sum(bars.height - kept[part].height for part, bars in old.items()))
+            raise DataError(f"{id} has no bars from {since} on; nothing would be left. Choose a time up to "
+                            f"{max(f.last for f in before.files)}.")
+        return _Plan({part: bars for part, bars in kept.items() if bars.height}, removes,
+                     sum(bars.height - kept[part].height for part, bars in old.items()))
     self._version(id)
     return self._change(id, plan, reason=f"bars before {since:%Y-%m-%d %H:%M} UTC dropped")[1]
 
@@ -393,7 +449,8 @@ def verify(self: DeltaStore, id: DatasetId | str) -> list[str]:
         try: data = self.place.read(f"{self._path(id)}/{path}")
         except OSError: return False
         if name in (xxh3_64_hexdigest(data), hashlib.sha256(data).hexdigest()[:16]): return True
-        try: return hash_frame(pl.read_parquet(BytesIO(data), hive_partitioning=False))[:16] == name  # how files were named at first, and then by SHA-256
+        # how files were named at first, and then by SHA-256
+        try: return hash_frame(pl.read_parquet(BytesIO(data), hive_partitioning=False))[:16] == name
         except (pl.exceptions.PolarsError, OSError): return False
     paths = sorted(f.path for f in self._version(id).files)
     return [path for path, good in zip(paths, side_by_side(sound, paths), strict=True) if not good]
@@ -410,8 +467,10 @@ def _history_row(self: DeltaStore, id: DatasetId, version: int) -> tuple:
     entries = self._entry(id, version)
     info = next((e["commitInfo"] for e in entries if "commitInfo" in e), {})
     told = version, datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC), info.get("algo_reason", "")
-    if not any("remove" in e for e in entries): return *told, sum(json.loads(e["add"]["stats"])["numRecords"] for e in entries if "add" in e), 0, 0
-    new, old = (self._rows(id, version - (kind == "remove"), [unquote(e[kind]["path"]) for e in entries if kind in e]) for kind in ("add", "remove"))
+    if not any("remove" in e for e in entries):
+        return *told, sum(json.loads(e["add"]["stats"])["numRecords"] for e in entries if "add" in e), 0, 0
+    new, old = (self._rows(id, version - (kind == "remove"), [unquote(e[kind]["path"]) for e in entries if kind in e])
+                for kind in ("add", "remove"))
     known, same = new.join(old, on=["symbol", "ts"], how="semi").height, new.join(old, on=new.columns, how="semi", nulls_equal=True).height
     return *told, new.height - known, known - same, old.height - known
 
@@ -433,24 +492,29 @@ def read(self: DeltaStore, id: DatasetId | str, symbols: list[str] | None = None
     files = [f for f in found.files if (start is None or f.last >= start) and (end is None or f.first < end)
              and (symbols is None or f.symbols is None or any(f.symbols[0] <= s <= f.symbols[1] for s in symbols))]
     if self.cache: frames = self._frames(id, schema_version, [f.path for f in files])
-    else: frames = side_by_side(lambda f: self._frame(id, schema_version, f.path, range_filters(symbols, start, end)), files)
+    else:
+        frames = side_by_side(lambda f: self._frame(id, schema_version, f.path, range_filters(symbols, start, end)),
+                              files)
     pieces = [piece for frame in frames for piece in cut_bars(frame, symbols, start, end)]
     if symbols and len(symbols) > 1: pieces.sort(key=lambda piece: piece["symbol"][0] if piece.height else "")
     bars = join_bars(pieces)
-    if symbols and (absent := set(symbols) - {p["symbol"][0] for p in pieces if p.height}): self._check_known(id, found, absent)
+    if symbols and (absent := set(symbols) - {p["symbol"][0] for p in pieces if p.height}):
+        self._check_known(id, found, absent)
     return Dataset.from_metadata(id, bars, found.metadata, found.number)
 
 @patch
 def _check_known(self: DeltaStore, id: DatasetId, found: _Version, symbols: set[str]) -> None:
     "These have no bars in a range; they must have some elsewhere."
-    known = {name for frame in self._frames(id, found.metadata["schema_version"], [f.path for f in found.files]) for name in frame["symbol"].unique()}
+    known = {name for frame in self._frames(id, found.metadata["schema_version"], [f.path for f in found.files])
+             for name in frame["symbol"].unique()}
     if unknown := symbols - known: raise unknown_name("symbol", sorted(unknown)[0], known, f"It is not in {id}.")
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #425b198a
 class StoreSettings(Section):
     "Where bars are kept."
     url: str = Field("delta://${workspace:state}/store", pattern=r"^(delta|s3|postgresql)://.+",
-                     description="delta://FOLDER, s3://BUCKET/PREFIX or postgresql://USER@HOST/DATABASE; secrets stay in the environment")
+                     description="delta://FOLDER, s3://BUCKET/PREFIX or postgresql://USER@HOST/DATABASE; secrets stay "
+                                 "in the environment")
     cache: str = Field("memory://512MB", pattern=r"^$|^memory://\d+(\.\d+)?[KMGkmg][Bb]$|^rediss?://.+",
                        description="frames read before: memory://512MB, redis://HOST:PORT/DB, or empty for none")
 

@@ -22,7 +22,8 @@ import polars as pl
 from ..market.bars import BARS_SCHEMA, timeframe_duration
 
 # %% ../../../nbs/data/stores/00_pieces.ipynb #9fa56aa7
-def _microseconds(moment: datetime) -> int: return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+def _microseconds(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 def _symbols(bars: pl.DataFrame) -> list[tuple[str, int]]:
     "The symbols in order, each with the number of its bars."
@@ -56,11 +57,15 @@ def encode_bars(frame: pl.DataFrame) -> bytes | memoryview:
     symbols, lengths = zip(*_symbols(frame), strict=True)
     symbol = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(symbols), dtype=np.int32), lengths), list(symbols))
     columns = {"symbol": symbol, **{column.name: column.to_arrow() for column in frame.drop("symbol")}}
-    schema = pa.schema([pa.field(name, column.type, nullable=column.null_count > 0) for name, column in columns.items()])
-    encoding = {name: "BYTE_STREAM_SPLIT" if dtype == pl.Float64 else "DELTA_BINARY_PACKED" for name, dtype in frame.schema.items() if dtype != pl.String}
+    schema = pa.schema([pa.field(name, column.type, nullable=column.null_count > 0) for name,
+                        column in columns.items()])
+    encoding = {name: "BYTE_STREAM_SPLIT" if dtype == pl.Float64 else "DELTA_BINARY_PACKED" for name,
+                dtype in frame.schema.items() if dtype != pl.String}
     target = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(pa.table(columns, schema), target, compression="lz4", use_dictionary=["symbol"], column_encoding=encoding, row_group_size=100_000,
-                                write_statistics=["symbol", "ts"] if len(symbols) > 1 else ["ts"], store_schema=False, write_batch_size=2**16, data_page_size=2**23)
+    pyarrow.parquet.write_table(pa.table(columns, schema), target, compression="lz4", use_dictionary=["symbol"],
+                                column_encoding=encoding, row_group_size=100_000,
+                                write_statistics=["symbol", "ts"] if len(symbols) > 1 else ["ts"], store_schema=False,
+                                write_batch_size=2**16, data_page_size=2**23)
     return memoryview(target.getvalue())
 
 # %% ../../../nbs/data/stores/00_pieces.ipynb #c7bb5d0d
@@ -89,7 +94,8 @@ def hand_over(make: Callable, pass_on: Callable, items: Iterable) -> list:
 # %% ../../../nbs/data/stores/00_pieces.ipynb #7636e9e3
 def range_filters(symbols: list[str] | None, start: datetime | None, end: datetime | None) -> list[pl.Expr]:
     asked = {"symbol": symbols, "start": start, "end": end}
-    filters = {"symbol": lambda s: pl.col("symbol").is_in(s), "start": lambda m: pl.col("ts") >= m, "end": lambda m: pl.col("ts") < m}
+    filters = {"symbol": lambda s: pl.col("symbol").is_in(s), "start": lambda m: pl.col("ts") >= m,
+               "end": lambda m: pl.col("ts") < m}
     return [filters[name](value) for name, value in asked.items() if value is not None]
 
 def _cut(frame: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
@@ -98,7 +104,8 @@ def _cut(frame: pl.DataFrame, start: datetime | None, end: datetime | None) -> p
     first, last = (None if m is None else int(np.searchsorted(ts, _microseconds(m))) for m in (start, end))
     return frame[first or 0:last]
 
-def cut_bars(frame: pl.DataFrame, symbols: list[str] | None, start: datetime | None, end: datetime | None) -> list[pl.DataFrame]:
+def cut_bars(frame: pl.DataFrame, symbols: list[str] | None, start: datetime | None,
+             end: datetime | None) -> list[pl.DataFrame]:
     "What a question wants of a file, a frame a symbol or one for all; views where that can be."
     if not frame.height: return []
     if symbols is None and frame["symbol"][0] == frame["symbol"][-1]: return [_cut(frame, start, end)]

@@ -22,14 +22,18 @@ from ...core.files import atomic_write, ensure_folder
 # %% ../../../nbs/data/stores/01_places.ipynb #d39c72d3
 class Place(Protocol):
     "Keeps files."
-    def source(self, path: str) -> Path | BytesIO: "What a reader of Parquet can open; FileNotFoundError when there is no such file."
+    def source(self, path: str) -> Path | BytesIO:
+        "What a reader of Parquet can open; FileNotFoundError when there is no such file."
     def read(self, path: str) -> bytes: "The content; FileNotFoundError when there is no such file."
     def write(self, path: str, data: bytes | memoryview) -> None: "The file appears whole, or not at all."
-    def fsync(self, paths: list[str]) -> None: "What somebody else wrote into these files, where there are such, survives a power cut."
-    def stamps(self, paths: list[str]) -> list[str | None]: "For files of one folder, in order, what changes with each; None where there is none."
+    def fsync(self, paths: list[str]) -> None:
+        "What somebody else wrote into these files, where there are such, survives a power cut."
+    def stamps(self, paths: list[str]) -> list[str | None]:
+        "For files of one folder, in order, what changes with each; None where there is none."
     def folders(self, path: str) -> list[str]: "Names of the folders in a folder, sorted."
     def address(self, path: str) -> tuple[str, dict[str, str]]: "How Delta is told of a folder: address and options."
-    def explain(self, error: BaseException) -> AlgoError | None: "What a failure means, where this place knows more about it than the error says."
+    def explain(self, error: BaseException) -> AlgoError | None:
+        "What a failure means, where this place knows more about it than the error says."
     def ping(self, path: str = "") -> None: "Raise when files cannot be kept here, in this folder."
 
 # %% ../../../nbs/data/stores/01_places.ipynb #cccbe270
@@ -39,7 +43,8 @@ class LocalPlace:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         if unquote(path := str(self.folder.absolute())) != path:
-            raise InputError(f"The folder {path!r} has a percent code in its name, which Delta would take for {unquote(path)!r}. Choose another folder.")
+            raise InputError(f"The folder {path!r} has a percent code in its name, which Delta would take for "
+                             f"{unquote(path)!r}. Choose another folder.")
 
     def __str__(self) -> str: return str(self.folder)
     def source(self, path: str) -> Path: return self.folder/path
@@ -50,7 +55,8 @@ class LocalPlace:
 
     def fsync(self, paths: list[str]) -> None:
         for path in paths: self._sync(path)
-        for path in {path.rpartition("/")[0] for path in paths}:  # a name is kept by its folder; some file systems cannot be asked
+        # a name is kept by its folder; some file systems cannot be asked
+        for path in {path.rpartition("/")[0] for path in paths}:
             self._sync(path, (errno.EINVAL, errno.EBADF, errno.EACCES))
 
     def _sync(self, path: str, excused: tuple[int, ...] = ()) -> None:
@@ -60,7 +66,10 @@ class LocalPlace:
             finally: os.close(number)
         except FileNotFoundError: pass
         except OSError as e:
-            if e.errno not in excused: raise FatalError(f"The change is written, but the disk does not confirm that it has {path!r} of {str(self.folder)!r}: {e.strerror or e}. After a power cut it may be gone; look after the disk.") from e
+            if e.errno not in excused:
+                raise FatalError(f"The change is written, but the disk does not confirm that it has {path!r} of "
+                                 f"{str(self.folder)!r}: {e.strerror or e}. After a power cut it may be gone; look "
+                                 f"after the disk.") from e
 
     def stamps(self, paths: list[str]) -> list[str | None]: return [self._stamp(path) for path in paths]
 
@@ -90,14 +99,20 @@ class S3Place:
         from obstore.store import S3Store
         self.bucket, _, self.prefix = address.strip("/").partition("/")
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.bucket):
-            raise InputError(f"{self.bucket.rpartition('@')[2]!r} is no name of a bucket. Write s3://BUCKET/PREFIX; bucket names have 3 to 63 lower-case letters, digits, dots and hyphens. Credentials belong into the environment.")
+            raise InputError(f"{self.bucket.rpartition('@')[2]!r} is no name of a bucket. Write s3://BUCKET/PREFIX; "
+                             f"bucket names have 3 to 63 lower-case letters, digits, dots and hyphens. Credentials "
+                             f"belong into the environment.")
         if not (os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY")) and not any(os.environ.get(name) for name in _ROLES):
-            raise InputError(f"The bucket {self.bucket!r} needs credentials, and the environment has none. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for services other than Amazon's AWS_ENDPOINT_URL, too).")
+            raise InputError(f"The bucket {self.bucket!r} needs credentials, and the environment has none. Set "
+                             f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for services other than Amazon's "
+                             f"AWS_ENDPOINT_URL, too).")
         plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")
         if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:") and not plain:
-            raise InputError("AWS_ENDPOINT_URL is not encrypted (http). Use https, or set AWS_ALLOW_HTTP=true when the network is your own.")
+            raise InputError("AWS_ENDPOINT_URL is not encrypted (http). Use https, or set AWS_ALLOW_HTTP=true when the "
+                             "network is your own.")
         self._files = S3Store(self.bucket, prefix=self.prefix or None, retry_config=_LIMITS,
-                              client_options={"allow_http": plain, "timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=5)})
+                              client_options={"allow_http": plain, "timeout": timedelta(seconds=60),
+                                              "connect_timeout": timedelta(seconds=5)})
 
     def __str__(self) -> str: return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
@@ -116,12 +131,14 @@ class S3Place:
     def fsync(self, paths: list[str]) -> None: pass  # a bucket answers when it has them
 
     def stamps(self, paths: list[str]) -> list[str | None]:
-        listed = chain(*self._ask("list", paths[0].rpartition("/")[0], offset=paths[0][:-1]))  # one request, however many files
+        # one request, however many files
+        listed = chain(*self._ask("list", paths[0].rpartition("/")[0], offset=paths[0][:-1]))
         found = {file["path"]: f"{file['e_tag']}-{file['last_modified']}" for file in listed}
         return [found.get(path) for path in paths]
 
     def folders(self, path: str) -> list[str]:
-        return sorted(name.rpartition("/")[2] for name in self._ask("list_with_delimiter", path or None)["common_prefixes"])
+        return sorted(name.rpartition("/")[2]
+                      for name in self._ask("list_with_delimiter", path or None)["common_prefixes"])
 
     def address(self, path: str) -> tuple[str, dict[str, str]]:
         return f"{self}/{path}", {"max_retries": "2", "retry_timeout": "20s", "connect_timeout": "5s"}
@@ -129,12 +146,18 @@ class S3Place:
     def explain(self, error: BaseException) -> AlgoError | None:
         text, endpoint = str(error), os.environ.get("AWS_ENDPOINT_URL") or "Amazon's"
         if isinstance(error, AlgoError): return error
-        if "NoSuchBucket" in text: return InputError(f"There is no bucket {self.bucket!r} at the endpoint {endpoint}. Make it, or correct [store] url.")
-        if re.search(r"\b40[13] |InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|ExpiredToken|InvalidToken", text):
-            return InputError(f"The endpoint {endpoint} refuses the credentials in the environment for the bucket {self.bucket!r}. Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or grant them reading and writing.")
+        if "NoSuchBucket" in text:
+            return InputError(f"There is no bucket {self.bucket!r} at the endpoint {endpoint}. Make it, or correct "
+                              f"[store] url.")
+        if re.search(r"\b40[13] |InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|ExpiredToken|InvalidToken",
+                     text):
+            return InputError(f"The endpoint {endpoint} refuses the credentials in the environment for the bucket "
+                              f"{self.bucket!r}. Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or grant them "
+                              f"reading and writing.")
         if isinstance(error, FileNotFoundError): return None
         if re.search(r"error sending request|HTTP error|\b50\d |timed out|connect", text):
-            return RetryableError(f"The endpoint {endpoint} of the bucket {self.bucket!r} does not answer. Check AWS_ENDPOINT_URL and the network, or try again later.")
+            return RetryableError(f"The endpoint {endpoint} of the bucket {self.bucket!r} does not answer. Check "
+                                  f"AWS_ENDPOINT_URL and the network, or try again later.")
         return None
 
     def ping(self, path: str = "") -> None: self._ask("list_with_delimiter", path or None)

@@ -18,7 +18,9 @@ import polars as pl
 from fastcore.basics import patch
 
 from ...core.errors import DataError, InputError, unknown_name
-from ..market.bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars
+from algo_research.data.market.bars import (
+    BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars,
+)
 from .cache import Cache, open_cache
 from .database import Database, fetch, fetch_frame
 from .delta import KEPT, Extent, Store, _check_compatible, _check_newest, _utc
@@ -29,20 +31,25 @@ _BAR = """series integer not null, ts timestamptz not null, open float8 not null
 
 _TABLES = [
     "create table schema_version (version integer not null, at timestamptz not null default now())",
-    "create table dataset (id integer generated always as identity primary key, venue text not null, symbol text not null, timeframe text not null, unique (venue, symbol, timeframe))",
+    "create table dataset (id integer generated always as identity primary key, venue text not null, symbol text not "
+    "null, timeframe text not null, unique (venue, symbol, timeframe))",
     """create table version (dataset integer not null references dataset, version integer not null, at timestamptz not null default clock_timestamp(), reason text not null,
  metadata jsonb not null, added bigint not null, changed bigint not null, removed bigint not null, primary key (dataset, version))""",
-    "create table series (id integer generated always as identity primary key, dataset integer not null references dataset, symbol text not null, unique (dataset, symbol))",
+    "create table series (id integer generated always as identity primary key, dataset integer not null references "
+    "dataset, symbol text not null, unique (dataset, symbol))",
     f"create table past ({_BAR}, removed integer not null)",
     "create index on past (series, removed, ts)",
-    "create table change (series integer not null, part date not null, version integer not null, primary key (series, part, version))",
-    "create table pack (series integer not null, part date not null, version integer not null, content text not null, data bytea not null, primary key (series, part, version))",
+    "create table change (series integer not null, part date not null, version integer not null, primary key (series, "
+    "part, version))",
+    "create table pack (series integer not null, part date not null, version integer not null, content text not null, "
+    "data bytea not null, primary key (series, part, version))",
     "alter table pack alter data set storage external",
 ]
 
 _NATIVE = [f"create table bar ({_BAR}, primary key (series, ts)) partition by range (ts)"]
 _HYPERTABLE = [f"create table bar ({_BAR}, primary key (series, ts))",
-               "select create_hypertable('bar', 'ts', chunk_time_interval => interval '1 month', create_default_indexes => false)"]
+               "select create_hypertable('bar', 'ts', chunk_time_interval => interval '1 month', "
+               "create_default_indexes => false)"]
 
 
 _VIEW = """create view bars as select d.venue, d.symbol as dataset, d.timeframe, s.symbol, b.ts, b.open, b.high, b.low, b.close, b.volume, b.known_at
@@ -52,22 +59,29 @@ _VIEW = """create view bars as select d.venue, d.symbol as dataset, d.timeframe,
 def _rollups(hypertable: bool) -> list[str]:
     "The statements that make `bar_1h` and `bar_1d`."
     made, statements = "materialized view {} with (timescaledb.continuous, timescaledb.materialized_only = false)" if hypertable else "view {}", []
-    first, last = ("first(open, ts)", "last(close, ts)") if hypertable else ("(array_agg(open order by ts))[1]", "(array_agg(close order by ts desc))[1]")
+    first, last = ("first(open, ts)", "last(close, ts)") if hypertable else ("(array_agg(open order by ts))[1]",
+                                                                             "(array_agg(close order by ts desc))[1]")
     for name, width in (("1h", "1 hour"), ("1d", "1 day")):
         bucket = f"time_bucket('{width}', ts)" if hypertable else f"date_bin('{width}', ts, '1970-01-05 00:00+00')"
         statements.append(f"""create {made.format(f"bar_{name}")} as select series, {bucket} as bucket, {first} as open, max(high) as high, min(low) as low, {last} as close,
  sum(volume) as volume, max(known_at) as known_at, count(*) as bars from bar group by series, {bucket}""" + (" with no data" if hypertable else ""))
-        if hypertable: statements.append(f"select add_continuous_aggregate_policy('bar_{name}', start_offset => null, end_offset => interval '{width}', schedule_interval => interval '1 hour')")
+        if hypertable:
+            statements.append(f"select add_continuous_aggregate_policy('bar_{name}', start_offset => null, end_offset "
+                              f"=> interval '{width}', schedule_interval => interval '1 hour')")
     return statements
 
-def _create(hypertable: bool) -> list[str]: return _TABLES + (_HYPERTABLE if hypertable else _NATIVE) + [_VIEW] + _rollups(hypertable)
+def _create(hypertable: bool) -> list[str]:
+    return _TABLES + (_HYPERTABLE if hypertable else _NATIVE) + [_VIEW] + _rollups(hypertable)
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #d0d39770
 SCHEMA_VERSION = 1  # of the tables
 OLDEST_SERVER = 14  # has `date_bin`
 MIGRATIONS = {0: _create}  # from a version to the next: the statements, for a hypertable or not
-_COLUMNS = {"bar": {"series", "ts", "open", "high", "low", "close", "volume", "known_at", "added"}, "dataset": {"id", "venue", "symbol", "timeframe"},
-            "version": {"dataset", "version", "at", "reason", "metadata", "added", "changed", "removed"}, "series": {"id", "dataset", "symbol"},
+_COLUMNS = {"bar": {"series", "ts", "open", "high", "low", "close", "volume", "known_at", "added"},
+            "dataset": {"id", "venue", "symbol", "timeframe"},
+            "version":
+                {"dataset", "version", "at", "reason", "metadata", "added", "changed", "removed"}, "series":
+                    {"id", "dataset", "symbol"},
             "change": {"series", "part", "version"}, "pack": {"series", "part", "version", "content", "data"}}
 
 def _stored_version(cursor: Any, schema: str) -> int:
@@ -77,19 +91,26 @@ def _stored_version(cursor: Any, schema: str) -> int:
  join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and a.attnum > 0 and c.relkind in ('r', 'p', 'v', 'm', 'f')""", schema): columns.setdefault(table, set()).add(column)
     if "schema_version" in columns and "version" in columns["schema_version"]:
         version = fetch(cursor, f'select coalesce(max(version), 0) from "{schema}".schema_version')[0][0]
-        if version > SCHEMA_VERSION: raise DataError(f"The database has schema version {version} and this package knows up to {SCHEMA_VERSION}. Update algo-research.")
+        if version > SCHEMA_VERSION:
+            raise DataError(f"The database has schema version {version} and this package knows up to {SCHEMA_VERSION}. "
+                            f"Update algo-research.")
         if version and all(needed <= columns.get(table, set()) for table, needed in _COLUMNS.items()): return version
     elif not columns.keys() & {*_COLUMNS, "schema_version", "past", "bars", "bar_1h", "bar_1d"}: return 0
-    raise DataError(f"The schema {schema!r} holds tables that are not this store's, among them {', '.join(sorted(columns)[:4])}; nothing was changed. "
+    raise DataError(f"The schema {schema!r} holds tables that are not this store's, among them "
+                    f"{', '.join(sorted(columns)[:4])}; nothing was changed. "
                     "Choose another one: add ?schema=NAME to the address.")
 
 def _migrate(cursor: Any, schema: str) -> None:
     "Bring the tables up to date."
     if _stored_version(cursor, schema) == SCHEMA_VERSION: return
-    [(number, server)] = fetch(cursor, "select current_setting('server_version_num')::integer, current_setting('server_version')")
-    if number < OLDEST_SERVER * 10_000: raise InputError(f"The server is PostgreSQL {server}. Allowed are {OLDEST_SERVER} and newer: update it, or use another one.")
+    [(number, server)] = fetch(cursor, "select current_setting('server_version_num')::integer, "
+                                       "current_setting('server_version')")
+    if number < OLDEST_SERVER * 10_000:
+        raise InputError(f"The server is PostgreSQL {server}. Allowed are {OLDEST_SERVER} and newer: update it, or use "
+                         f"another one.")
     cursor.execute(f"select pg_advisory_xact_lock(hashtext('algo_research {schema}'))")
-    if not fetch(cursor, "select 1 from pg_namespace where nspname = $1", schema): cursor.execute(f'create schema "{schema}"')
+    if not fetch(cursor, "select 1 from pg_namespace where nspname = $1", schema):
+        cursor.execute(f'create schema "{schema}"')
     hypertable = fetch(cursor, "select count(*) from pg_extension where extname = 'timescaledb'")[0][0] > 0
     for version in range(_stored_version(cursor, schema), SCHEMA_VERSION):
         for statement in MIGRATIONS[version](hypertable): cursor.execute(statement)
@@ -115,12 +136,15 @@ class PostgresStore(Store):
     def datasets(self) -> list[DatasetId]:
         with self._transaction() as t: return self._datasets(t)
 
-    def _datasets(self, t: Any) -> list[DatasetId]: return sorted(DatasetId(*row) for row in fetch(t, "select venue, symbol, timeframe from dataset"))
+    def _datasets(self, t: Any) -> list[DatasetId]:
+        return sorted(DatasetId(*row) for row in fetch(t, "select venue, symbol, timeframe from dataset"))
 
     def _key(self, t: Any, id: DatasetId) -> int:
         "The number of a dataset."
         found = fetch(t, "select id from dataset where (venue, symbol, timeframe) = ($1, $2, $3)", *id)
-        if not found: raise unknown_name("dataset", str(id), map(str, self._datasets(t)), "`algo data list` shows all; `algo data import` adds one.")
+        if not found:
+            raise unknown_name("dataset", str(id), map(str, self._datasets(t)),
+                               "`algo data list` shows all; `algo data import` adds one.")
         return found[0][0]
 
     def versions(self, id: DatasetId | str) -> list[int]: return self.history(id)["version"].to_list()
@@ -135,7 +159,8 @@ class PostgresStore(Store):
     def history(self, id: DatasetId | str) -> pl.DataFrame:
         "A row a version: version, at (when it was written), reason, and how many bars it added, changed, removed."
         with self._transaction() as t:
-            return fetch_frame(t, f"select version::bigint, at, reason, added, changed, removed from version where dataset = {self._key(t, DatasetId.parse(id))} order by version")
+            return fetch_frame(t, f"select version::bigint, at, reason, added, changed, removed from version where "
+                                  f"dataset = {self._key(t, DatasetId.parse(id))} order by version")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #03354232
 @patch
@@ -143,14 +168,17 @@ def _ensure_partitions(self: PostgresStore, bars: pl.DataFrame) -> None:
     "A partition for every year of these bars; a hypertable makes its own."
     years = bars["ts"].dt.year().unique().sort().to_list()
     with self._transaction() as t:
-        there = {name for (name,) in fetch(t, "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'bar'::regclass")}
+        there = {name for (name,) in fetch(t, "select c.relname::text from pg_inherits i join pg_class c on c.oid = "
+                                              "i.inhrelid where i.inhparent = 'bar'::regclass")}
         missing = [year for year in years if f"bar_{year:04}" not in there]
         if not missing or fetch(t, "select relkind::text from pg_class where oid = 'bar'::regclass") != [("p",)]: return
         t.execute(f"select pg_advisory_xact_lock(hashtext('algo_research {self._database.address.schema}'))")
         for year in missing:
-            if fetch(t, "select to_regclass($1)::text", f"bar_{year:04}") != [(None,)]: continue  # another process was faster
+            # another process was faster
+            if fetch(t, "select to_regclass($1)::text", f"bar_{year:04}") != [(None,)]: continue
             t.execute(f"create table bar_{year:04} (like bar including all)")
-            t.execute(f"alter table bar attach partition bar_{year:04} for values from ('{year:04}-01-01 00:00+00') to ('{year + 1:04}-01-01 00:00+00')")
+            t.execute(f"alter table bar attach partition bar_{year:04} for values from ('{year:04}-01-01 00:00+00') to "
+                      f"('{year + 1:04}-01-01 00:00+00')")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #cc70bafd
 _FIELDS = ["open", "high", "low", "close", "volume", "known_at"]
@@ -169,13 +197,15 @@ def write(
     return self._write(dataset, reason, replace, after=after)
 
 @patch
-def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, appending: bool = False, after: int | None = None) -> int:
+def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, appending: bool = False,
+           after: int | None = None) -> int:
     bars = validate_bars(dataset.bars)
     if not bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
     metadata = dataset.metadata()
     self._ensure_partitions(bars)
     with self._transaction() as t:
-        fetch(t, "insert into dataset (venue, symbol, timeframe) values ($1, $2, $3) on conflict do nothing", *dataset.id)
+        fetch(t, "insert into dataset (venue, symbol, timeframe) values ($1, $2, $3) on conflict do "
+                 "nothing", *dataset.id)
         key = self._locked(t, dataset.id)
         before, stored = self._newest(t, key)
         _check_newest(dataset.id, before if stored else None, after)
@@ -185,7 +215,8 @@ def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: boo
         fresh, changed, removed = _differences(rows, self._stored(t, key, dataset.id, rows, before, replace), replace)
         if not fresh.height + removed.height and stored == metadata: return before
         self._exchange(t, dataset.id, fresh, pl.concat([changed, removed]), before + 1)
-        return self._note(t, key, before + 1, reason, metadata, fresh.height - changed.height, changed.height, removed.height)
+        return self._note(t, key, before + 1, reason, metadata, fresh.height - changed.height, changed.height,
+                          removed.height)
 
 @patch
 def append(
@@ -203,13 +234,16 @@ def _locked(self: PostgresStore, t: Any, id: DatasetId) -> int:
 @patch
 def _newest(self: PostgresStore, t: Any, key: int) -> tuple[int, dict[str, Any] | None]:
     "The newest version and its metadata; -1 before the first."
-    found = fetch(t, "select version, metadata::text from version where dataset = $1 order by version desc limit 1", key)
+    found = fetch(t, "select version, metadata::text from version where dataset = $1 order by version desc limit "
+                     "1", key)
     return (found[0][0], json.loads(found[0][1])) if found else (-1, None)
 
 @patch
-def _note(self: PostgresStore, t: Any, key: int, version: int, reason: str, metadata: dict[str, Any], added: int, changed: int, removed: int) -> int:
+def _note(self: PostgresStore, t: Any, key: int, version: int, reason: str, metadata: dict[str, Any], added: int,
+          changed: int, removed: int) -> int:
     "Enter a version."
-    fetch(t, "insert into version (dataset, version, reason, metadata, added, changed, removed) values ($1, $2, $3, $4::text::jsonb, $5, $6, $7)",
+    fetch(t, "insert into version (dataset, version, reason, metadata, added, changed, removed) values ($1, $2, $3, "
+             "$4::text::jsonb, $5, $6, $7)",
           key, version, reason, json.dumps(metadata), added, changed, removed)
     return version
 
@@ -223,18 +257,23 @@ def _numbered(self: PostgresStore, t: Any, key: int, bars: pl.DataFrame, version
     return bars.select(series.alias("series"), "ts", *_FIELDS, added=pl.lit(version, pl.Int32))
 
 @patch
-def _stored(self: PostgresStore, t: Any, key: int, id: DatasetId, rows: pl.DataFrame, version: int, all: bool) -> pl.DataFrame:
+def _stored(self: PostgresStore, t: Any, key: int, id: DatasetId, rows: pl.DataFrame, version: int,
+            all: bool) -> pl.DataFrame:
     "What is stored from the first to the last of these bars, or all there is."
     series, first, last = rows["series"].unique().sort().to_list(), rows["ts"].min(), rows["ts"].max()
-    if all: return self._read(t, id, [s for (s,) in fetch(t, "select id from series where dataset = $1", key)], version, None, None)
-    there = fetch(t, f"select exists (select from bar where series in ({_list(series)}) and ts between '{first}' and '{last}')")[0][0]
+    if all:
+        return self._read(t, id, [s for (s,) in fetch(t, "select id from series where dataset = $1", key)], version,
+                          None, None)
+    there = fetch(t, f"select exists (select from bar where series in ({_list(series)}) and ts between '{first}' and "
+                     f"'{last}')")[0][0]
     return self._read(t, id, series, version, first, last + timedelta(microseconds=1)) if there else rows.clear().drop("added")
 
 def _differences(
     rows: pl.DataFrame,    # what is written
     stored: pl.DataFrame,  # what is there
     replace: bool,
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]: # rows to insert; keys of those that replace others; keys of stored rows that go
+# rows to insert; keys of those that replace others; keys of stored rows that go
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     "What a write changes."
     keys = ["series", "ts"]
     both = rows.join(stored.with_columns(there=True), on=keys, how="left", suffix="_stored", maintain_order="left")
@@ -251,14 +290,17 @@ def _copy(self: PostgresStore, t: Any, table: str, rows: pl.DataFrame) -> None:
     if rows.height: t.adbc_ingest(table, rows.to_arrow(), mode="append", **where)
 
 @patch
-def _exchange(self: PostgresStore, t: Any, id: DatasetId, fresh: pl.DataFrame, gone: pl.DataFrame, version: int) -> None:
+def _exchange(self: PostgresStore, t: Any, id: DatasetId, fresh: pl.DataFrame, gone: pl.DataFrame,
+              version: int) -> None:
     "Rows in, and those with these keys out."
     if gone.height:
         t.execute("create temporary table gone (series integer, ts timestamptz) on commit drop")
         self._copy(t, "gone", gone)
         t.execute("analyze gone")
-        within = f"bar.series in ({_list(gone['series'].unique())}) and bar.ts between '{gone['ts'].min()}' and '{gone['ts'].max()}'"  # the planner knows nothing of `gone`'s range
-        self._move(t, f"delete from bar using gone where bar.series = gone.series and bar.ts = gone.ts and {within}", version)
+        # the planner knows nothing of `gone`'s range
+        within = f"bar.series in ({_list(gone['series'].unique())}) and bar.ts between '{gone['ts'].min()}' and '{gone['ts'].max()}'"
+        self._move(t, f"delete from bar using gone where bar.series = gone.series and bar.ts = gone.ts and "
+                      f"{within}", version)
     self._copy(t, "bar", fresh)
     if _is_packed(id.timeframe): self._note_months(t, fresh, gone, version)
 
@@ -285,14 +327,17 @@ def _note_months(self: PostgresStore, t: Any, fresh: pl.DataFrame, gone: pl.Data
     "Note which months a version touched, and pack those that held nothing before."
     touched = pl.concat([fresh.select("series", _MONTH), gone.select("series", _MONTH)]).unique().sort("series", "part")
     if not touched.height: return
-    known = set(fetch(t, f"select distinct series, part from change where series in ({_list(touched['series'].unique())})"))
+    known = set(fetch(t, f"select distinct series, part from change where series in "
+                         f"({_list(touched['series'].unique())})"))
     self._copy(t, "change", touched.with_columns(version=pl.lit(version, pl.Int32)))
     months = fresh.group_by("series", _MONTH, maintain_order=True)
-    self._copy_packs(t, [(*month, version, frame) for month, frame in months if month not in known and frame.height >= PACK_ROWS])
+    self._copy_packs(t, [(*month, version, frame) for month,
+                         frame in months if month not in known and frame.height >= PACK_ROWS])
 
 @patch
 def _copy_packs(self: PostgresStore, t: Any, months: list[tuple[int, date, int, pl.DataFrame]]) -> None:
-    packs = [(s, part, version, hashlib.sha256(data := _pack(frame)).hexdigest(), data) for s, part, version, frame in months]
+    packs = [(s, part, version, hashlib.sha256(data := _pack(frame)).hexdigest(), data) for s, part, version,
+             frame in months]
     self._copy(t, "pack", pl.DataFrame(packs, schema={"series": pl.Int32, "part": pl.Date, "version": pl.Int32, "content": pl.String, "data": pl.Binary}, orient="row"))
 
 class _Part(NamedTuple):
@@ -302,9 +347,11 @@ class _Part(NamedTuple):
     content: str | None # hash of its pack, if it has one
 
 @patch
-def _parts(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None = None, end: datetime | None = None) -> list[_Part]:
+def _parts(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None = None,
+           end: datetime | None = None) -> list[_Part]:
     "The months of a version."
-    bounds = (f" and part >= date_trunc('month', '{start}'::timestamptz)::date" if start else "") + (f" and part < '{end}'::timestamptz" if end else "")
+    bounds = (f" and part >= date_trunc('month', "
+              f"'{start}'::timestamptz)::date" if start else "") + (f" and part < '{end}'::timestamptz" if end else "")
     found = fetch(t, f"""select c.series, c.part, c.version, p.content from (select distinct on (series, part) series, part, version from change
  where series in ({_list(series)}) and version <= {version}{bounds} order by series, part, version desc) c left join pack p using (series, part, version) order by 1, 2""")
     return [_Part(*row) for row in found]
@@ -327,7 +374,8 @@ def compact(self: PostgresStore, id: DatasetId | str) -> int:
 @patch
 def _month(self: PostgresStore, t: Any, part: _Part) -> pl.DataFrame:
     "What the rows say about a month now."
-    return fetch_frame(t, f"select ts, {_list(_FIELDS)} from bar where series = {part.series} and ts >= '{part.month} 00:00+00' and ts < '{part.month} 00:00+00'::timestamptz + interval '1 month' order by ts")
+    return fetch_frame(t, f"select ts, {_list(_FIELDS)} from bar where series = {part.series} and ts >= '{part.month} "
+                          f"00:00+00' and ts < '{part.month} 00:00+00'::timestamptz + interval '1 month' order by ts")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #1a1b01af
 def _version_sql(version: int, where: str) -> str:
@@ -342,20 +390,26 @@ def _names(self: PostgresStore, t: Any, key: int) -> dict[int, str]:
     return dict(fetch(t, "select id, symbol from series where dataset = $1 order by symbol collate \"C\"", key))
 
 @patch
-def _read_rows(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+def _read_rows(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None,
+               end: datetime | None) -> pl.DataFrame:
     "The rows of a version."
-    bounds = "".join(f" and ts {sign} '{moment:%Y-%m-%d %H:%M:%S.%f}+00'" for sign, moment in ((">=", start), ("<", end)) if moment)
+    bounds = "".join(f" and ts {sign} "
+                     f"'{moment:%Y-%m-%d %H:%M:%S.%f}+00'" for sign, moment in ((">=", start), ("<", end)) if moment)
     return fetch_frame(t, _version_sql(version, f"series in ({_list(series)}){bounds}"))
 
 @patch
-def _read_months(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+def _read_months(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None,
+                 end: datetime | None) -> pl.DataFrame:
     "The packs of a version, and the rows of months where a pack is missing."
     parts = self._parts(t, series, version, start, end)
     missing = sorted({part.month for part in parts if not part.content})
     packs = self._unpacked(t, [part for part in parts if part.month not in missing])
-    frames = [_cut(frame, start, end).select(pl.lit(part.series, pl.Int32).alias("series"), pl.all()) for part, frame in packs.items()]
-    for low, high in _runs(missing): frames.append(self._read_rows(t, series, version, max(low, start or low), min(high, end or high)))
-    return pl.concat(frames) if frames else pl.DataFrame(schema={"series": pl.Int32} | {name: BARS_SCHEMA[name] for name in ("ts", *_FIELDS)})
+    frames = [_cut(frame, start, end).select(pl.lit(part.series, pl.Int32).alias("series"), pl.all()) for part,
+              frame in packs.items()]
+    for low, high in _runs(missing):
+        frames.append(self._read_rows(t, series, version, max(low, start or low), min(high, end or high)))
+    return pl.concat(frames) if frames else pl.DataFrame(schema={"series": pl.Int32}
+                                                         | {name: BARS_SCHEMA[name] for name in ("ts", *_FIELDS)})
 
 def _cut(frame: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
     first = frame["ts"].search_sorted(start) if start else 0
@@ -365,7 +419,8 @@ def _runs(months: list[date]) -> list[list[datetime]]:
     "From where to where months follow one another."
     found: list[list[datetime]] = []
     for month in months:
-        begin, end = datetime(month.year, month.month, 1, tzinfo=UTC), datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
+        begin, end = datetime(month.year, month.month, 1, tzinfo=UTC), datetime(month.year + month.month // 12,
+                                                                                month.month % 12 + 1, 1, tzinfo=UTC)
         if found and found[-1][1] == begin: found[-1][1] = end
         else: found.append([begin, end])
     return found
@@ -381,14 +436,17 @@ def _unpacked(self: PostgresStore, t: Any, parts: list[_Part]) -> dict[_Part, pl
         for part, data in zip(wanted, packs["data"], strict=True):
             try: found[part] = pl.read_parquet(io.BytesIO(data))
             except pl.exceptions.PolarsError as e:
-                raise DataError(f"The packed month {part.month:%Y-%m} of series {part.series} is damaged: {str(e).splitlines()[0]} It is a copy; drop it with `delete from {self._database.address.schema}.pack "
+                raise DataError(f"The packed month {part.month:%Y-%m} of series {part.series} is damaged: "
+                                f"{str(e).splitlines()[0]} It is a copy; drop it with `delete from "
+                                f"{self._database.address.schema}.pack "
                                 f"where series = {part.series}`, then `compact` packs the rows again.") from e
             if self.cache: self.cache.put(f"pack/{part.content}", found[part])
     return found
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #159160d8
 @patch
-def _read(self: PostgresStore, t: Any, id: DatasetId, series: list[int], version: int, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+def _read(self: PostgresStore, t: Any, id: DatasetId, series: list[int], version: int, start: datetime | None,
+          end: datetime | None) -> pl.DataFrame:
     "What a version says, the fastest way."
     return (self._read_months if _is_packed(id.timeframe) else self._read_rows)(t, series, version, start, end)
 
@@ -399,7 +457,8 @@ def read(self: PostgresStore, id: DatasetId | str, symbols: list[str] | None = N
     id, start, end = DatasetId.parse(id), _utc(start), _utc(end)
     with self._transaction(frozen=True) as t:
         key = self._key(t, id)
-        known = dict(fetch(t, "select version, metadata::text from version where dataset = $1 and ($2::integer is null or version = $2::integer) order by version desc limit 1", key, version))
+        known = dict(fetch(t, "select version, metadata::text from version where dataset = $1 and ($2::integer is null "
+                              "or version = $2::integer) order by version desc limit 1", key, version))
         if not known:
             readable = [v for (v,) in fetch(t, "select version from version where dataset = $1 order by version", key)]
             raise DataError(f"{id} has no version {version}. Readable versions: {', '.join(map(str, readable))}.")
@@ -407,21 +466,25 @@ def read(self: PostgresStore, id: DatasetId | str, symbols: list[str] | None = N
         names = self._names(t, key)
         series = [s for s, symbol in names.items() if symbols is None or symbol in symbols]
         bars = _as_bars(self._read(t, id, series, version, start, end), names)
-        if symbols and (absent := set(symbols) - set(bars["symbol"].unique())): self._check_symbols(t, id, absent, names, version)
+        if symbols and (absent := set(symbols) - set(bars["symbol"].unique())):
+            self._check_symbols(t, id, absent, names, version)
     return Dataset.from_metadata(id, bars, json.loads(metadata), version)
 
 def _as_bars(frame: pl.DataFrame, names: dict[int, str]) -> pl.DataFrame:
     "Rows in order, with symbols in place of numbers."
-    if len(names) > 1: frame = frame.with_columns(pl.col("series").replace_strict(list(names), range(len(names)), return_dtype=pl.Int32)).sort("series", "ts")
+    if len(names) > 1:
+        frame = frame.with_columns(pl.col("series").replace_strict(list(names), range(len(names)), return_dtype=pl.Int32)).sort("series", "ts")
     elif not frame["ts"].is_sorted(): frame = frame.sort("ts")
     symbol = pl.Series(list(names.values()), dtype=pl.String)[frame["series"]] if len(names) > 1 else pl.lit(next(iter(names.values())))
     return frame.select(symbol.alias("symbol"), pl.exclude("series"))
 
 @patch
-def _check_symbols(self: PostgresStore, t: Any, id: DatasetId, absent: set[str], names: dict[int, str], version: int) -> None:
+def _check_symbols(self: PostgresStore, t: Any, id: DatasetId, absent: set[str], names: dict[int, str],
+                   version: int) -> None:
     "A symbol may have no bars in a range, but it must have some."
     live = f"exists (select from {{}} where series = s.id and added <= {version}{{}})"
-    kept = {s for (s,) in fetch(t, f"select s.id from series s where s.id in ({_list(names)}) and ({live.format('bar', '')} or {live.format('past', f' and removed > {version}')})")}
+    kept = {s for (s,) in fetch(t, f"select s.id from series s where s.id in ({_list(names)}) and "
+                                   f"({live.format('bar', '')} or {live.format('past', f' and removed > {version}')})")}
     known = [symbol for s, symbol in names.items() if s in kept]
     if unknown := sorted(absent - set(known)): raise unknown_name("symbol", unknown[0], known, f"It is not in {id}.")
 
@@ -438,12 +501,15 @@ def retain(
         key = self._locked(t, id)
         before, metadata = self._newest(t, key)
         mine = f"series in (select id from series where dataset = {key})"
-        last = fetch(t, "select max(last) from (select (select max(ts) from bar where series = s.id) as last from series s where dataset = $1) as newest", key)[0][0]
-        if last and last < since: raise DataError(f"{id} has no bars from {since} on; nothing would be left. Choose a time up to {last}.")
+        last = fetch(t, "select max(last) from (select (select max(ts) from bar where series = s.id) as last from "
+                        "series s where dataset = $1) as newest", key)[0][0]
+        if last and last < since:
+            raise DataError(f"{id} has no bars from {since} on; nothing would be left. Choose a time up to {last}.")
         removed = self._move(t, f"delete from bar where {mine} and ts < '{since:%Y-%m-%d %H:%M:%S.%f}+00'", before + 1)
         if not removed: return 0
         if _is_packed(id.timeframe):
-            t.execute(f"insert into change select distinct series, date_trunc('month', ts)::date, {before + 1} from past where removed = {before + 1} and {mine}")
+            t.execute(f"insert into change select distinct series, date_trunc('month', ts)::date, {before + 1} from "
+                      f"past where removed = {before + 1} and {mine}")
         self._note(t, key, before + 1, f"bars before {since:%Y-%m-%d %H:%M} dropped", metadata, 0, 0, removed)
         return removed
 
@@ -458,7 +524,8 @@ def forget(
     with self._transaction() as t:
         key = self._locked(t, id)
         newest, _ = self._newest(t, key)
-        if not 0 <= before <= newest: raise InputError(f"{id} has no version {before} to keep. Allowed are 0 to {newest}.")
+        if not 0 <= before <= newest:
+            raise InputError(f"{id} has no version {before} to keep. Allowed are 0 to {newest}.")
         mine = f"series in (select id from series where dataset = {key})"
         t.execute(f"delete from past where {mine} and removed <= {before}")
         deleted = t.rowcount
@@ -476,7 +543,8 @@ def verify(self: PostgresStore, id: DatasetId | str) -> list[str]:
         mine = f"where series in ({_list(names)})"
         counts = fetch(t, f"""select version, coalesce(found, 0), added + changed from version left join (select added as version, count(*) as found
  from (select added from bar {mine} union all select added from past {mine}) as rows group by added) as counted using (version) where dataset = {key} order by version""")
-        wrong = [f"version {number}: {found} bars instead of {expected}" for number, found, expected in counts if found != expected]
+        wrong = [f"version {number}: {found} bars instead of "
+                 f"{expected}" for number, found, expected in counts if found != expected]
         for part in self._parts(t, list(names), version) if _is_packed(id.timeframe) else []:
             if part.content and not self._sound(t, part): wrong.append(f"pack: {names[part.series]} {part.month:%Y-%m}")
         return wrong

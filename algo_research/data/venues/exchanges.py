@@ -60,11 +60,15 @@ def _sorted_error(error: Exception, exchange: Any, name: str, what: str) -> Exce
     text = str(error).removeprefix(f"{exchange.id} ")[:300]
     if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
         headers = {k.lower(): v for k, v in (exchange.last_response_headers or {}).items()}
-        return RateLimited(f"{name} refuses requests for a while ({what}).", wait_seconds(headers.get("retry-after"), 30.0))
+        return RateLimited(f"{name} refuses requests for a while "
+                           f"({what}).", wait_seconds(headers.get("retry-after"), 30.0))
     if isinstance(error, ccxt.AuthenticationError | ccxt.PermissionDenied):
-        return InputError(f"{name} does not accept the credentials ({text}). Public market data needs none; otherwise set ALGO_SECRET_{name.upper()}_KEY and _SECRET.")
-    if isinstance(error, ccxt.OperationFailed | ccxt.BadResponse | ccxt.NullResponse): return RetryableError(f"{name} cannot be reached, or did not answer ({what}): {text}")
-    if isinstance(error, ccxt.BadRequest | ccxt.NotSupported | ccxt.ArgumentsRequired): return InputError(f"{name} does not do this ({what}): {text}")
+        return InputError(f"{name} does not accept the credentials ({text}). Public market data needs none; otherwise "
+                          f"set ALGO_SECRET_{name.upper()}_KEY and _SECRET.")
+    if isinstance(error, ccxt.OperationFailed | ccxt.BadResponse | ccxt.NullResponse):
+        return RetryableError(f"{name} cannot be reached, or did not answer ({what}): {text}")
+    if isinstance(error, ccxt.BadRequest | ccxt.NotSupported | ccxt.ArgumentsRequired):
+        return InputError(f"{name} does not do this ({what}): {text}")
     if isinstance(error, ccxt.BaseError): return FatalError(f"{name} answered {what} with an error: {text}")
     return RetryableError(f"{name} gave an answer that cannot be understood ({what}): {type(error).__name__}: {text}")
 
@@ -82,8 +86,10 @@ def retry(
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         return error.wait if isinstance(error, RateLimited) else min(longest, 2.0 ** (state.attempt_number - 1))
-    return Retrying(retry=retry_if_exception_type(RetryableError), stop=stop_after_attempt(attempts), wait=wait, sleep=clock.sleep,
-                    before_sleep=lambda state: tell(f"{state.outcome.exception()} Again in {state.upcoming_sleep:.0f} s."), reraise=True)(ask)
+    return Retrying(retry=retry_if_exception_type(RetryableError), stop=stop_after_attempt(attempts), wait=wait,
+                    sleep=clock.sleep,
+                    before_sleep=lambda state: tell(f"{state.outcome.exception()} Again in {state.upcoming_sleep:.0f} "
+                                                    f"s."), reraise=True)(ask)
 
 # %% ../../../nbs/data/venues/00_exchanges.ipynb #7839a434
 def stored_symbol(
@@ -119,9 +125,12 @@ def _binance_at(url: str) -> dict[str, Any]:
     "What makes ccxt's Binance client talk to another server, spot and perpetuals, and to nobody else."
     root = url.rstrip("/")
     ws, spot = root.replace("http", "ws", 1), f"{root}/api/v3"
-    api = {"public": spot, "private": spot, "sapi": f"{root}/sapi/v1", "fapiData": f"{root}/futures/data", "ws": {"spot": f"{ws}/stream/ws", "ws-api": {"spot": f"{ws}/ws-api/v3"}}}
-    api |= {f"fapi{kind}{version}": f"{root}/fapi/v{version[1:] or 1}" for kind in ("Public", "Private") for version in ("", "V2", "V3")}
-    return {"urls": {"api": api}, "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot", "linear"]}, "fetchMargins": False, "fetchCurrencies": False}}
+    api = {"public": spot, "private": spot, "sapi": f"{root}/sapi/v1", "fapiData": f"{root}/futures/data",
+           "ws": {"spot": f"{ws}/stream/ws", "ws-api": {"spot": f"{ws}/ws-api/v3"}}}
+    api |= {f"fapi{kind}{version}": f"{root}/fapi/v{version[1:] or 1}" for kind in ("Public", "Private")
+            for version in ("", "V2", "V3")}
+    return {"urls": {"api": api}, "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot", "linear"]},
+                                              "fetchMargins": False, "fetchCurrencies": False}}
 
 class ExchangeSource:
     "An exchange's public market data, through ccxt."
@@ -133,12 +142,18 @@ class ExchangeSource:
         timeout: float = 10.0,    # seconds until a request counts as failed
     ):
         import ccxt
-        if exchange == "sandbox" and not url: raise InputError("The sandbox needs its address. Start it with `algo sandbox`, which prints it, and pass --url.")
-        if exchange != "sandbox" and url: raise InputError(f"An address is for the sandbox, and {exchange} has its own. Leave it out, or choose 'sandbox'.")
-        if exchange not in (*ccxt.exchanges, "sandbox"): raise unknown_name("exchange", exchange, [*ccxt.exchanges, "sandbox"])
+        if exchange == "sandbox" and not url:
+            raise InputError("The sandbox needs its address. Start it with `algo sandbox`, which prints it, and pass "
+                             "--url.")
+        if exchange != "sandbox" and url:
+            raise InputError(f"An address is for the sandbox, and {exchange} has its own. Leave it out, or choose "
+                             f"'sandbox'.")
+        if exchange not in (*ccxt.exchanges, "sandbox"):
+            raise unknown_name("exchange", exchange, [*ccxt.exchanges, "sandbox"])
         name = "binance" if exchange == "sandbox" else exchange
         self.venue, self.ccxt_name, self.page, self.windows = exchange, name, _PAGES.get(name, 500), name == "coinbase"
-        self.settings = {"timeout": int(timeout * 1000), "enableRateLimit": exchange != "sandbox", **(_binance_at(url) if url else {})}
+        self.settings = {"timeout": int(timeout * 1000), "enableRateLimit": exchange != "sandbox",
+                         **(_binance_at(url) if url else {})}
         self._ccxt = getattr(ccxt, name)(dict(self.settings))
         self.timeframes = list(self._ccxt.timeframes or ())
 
@@ -152,7 +167,8 @@ class ExchangeSource:
     def markets(self) -> dict[str, Any]:
         "ccxt's description of every market, by ccxt's name."
         found = self.ask("its markets", lambda api: api.load_markets())
-        kinds = self._ccxt.options["fetchMarkets"]["types"] if self.ccxt_name == "binance" else [] # each is told by itself; others may have none of a kind
+        # each is told by itself; others may have none of a kind
+        kinds = self._ccxt.options["fetchMarkets"]["types"] if self.ccxt_name == "binance" else []
         if found and all(any(m[kind] for m in found.values()) for kind in kinds): return found
         self._ccxt.markets = None  # ccxt would keep what an answer lacked
         raise RetryableError(f"{self.venue} did not name all its markets.")
@@ -169,8 +185,10 @@ class ExchangeSource:
         markets = self.markets()
         m = markets[market_symbol(symbol, markets, self.venue)]
         limits, precision = m.get("limits") or {}, m.get("precision") or {}
-        return Instrument(stored_symbol(m["symbol"]), self.venue, _KINDS.get(m["type"], "spot"), _step(self._ccxt, precision.get("price")), _step(self._ccxt, precision.get("amount")),
-                          float((limits.get("cost") or {}).get("min") or 0.0), float(m.get("contractSize") or 1.0), bool(m.get("inverse")), m["quote"])
+        return Instrument(stored_symbol(m["symbol"]), self.venue, _KINDS.get(m["type"], "spot"),
+                          _step(self._ccxt, precision.get("price")), _step(self._ccxt, precision.get("amount")),
+                          float((limits.get("cost") or {}).get("min") or 0.0), float(m.get("contractSize") or 1.0),
+                          bool(m.get("inverse")), m["quote"])
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known = market_symbol(symbol, self.markets(), self.venue)
