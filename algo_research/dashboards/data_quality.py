@@ -28,7 +28,7 @@ from ..data.market.bars import Dataset, timeframe_duration
 from ..data.quality.checks import RULES, check_bars, offending, quality_reasons, quality_score
 from ..data.market.instruments import ALWAYS, session_schedule
 from ..data.quality.repairs import REPAIRS, apply_repairs, propose_repairs
-from ..data.stores.delta import Store, open_store
+from ..data.stores.base import Store, open_store
 from ..views.cards import BAD, COLOURS, cards_html
 from .performance import NOTHING, WORKSPACE, Dashboard
 from ..views.figures import _bucket, _dates, _figure, _nothing, _ticks, _x, thin

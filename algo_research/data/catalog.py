@@ -16,7 +16,7 @@ from ..core.errors import AlgoError, InputError, unknown_name
 from .market.bars import Dataset, DatasetId
 from .samples.bundled import load_index, load_stocks
 from .stores.pieces import side_by_side
-from .stores.delta import Store
+from .stores.base import Store
 from .samples.synthetic import make_market
 
 # %% ../../nbs/data/00_catalog.ipynb #01e07df5

@@ -17,7 +17,7 @@ from ..core.logging import configure_logging
 from ..core.secrets import remember_all_secrets, remember_secret
 from ..core.services import Health, check_health, make_registry, svcs
 from ..core.settings import Settings
-from ..data.stores.delta import Store, open_store
+from ..data.stores.base import Store, open_store
 from ..models.tracking import Tracker
 from .settings import load_settings
 

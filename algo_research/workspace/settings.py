@@ -18,7 +18,7 @@ from ..core.errors import SettingsError
 from ..core.logging import LoggingSettings
 from ..core.settings import Section, Settings, read_settings
 from ..data.quality.checks import QualitySettings
-from ..data.stores.delta import StoreSettings
+from ..data.stores.base import StoreSettings
 from ..execution.costs import CostSettings
 from ..models.boosting import ModelSettings
 from ..models.tracking import TrackingSettings

@@ -20,7 +20,7 @@ from algo_research.data.market.bars import (
     PRICES, TIME, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name,
 )
 from ..market.instruments import ALWAYS, Instrument, Kind, exchange_zone, session_times
-from ..stores.delta import Store
+from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #776035a5
 _readers = {"csv": lambda p: pl.read_csv(p, infer_schema_length=None), "parquet": pl.read_parquet,

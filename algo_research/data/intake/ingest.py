@@ -17,7 +17,7 @@ from ...core.errors import DataError, InputError, RetryableError, unknown_name
 from ..market.bars import TIME, Dataset, DatasetId, floor_time, make_bars, timeframe_duration
 from ..venues.exchanges import PAGE_SCHEMA, VALUES, Source, retry, stored_symbol
 from ..market.instruments import ALWAYS, Instrument, session_schedule
-from ..stores.delta import Store
+from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #2a4034e8
 def find_holes(

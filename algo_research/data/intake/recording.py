@@ -26,7 +26,7 @@ from ..market.book import (UPDATES_SCHEMA, DepthSnapshot, DepthUpdate, Event, Ma
                                      updates_frame)
 from ..venues.exchanges import ExchangeSource, RateLimited, market_symbol, stored_symbol
 from ..stores.places import LocalPlace
-from ..stores.delta import _utc
+from ..stores.base import as_utc
 from ..market.trades import TRADES_SCHEMA, validate_trades
 
 # %% ../../../nbs/data/intake/03_recording.ipynb #42dd9769
@@ -76,14 +76,14 @@ class RecordingStore:
     def trades(self, venue: str, symbol: str, start: datetime | None = None,
                end: datetime | None = None) -> pl.DataFrame:
         "Valid trades (see `data.trades`) with start <= ts < end, each once."
-        start, end = _utc(start), _utc(end)
+        start, end = as_utc(start), as_utc(end)
         found = self._read("trades", venue, symbol, start, end).select(list(TRADES_SCHEMA)).unique("id", keep="first").sort("ts", "id")
         return validate_trades(_between(found, start, end))
 
     def depth(self, venue: str, symbol: str, start: datetime | None = None,
               end: datetime | None = None) -> pl.DataFrame:
         "Rows of `updates_frame` that were received at start <= received < end, in the order they came: `stored_events` makes events of them."
-        start, end = _utc(start), _utc(end)
+        start, end = as_utc(start), as_utc(end)
         found = self._read("depth", venue, symbol, start, end).with_columns(pl.col("received")
                                                                             .cast(UPDATES_SCHEMA["received"]))
         ordered = _between(found, start, end, "received").select(list(UPDATES_SCHEMA)).sort("received", "event",

@@ -24,7 +24,7 @@ from algo_research.data.venues.exchanges import (
 )
 from .ingest import plan_sync, sync
 from ..market.instruments import Instrument
-from ..stores.delta import Store
+from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/02_streams.ipynb #62411a9b
 class ClosedBar(NamedTuple):
