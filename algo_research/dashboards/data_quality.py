@@ -22,10 +22,11 @@ import polars as pl
 import traitlets
 
 from ..core.clock import Clock, SystemClock
-from ..data.quality.checks import QualitySettings
+from ..data.quality.score import QualitySettings
 from ..workspace.settings import load_settings
 from ..data.market.bars import Dataset, timeframe_duration
-from ..data.quality.checks import RULES, check_bars, offending, quality_reasons, quality_score
+from ..data.quality.rules import RULES, check_bars, offending
+from ..data.quality.score import quality_reasons, quality_score
 from ..data.market.instruments import ALWAYS, session_schedule
 from ..data.quality.repairs import REPAIRS, apply_repairs, propose_repairs
 from ..data.stores.base import Store, open_store

@@ -20,7 +20,7 @@ from ..core.errors import DataError, InputError
 from ..core.hashing import hash_arrays, hash_frame
 from ..core.settings import Settings
 from ..data.market.bars import Dataset
-from ..data.quality.checks import require_quality
+from ..data.quality.score import require_quality
 from .artifacts import equity_table, fills_table, flat_metrics, verdict_record
 from .road import BOOTSTRAP_SEED, carry_targets, double_costs, split_reserve
 from ..strategies.protocol import Strategy

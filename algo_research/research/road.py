@@ -24,7 +24,7 @@ from ..core.hashing import hash_frame
 from ..core.settings import Settings
 from ..execution.costs import CostSettings
 from ..data.market.bars import Dataset, Snapshot
-from ..data.quality.checks import require_quality
+from ..data.quality.score import require_quality
 from ..features.contract import FeatureSet, compute_features
 from ..features.gates import require_causal
 from ..features.indicators import feature_set

@@ -73,7 +73,8 @@ def tidy_page(
     step = timeframe_duration(timeframe)
     # what is traded before and after hours is no part of the session
     if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")
-    off = rows.filter((pl.col("ts") - floor_time(start, step)).dt.total_microseconds() % (step // timedelta(microseconds=1)) != 0)["ts"]
+    beside = (pl.col("ts") - floor_time(start, step)).dt.total_microseconds() % (step // timedelta(microseconds=1))
+    off = rows.filter(beside != 0)["ts"]
     if len(off):
         raise DataError(f"A bar of {timeframe} opens at {off[0]}, which is no multiple of {timeframe}. Import this "
                         f"source's files instead.")
@@ -131,16 +132,18 @@ class Synced:
                  "left out since a repair": self.removed}
         return f"{self.id}: {self.new:,} new bars" + "".join(f", {n:,} {what}" for what, n in parts.items() if n)
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #d395a6ef
 def _stored(store: Store, id: DatasetId, start: datetime | None = None) -> tuple[pl.DataFrame, pl.Series]:
     "The bars, and the opening times of those that a repair took out."
     if id not in store.datasets(): return pl.DataFrame(schema=PAGE_SCHEMA), pl.Series([], dtype=TIME)
-    found = store.read(id, start=start)
-    return found.bars, found.removed_times(id.symbol)
+    dataset = store.read(id, start=start)
+    return dataset.bars, dataset.removed_times(id.symbol)
 
 def _settled(have: pl.Series, gone: pl.Series) -> pl.Series:
     "Opening times that nobody need ask for."
     return pl.concat([have.cast(TIME), gone.cast(TIME)]).unique().sort()
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #08c31b00
 @dataclass(frozen=True)
 class SyncPlan:
     "What a sync will ask for."
@@ -154,9 +157,9 @@ class SyncPlan:
     @property
     def total(self) -> int:
         "Bars to ask for."
-        step = timeframe_duration(self.id.timeframe)
-        return sum(_due(self.instrument.calendar, a, b, step).height if _by_sessions(self.instrument.calendar, step)
-                   else (b - a) // step for a, b in self.holes)
+        step, calendar = timeframe_duration(self.id.timeframe), self.instrument.calendar
+        if not _by_sessions(calendar, step): return sum((end - start) // step for start, end in self.holes)
+        return sum(_due(calendar, start, end, step).height for start, end in self.holes)
 
 def _closed_before(now: datetime, timeframe: str, calendar: str, first: datetime) -> datetime:
     "Bars that open before this moment are closed."
@@ -165,6 +168,7 @@ def _closed_before(now: datetime, timeframe: str, calendar: str, first: datetime
     closed = _due(calendar, min(first, now), now, step).filter(pl.col("known_at") <= now)["ts"]
     return closed[-1] + timedelta(microseconds=1) if len(closed) else first
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #4152bcea
 def plan_sync(
     source: Source,
     store: Store,
@@ -189,21 +193,39 @@ def plan_sync(
         raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
     first = since or have[0]
     if not _by_sessions(instrument.calendar, step): first = floor_time(first + step - timedelta(microseconds=1), step)
-    end = _closed_before(min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until])),
-                         timeframe, instrument.calendar, first)
+    now = min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until]))
+    end = _closed_before(now, timeframe, instrument.calendar, first)
     if first >= end: first = end
     before = have.filter(have < have.max()) if len(have) else have
-    return SyncPlan(id, instrument, first, end, tuple(find_holes(_settled(before, gone), first, end, step,
-                                                                 instrument.calendar)))
+    holes = find_holes(_settled(before, gone), first, end, step, instrument.calendar)
+    return SyncPlan(id, instrument, first, end, tuple(holes))
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #adad2846
 def _together(holes: Iterable[tuple[datetime, datetime]], reach: timedelta) -> list[tuple[datetime, datetime]]:
     "Holes that one page covers, as one."
     merged: list[tuple[datetime, datetime]] = []
-    for a, b in holes:
-        if merged and b - merged[-1][0] <= reach: merged[-1] = (merged[-1][0], b)
-        else: merged.append((a, b))
+    for first, end in holes:
+        if merged and end - merged[-1][0] <= reach: merged[-1] = (merged[-1][0], end)
+        else: merged.append((first, end))
     return merged
 
+def _append_pages(plan: SyncPlan, store: Store, pages: list[pl.DataFrame]) -> tuple[int, int]:
+    "Store what was fetched: how many bars are new, and how many were there with other values."
+    step, calendar = timeframe_duration(plan.id.timeframe), plan.instrument.calendar
+    if not pages: return 0, 0
+    rows = pl.concat(pages).with_columns(symbol=pl.lit(plan.id.symbol))
+    if _by_sessions(calendar, step): rows = rows.join(_due(calendar, plan.first, plan.end, step), on="ts")
+    old, gone = _stored(store, plan.id, rows["ts"].min())
+    rows = rows.filter(~pl.col("ts").is_in(gone.implode()))
+    if not rows.height: return 0, 0
+    bars = make_bars(rows, step)
+    store.append(Dataset(plan.id, bars, plan.instrument))
+    if not old.height: return bars.height, 0
+    both = bars.join(old.select("ts", *VALUES), on="ts", how="inner", suffix="_old")
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_old")) for name in VALUES)
+    return bars.height - both.height, both.filter(differs).height
+
+# %% ../../../nbs/data/intake/01_ingest.ipynb #735615a6
 def sync(
     plan: SyncPlan,    # from `plan_sync`
     source: Source,
@@ -215,28 +237,17 @@ def sync(
 ) -> Synced:
     "Fill the holes of a stored dataset; start it if there is none."
     id, step = plan.id, timeframe_duration(plan.id.timeframe)
+    calendar = plan.instrument.calendar
     done = new = revised = 0
     waiting: list[pl.DataFrame] = []
-
     def write() -> None:
         nonlocal new, revised
-        if not waiting: return
-        rows = pl.concat(waiting).with_columns(symbol=pl.lit(id.symbol))
-        if _by_sessions(plan.instrument.calendar, step):
-            rows = rows.join(_due(plan.instrument.calendar, plan.first, plan.end, step), on="ts")
-        old, gone = _stored(store, id, rows["ts"].min())
-        rows = rows.filter(~pl.col("ts").is_in(gone.implode()))
+        added, changed = _append_pages(plan, store, waiting)
         waiting.clear()
-        if not rows.height: return
-        bars = make_bars(rows, step)
-        both = bars.join(old.select("ts", *VALUES), on="ts", how="inner", suffix="_old") if old.height else bars.clear()
-        new += bars.height - both.height
-        revised += both.filter(pl.any_horizontal(pl.col(v).ne_missing(pl.col(f"{v}_old")) for v in VALUES)).height if both.height else 0
-        store.append(Dataset(id, bars, plan.instrument))
-
+        new, revised = new + added, revised + changed
     tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
-    for a, b in _together(plan.holes, source.page * step):
-        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar,
+    for first, end in _together(plan.holes, source.page * step):
+        for page in fetch_range(source, id.symbol, id.timeframe, first, end, clock, calendar=calendar,
                                 tell=lambda text: tell(str(id), text), attempts=attempts):
             waiting.append(page)
             done += page.height
@@ -244,5 +255,5 @@ def sync(
             tell(str(id), f"{done:,} of {plan.total:,} bars, at {page['ts'][-1]:%Y-%m-%d %H:%M}")
     write()
     stored, gone = _stored(store, id, plan.first)
-    left = find_holes(_settled(stored["ts"], gone), plan.first, plan.end, step, plan.instrument.calendar)
+    left = find_holes(_settled(stored["ts"], gone), plan.first, plan.end, step, calendar)
     return Synced(id, new, revised, tuple(left), plan.end, gone.is_between(plan.first, plan.end, "left").sum())

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +26,7 @@ from fastcore.basics import patch
 
 from xxhash import xxh3_64_hexdigest
 
-from ...core.errors import AlgoError, DataError, FatalError, InputError, unknown_name
+from ...core.errors import AlgoError, DataError, FatalError, unknown_name
 from ...core.hashing import hash_frame
 
 from ..market.bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, validate_bars
