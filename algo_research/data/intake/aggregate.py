@@ -95,7 +95,9 @@ def _composite(grid: _Grid, used: np.ndarray, symbol: str) -> pl.DataFrame:
     ends = np.stack([opened, high, low, close]) # rounding may put a mean a last bit beyond the range
     volume = np.where(used, grid.volume, 0.0).sum(axis=1)
     columns = {"open": opened, "high": ends.max(axis=0), "low": ends.min(axis=0), "close": close}
-    return pl.DataFrame({"symbol": symbol, "ts": grid.ts, **columns, "volume": pl.Series(volume).fill_nan(None), "known_at": pl.Series(grid.known.max(axis=1)).cast(TIME)}, schema_overrides=BARS_SCHEMA)
+    known_at = pl.Series(grid.known.max(axis=1)).cast(TIME)
+    return pl.DataFrame({"symbol": symbol, "ts": grid.ts, **columns, "volume": pl.Series(volume).fill_nan(None),
+                         "known_at": known_at}, schema_overrides=BARS_SCHEMA)
 
 # %% ../../../nbs/data/intake/05_aggregate.ipynb #4d7c37e6
 @dataclass(frozen=True)
@@ -107,13 +109,17 @@ class Aggregated:
     dropped: int           # bars that too few venues had
     minimum: int           # venues a bar needs
 
+_LEFT_OUT = {"ts": TIME, "source": pl.String, "reason": pl.String, "deviation": pl.Float64}
+
 def _left_out(names: Sequence[str], reasons: dict[str, tuple[_Grid, np.ndarray]]) -> pl.DataFrame:
     "A row for every bar of a venue that was not used."
     found = []
     for reason, (grid, out) in reasons.items():
         bar, who = np.nonzero(out)
-        far = np.abs(grid.prices[bar, who] / np.nanmedian(grid.prices[bar], axis=1) - 1).max(axis=1) if len(bar) else np.zeros(0)
-        found.append(pl.DataFrame({"ts": grid.ts.gather(bar), "source": [names[v] for v in who], "reason": reason, "deviation": far}, schema={"ts": TIME, "source": pl.String, "reason": pl.String, "deviation": pl.Float64}))
+        far = np.zeros(0)
+        if len(bar): far = np.abs(grid.prices[bar, who] / np.nanmedian(grid.prices[bar], axis=1) - 1).max(axis=1)
+        rows = {"ts": grid.ts.gather(bar), "source": [names[v] for v in who], "reason": reason, "deviation": far}
+        found.append(pl.DataFrame(rows, schema=_LEFT_OUT))
     return pl.concat(found).sort("ts", "source")
 
 def _notes(datasets: Sequence[Dataset], left_out: pl.DataFrame, dropped: int, minimum: int) -> tuple[str, ...]:
@@ -158,9 +164,12 @@ def aggregate_bars(
     if not enough.any():
         raise DataError(f"No bar has {minimum} venues that agree within {deviation:.1%}. Look at the sources with "
                         f"`algo data show`, or lower --minimum.")
-    bars, left_out, dropped = _composite(grid, used, id.symbol).filter(pl.Series(enough)), _left_out(names, {"stale": (grid, idle), "deviates": (awake, far)}), int((~enough).sum())
+    bars = _composite(grid, used, id.symbol).filter(pl.Series(enough))
+    left_out = _left_out(names, {"stale": (grid, idle), "deviates": (awake, far)})
+    dropped = int((~enough).sum())
     quotes = {d.instrument.quote for d in datasets}
-    quote = quotes.pop() if len(quotes) == 1 else id.symbol.partition(":")[0].partition("-")[2] or first.instrument.quote
+    named = id.symbol.partition(":")[0].partition("-")[2]
+    quote = quotes.pop() if len(quotes) == 1 else named or first.instrument.quote
     instrument = Instrument(id.symbol, id.venue, first.instrument.kind, multiplier=first.instrument.multiplier,
                             inverse=first.instrument.inverse, quote=quote, calendar=first.instrument.calendar)
     made = Dataset(id, validate_bars(bars), instrument, first.adjustment, first.close_only,

@@ -53,9 +53,8 @@ def read_table(
 SYNONYMS = {
     "ts": ["unix", "timestamp", "opentime", "closetime", "time", "datetime", "ts", "date", "index"],
     "open": ["open", "o"], "high": ["high", "h"], "low": ["low", "l"], "close": ["close", "c", "price", "last"],
-    "volume":
-        ["volume", "vol", "v", "basevolume", "volumebtc"], "symbol":
-            ["symbol", "tic", "ticker", "pair", "instrument", "asset"],
+    "volume": ["volume", "vol", "v", "basevolume", "volumebtc"],
+    "symbol": ["symbol", "tic", "ticker", "pair", "instrument", "asset"],
 }
 
 def _flat(name: str) -> str: return "".join(ch for ch in name.lower() if ch.isalnum())
@@ -83,13 +82,14 @@ def find_columns(
     return found
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #74e0f525
-_ISO = r"^(?<date>\d{4}-\d\d-\d\d)(?:[T ](?<minute>\d\d:\d\d)(?<second>:\d\d(?:\.\d+)?)?)? ?(?:Z|UTC|(?<offset>[+-]\d\d(?::?\d\d)?))?$"
+_ISO = (r"^(?<date>\d{4}-\d\d-\d\d)(?:[T ](?<minute>\d\d:\d\d)(?<second>:\d\d(?:\.\d+)?)?)?"
+        r" ?(?:Z|UTC|(?<offset>[+-]\d\d(?::?\d\d)?))?$")
 
 def _parse_times(times: pl.Series) -> pl.Series:
     "Null where a time cannot be read."
     if isinstance(times.dtype, pl.Datetime):
-        aware = times.dt.replace_time_zone("UTC") if times.dtype.time_zone is None else times.dt.convert_time_zone("UTC")
-        return aware.cast(TIME)
+        if times.dtype.time_zone is None: return times.dt.replace_time_zone("UTC").cast(TIME)
+        return times.dt.convert_time_zone("UTC").cast(TIME)
     if times.dtype == pl.Date: return times.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if times.dtype.is_numeric():
         top = float(times.max() or 0)
@@ -99,8 +99,10 @@ def _parse_times(times: pl.Series) -> pl.Series:
         micros = times // (per_second // 10**6) if per_second > 10**6 else times * (10**6 // per_second)
         return micros.cast(pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     part = times.cast(pl.String).str.strip_chars().str.extract_groups(_ISO).struct
-    text = part["date"] + "T" + part["minute"].fill_null("00:00") + part["second"].fill_null(":00") + part["offset"].fill_null("+00:00")
-    return text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False).dt.convert_time_zone("UTC").rename(times.name)
+    minute, second = part["minute"].fill_null("00:00"), part["second"].fill_null(":00")
+    text = part["date"] + "T" + minute + second + part["offset"].fill_null("+00:00")
+    aware = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)
+    return aware.dt.convert_time_zone("UTC").rename(times.name)
 
 def parse_times(times: pl.Series) -> pl.Series:  # numbers, text, dates or datetimes -> Datetime us UTC
     "Times from whatever a file holds."
@@ -147,6 +149,7 @@ def _check_numbers(frame: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame
         frame = frame.with_columns(numbers.alias(ours))
     return frame
 
+# %% ../../../nbs/data/intake/00_importing.ipynb #88c5e980
 def _check_order(frame: pl.DataFrame, sort: bool, drop_duplicates: bool) -> tuple[pl.DataFrame, list[str]]:
     decisions = []
     steps = frame.select(d=pl.col("ts").diff().over("symbol"), symbol="symbol", ts="ts")
@@ -167,9 +170,12 @@ def _check_order(frame: pl.DataFrame, sort: bool, drop_duplicates: bool) -> tupl
         decisions.append(f"{twice.height} rows of duplicate times reduced to the last of each")
     return frame.sort("symbol", "ts"), decisions
 
+# %% ../../../nbs/data/intake/00_importing.ipynb #b93e8bc1
 def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
-    "The most frequent step, or what was told where the steps allow it: too short a timeframe would make bars known before their end."
-    steps = frame.select(d=pl.col("ts").diff().over("symbol")).drop_nulls().group_by("d").len().sort("len", "d", descending=[True, False])["d"]
+    # too short a timeframe would make bars known before their end
+    "The most frequent step, or what was told where the steps allow it."
+    counts = frame.select(step=pl.col("ts").diff().over("symbol")).drop_nulls().group_by("step").len()
+    steps = counts.sort("len", "step", descending=[True, False])["step"]
     if not told and not steps.len():
         raise DataError("One bar a symbol does not tell the timeframe. Pass --timeframe, e.g. --timeframe 1h.")
     if told and steps.len() and timeframe_duration(told) not in steps.filter(steps <= steps[0]):
@@ -180,10 +186,12 @@ def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
 # %% ../../../nbs/data/intake/00_importing.ipynb #0183d367
 def _session_dates(told: pl.Series, ts: pl.Series, calendar: str) -> pl.Series:
     "The days of a file's times: as they are written, or at the exchange where they are moments."
-    naive = told.dtype == pl.Date or getattr(told.dtype, "time_zone", "") is None or (told.dtype == pl.String and not told.str.contains(r":\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)\s*$").any())
+    naive = told.dtype == pl.Date or getattr(told.dtype, "time_zone", "") is None
+    if told.dtype == pl.String: naive = not told.str.contains(r":\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)\s*$").any()
     if naive or (ts.dt.truncate("1d") == ts).all(): return ts.dt.date()
     return ts.dt.convert_time_zone(exchange_zone(calendar)).dt.date()
 
+# %% ../../../nbs/data/intake/00_importing.ipynb #49e7b5e6
 def import_file(
     path: Path | str,                       # the file, see `read_table`
     dataset: str | None = None,             # the id to give it; by default file/<name>/<timeframe>
@@ -213,8 +221,8 @@ def import_file(
     close_only = "open" not in found
     if "volume" not in found: decisions.append("no volume")
     if close_only:
-        frame = frame.with_columns(open="close", high="close", low="close"); decisions.append(
-            "only closes: open, high and low set to the close")
+        frame = frame.with_columns(open="close", high="close", low="close")
+        decisions.append("only closes: open, high and low set to the close")
     timeframe = timeframe if timeframe and calendar != ALWAYS else _timeframe(frame, timeframe)
     step = timeframe_duration(timeframe)
     if calendar != ALWAYS:
@@ -226,7 +234,8 @@ def import_file(
     else:
         detected = detect_label(found["ts"], frame["ts"].min(), frame["ts"].max(), step)
         chosen = (detected or "open") if label == "auto" else label
-        how = "as told" if label != "auto" else "detected" if detected else "assumed; pass --label close if the file labels bars by their end"
+        how = "detected" if detected else "assumed; pass --label close if the file labels bars by their end"
+        if label != "auto": how = "as told"
         decisions.append(f"times label the {chosen} of a bar ({how})")
         if step == timedelta(days=1) and not frame["ts"].dt.weekday().is_in([6, 7]).any():
             decisions.append("no bars at weekends: if these are an exchange's sessions, name its calendar, e.g. "

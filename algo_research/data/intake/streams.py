@@ -59,7 +59,7 @@ class Feed(ABC):
 
 # %% ../../../nbs/data/intake/02_streams.ipynb #4db1ecb0
 def _flagging_client(source: ExchangeSource) -> Any:
-    "ccxt's client, with the bars that a message said to be closed in `closed_bars`, and `flagged` where messages say so."
+    "ccxt's client; `closed_bars` are those that a message said to be closed, `flagged` whether messages say so."
     import ccxt.pro
     class Client(getattr(ccxt.pro, source.ccxt_name)):  # type: ignore[misc]
         def handle_ohlcv(self, client: Any, message: Any) -> None:

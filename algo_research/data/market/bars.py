@@ -80,11 +80,13 @@ def _contract():
 
 # %% ../../../nbs/data/market/01_bars.ipynb #c9e57a4b
 def _keeps_contract(bars: pl.DataFrame) -> bool:
-    "What `_contract` says, in one pass: pandera takes 12 ms to say that a single bar is well, and is asked only for what is wrong."
+    # pandera takes 12 ms to say that a single bar is well, and is asked only for what is wrong
+    "What `_contract` says, in one pass."
     if not isinstance(bars, pl.DataFrame) or bars.schema != pl.Schema(BARS_SCHEMA): return False
     if any(bars[name].null_count() for name in BARS_SCHEMA if name != "volume"): return False
     # a sum is finite only if all are
-    return bars.select(pl.all_horizontal(pl.col(*PRICES, "volume").sum().is_finite(), (pl.col("known_at") > pl.col("ts")).all())).item()
+    finite = pl.col(*PRICES, "volume").sum().is_finite()
+    return bars.select(pl.all_horizontal(finite, (pl.col("known_at") > pl.col("ts")).all())).item()
 
 def _refuse(bars: pl.DataFrame) -> None:
     "The error, with what is wrong."
@@ -95,6 +97,7 @@ def _refuse(bars: pl.DataFrame) -> None:
                         f"{', '.join(BARS_SCHEMA)}: symbol text, "
                         "times in UTC microseconds, finite prices, volume finite or null.") from e
 
+# %% ../../../nbs/data/market/01_bars.ipynb #11a795ac
 def validate_bars(
     bars: pl.DataFrame, # anything that claims to be bars
 ) -> pl.DataFrame:      # the same frame
@@ -133,6 +136,7 @@ def floor_time(
     "Where the bar begins that holds this moment."
     return moment - (moment - _origin(step)) % step
 
+# %% ../../../nbs/data/market/01_bars.ipynb #7da11f3f
 def resample_bars(
     bars: pl.DataFrame, # valid bars
     source: str,        # their timeframe
@@ -170,6 +174,7 @@ class Snapshot(NamedTuple):
     adjustment: Adjustment
     version: int | None = None
 
+# %% ../../../nbs/data/market/01_bars.ipynb #00c5fd88
 @dataclass(frozen=True)
 class Dataset:
     "Bars with what one must know to use them."
@@ -224,6 +229,7 @@ class Dataset:
         span = f"{b['ts'].min():%Y-%m-%d} to {b['ts'].max():%Y-%m-%d}" if b.height else "empty"
         return f"Dataset({self.id}, {b.height:,} bars, {len(self.symbols)} symbol(s), {span}, {self.adjustment})"
 
+# %% ../../../nbs/data/market/01_bars.ipynb #060d8483
 def join_metadata(
     before: Mapping[str, Any],
     now: Mapping[str, Any],

@@ -197,7 +197,8 @@ class OrderBook:
         self._asks.load(snapshot.asks)
         self.valid, self.last_id, self._first = True, snapshot.last_id, True
         self._reach = [side.sign * side.keys[0] if side.keys else None for side in (self._bids, self._asks)]
-        waiting, self._waiting = sorted(self._waiting, key=lambda update: update.first_id), deque(maxlen=self._waiting.maxlen)
+        waiting = sorted(self._waiting, key=lambda update: update.first_id)
+        self._waiting = deque(maxlen=self._waiting.maxlen)
         wrong = [self._fail("crossed", None)] if self._crossed() else []
         wrong += [status for update in waiting if (status := self._take(update)) in ("gap", "crossed")]
         return self._answer(wrong[0] if wrong else "applied")
@@ -206,50 +207,6 @@ class OrderBook:
         "Apply an update if it is the next one."
         self._check_symbol(update.symbol)
         return self._answer(self._take(update))
-
-    def _take(self, update):
-        if not self.valid:
-            self._waiting.append(update)
-            return "buffered"
-        if self._old(update): return "dropped"
-        if not self._follows(update): return self._fail("gap", update)
-        self._bids.change(update.bids)
-        self._asks.change(update.asks)
-        self.last_id, self._first = update.last_id, False
-        return self._fail("crossed", update) if self._crossed() else "applied"
-
-    def _old(self, update):
-        return update.last_id < self.last_id + (not (self._first and self.rules == "futures"))
-
-    def _follows(self, update):
-        before = update.previous_id if self.rules == "futures" else update.first_id - 1
-        return before == self.last_id or (self._first and update.first_id <= self.last_id)
-
-    def _crossed(self):
-        bids, asks = self._bids.keys, self._asks.keys
-        return bool(bids and asks) and bids[-1] >= -asks[-1]
-
-    def _fail(self, status, update):
-        at = f"id {self.last_id}"
-        if status == "crossed":
-            self._why = f"the best bid {self.best_bid[0]} is not below the best ask {self.best_ask[0]} at {at}"
-        else:
-            self._why = f"after {at} came an update of {update.first_id} to {update.last_id} (previous: {update.previous_id})"
-        self.valid, self.gaps = False, self.gaps + (status == "gap")
-        self._bids.load(())
-        self._asks.load(())
-        if update is not None: self._waiting.append(update)
-        return status
-
-    def _answer(self, status):
-        if self.strict and status in ("gap", "crossed"):
-            raise DataError(f"The book of {self.symbol} is lost: {self._why}. Take a new snapshot; the updates since "
-                            f"are kept.")
-        return status
-
-    def _check_symbol(self, symbol):
-        if symbol not in (None, self.symbol):
-            raise InputError(f"This is the book of {self.symbol}, not of {symbol}. Keep one book a symbol.")
 
     @property
     def best_bid(self) -> tuple[float, float] | None: # (price, amount)
@@ -260,6 +217,59 @@ class OrderBook:
     def best_ask(self) -> tuple[float, float] | None: # (price, amount)
         "The lowest ask; None when there is none or the book is invalid."
         return next(iter(self._asks.best(1)), None)
+
+# %% ../../../nbs/data/market/03_book.ipynb #3ba3c2c4
+@patch
+def _take(self: OrderBook, update):
+    if not self.valid:
+        self._waiting.append(update)
+        return "buffered"
+    if self._old(update): return "dropped"
+    if not self._follows(update): return self._fail("gap", update)
+    self._bids.change(update.bids)
+    self._asks.change(update.asks)
+    self.last_id, self._first = update.last_id, False
+    return self._fail("crossed", update) if self._crossed() else "applied"
+
+@patch
+def _old(self: OrderBook, update):
+    return update.last_id < self.last_id + (not (self._first and self.rules == "futures"))
+
+@patch
+def _follows(self: OrderBook, update):
+    before = update.previous_id if self.rules == "futures" else update.first_id - 1
+    return before == self.last_id or (self._first and update.first_id <= self.last_id)
+
+@patch
+def _crossed(self: OrderBook):
+    bids, asks = self._bids.keys, self._asks.keys
+    return bool(bids and asks) and bids[-1] >= -asks[-1]
+
+@patch
+def _fail(self: OrderBook, status, update):
+    at = f"id {self.last_id}"
+    if status == "crossed":
+        self._why = f"the best bid {self.best_bid[0]} is not below the best ask {self.best_ask[0]} at {at}"
+    else:
+        self._why = (f"after {at} came an update of {update.first_id} to {update.last_id} "
+                     f"(previous: {update.previous_id})")
+    self.valid, self.gaps = False, self.gaps + (status == "gap")
+    self._bids.load(())
+    self._asks.load(())
+    if update is not None: self._waiting.append(update)
+    return status
+
+@patch
+def _answer(self: OrderBook, status):
+    if self.strict and status in ("gap", "crossed"):
+        raise DataError(f"The book of {self.symbol} is lost: {self._why}. Take a new snapshot; the updates since "
+                        f"are kept.")
+    return status
+
+@patch
+def _check_symbol(self: OrderBook, symbol):
+    if symbol not in (None, self.symbol):
+        raise InputError(f"This is the book of {self.symbol}, not of {symbol}. Keep one book a symbol.")
 
 # %% ../../../nbs/data/market/03_book.ipynb #534b4c62
 @patch(as_prop=True)
@@ -327,7 +337,9 @@ def tickers_frame(
     events: Iterable[Event], # book tickers; others are passed over
 ) -> pl.DataFrame:           # ts (null where the venue sends none), received, id, bid, bid_amount, ask, ask_amount
     "The tops the venue itself announced."
-    return _frame([(e.ts, e.received, e.id, e.bid, e.bid_amount, e.ask, e.ask_amount) for e in events if isinstance(e, BookTicker)], _TOP)
+    rows = [(e.ts, e.received, e.id, e.bid, e.bid_amount, e.ask, e.ask_amount)
+            for e in events if isinstance(e, BookTicker)]
+    return _frame(rows, _TOP)
 
 def trades_frame(
     events: Iterable[Event], # trades; others are passed over

@@ -48,7 +48,8 @@ def make_actions(
     if "ex" not in rows.columns:
         if not rows.height: return pl.DataFrame(schema=ACTIONS_SCHEMA)
         days = rows["date"].cast(pl.Date)
-        times = session_schedule(calendar, days.min(), days.max() + timedelta(days=14), timedelta(days=1)).select(session="date", ex="ts")
+        schedule = session_schedule(calendar, days.min(), days.max() + timedelta(days=14), timedelta(days=1))
+        times = schedule.select(session="date", ex="ts")
         rows = rows.with_columns(days).sort("date").join_asof(times, left_on="date", right_on="session",
                                                               strategy="forward")
     return validate_actions(rows.select(pl.col(n).cast(t) for n, t in ACTIONS_SCHEMA.items()).sort("symbol", "ex",
@@ -75,12 +76,17 @@ def action_factors(
     cash = pl.col("value").filter(~split).sum().over("symbol", "ex") # two dividends of one day are their sum
     chosen = chosen.with_columns(value=pl.when(split).then("value").otherwise(cash)).unique(["symbol", "ex", "kind"],
                                                                                             maintain_order=True)
-    return chosen.select("symbol", "ex", price=pl.when(split).then(1 / ratio).otherwise(1 - ratio / pl.col("before")), volume=pl.when(split).then(ratio).otherwise(1.0)).sort("symbol", "ex")
+    price = pl.when(split).then(1 / ratio).otherwise(1 - ratio / pl.col("before"))
+    volume = pl.when(split).then(ratio).otherwise(1.0)
+    return chosen.select("symbol", "ex", price=price, volume=volume).sort("symbol", "ex")
 
+# %% ../../../nbs/data/market/04_equities.ipynb #b0494b11
 def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
     "Refuse bars that a split left as they were: they are adjusted already, and would be twice."
     prices = bars.select("symbol", "ts", pl.col("open", "close")).sort("ts")
-    splits = actions.filter(kind="split").sort("ex").join_asof(prices.select("symbol", "ts", before="close"), left_on="ex", right_on="ts", by="symbol", strategy="backward", allow_exact_matches=False, check_sortedness=False)
+    splits = actions.filter(kind="split").sort("ex")
+    splits = splits.join_asof(prices.select("symbol", "ts", before="close"), left_on="ex", right_on="ts", by="symbol",
+                              strategy="backward", allow_exact_matches=False, check_sortedness=False)
     splits = splits.join_asof(prices.select("symbol", "ts", after="open"), left_on="ex", right_on="ts", by="symbol",
                               strategy="forward", check_sortedness=False)
     move, due = (pl.col("after") / pl.col("before")).log(), pl.col("value").log()
@@ -91,6 +97,7 @@ def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
                         f"these prices already. "
                         "Import the bars with --adjustment split, or take the wrong actions out.")
 
+# %% ../../../nbs/data/market/04_equities.ipynb #6a9747ab
 def adjust_bars(
     dataset: Dataset,                # raw
     actions: pl.DataFrame,           # valid actions of its symbols; those of others are passed over
@@ -109,18 +116,22 @@ def adjust_bars(
     validate_actions(actions)
     until = min(as_of or dataset.bars["ts"].max(), dataset.bars["ts"].max())
     begun = dataset.bars.group_by("symbol").agg(begun=pl.col("ts").min())
-    known = actions.filter(pl.col("ex") <= until).join(begun, on="symbol").filter(pl.col("ex") > pl.col("begun")).drop("begun")
+    known = actions.filter(pl.col("ex") <= until).join(begun, on="symbol")
+    known = known.filter(pl.col("ex") > pl.col("begun")).drop("begun")
     _check_splits(dataset.bars, known)
     factors = action_factors(dataset.bars, known, to)
     factors = factors.group_by("symbol", "ex").agg(pl.col("price", "volume").product()) # several on one day are one
     # of this and all after it
-    later = factors.sort("symbol", "ex", descending=[False, True]).with_columns(pl.col("price", "volume").cum_prod().over("symbol")).sort("ex")
+    latest_first = factors.sort("symbol", "ex", descending=[False, True])
+    later = latest_first.with_columns(pl.col("price", "volume").cum_prod().over("symbol")).sort("ex")
     bars = dataset.bars.sort("ts").join_asof(later, left_on="ts", right_on="ex", by="symbol", strategy="forward",
                                              allow_exact_matches=False, check_sortedness=False, suffix="_factor")
     factor, shares = pl.col("price").fill_null(1.0), pl.col("volume_factor").fill_null(1.0)
-    adjusted = bars.with_columns(*(pl.col(p) * factor for p in PRICES), volume=pl.col("volume") * shares).select(dataset.bars.columns).sort("symbol", "ts")
+    adjusted = bars.with_columns(*(pl.col(p) * factor for p in PRICES), volume=pl.col("volume") * shares)
+    adjusted = adjusted.select(dataset.bars.columns).sort("symbol", "ts")
     counts = dict(known.group_by("kind").len().iter_rows())
-    note = f"adjusted ({to}) for " + ", ".join(f"{counts.get(k, 0)} {k}s" for k in (KINDS if to == "total" else KINDS[:1])) + f" until {until:%Y-%m-%d}"
+    applied = ", ".join(f"{counts.get(kind, 0)} {kind}s" for kind in (KINDS if to == "total" else KINDS[:1]))
+    note = f"adjusted ({to}) for {applied} until {until:%Y-%m-%d}"
     return replace(dataset, bars=adjusted, adjustment=to, notes=(*dataset.notes, note), version=None)
 
 # %% ../../../nbs/data/market/04_equities.ipynb #fb8b54fb
@@ -152,55 +163,59 @@ def validate_universe(
         raise DataError(f"This is no universe: {', '.join(f'{n} {t}' for n, t in universe.schema.items())}. Needed are "
                         f"{', '.join(f'{n} {t}' for n, t in UNIVERSE_SCHEMA.items())}.")
     ordered = universe.sort("symbol", "start")
+    before, ended = pl.col("start").shift().over("symbol"), pl.col("end").shift().over("symbol")
+    overlaps = (pl.col("start") < ended) | (ended.is_null() & before.is_not_null())
     for words, wrong in (("without a symbol or a start", pl.any_horizontal(pl.col("symbol", "start").is_null())),
                          ("that end before they start", pl.col("end") <= pl.col("start")),
-                         ("that begin before the one before has ended",
-                          (pl.col("start") < pl.col("end").shift().over("symbol")) | (pl.col("end").shift().over("symbol").is_null() & pl.col("start").shift().over("symbol").is_not_null()))):
+                         ("that begin before the one before has ended", overlaps)):
         if (rows := ordered.filter(wrong)).height:
             raise DataError(f"{rows.height} membership(s) {words}; the first is {rows.row(0, named=True)}.")
     return ordered
 
 def make_universe(
-    # symbol, start, end: dates or times, also as text; a membership lasts from the start of `start` (UTC) until that of
-    # `end`
-    rows: pl.DataFrame,
+    rows: pl.DataFrame, # symbol, start, end: dates or times, also as text; dates begin at midnight UTC
 ) -> pl.DataFrame:      # valid memberships, sorted
     "Complete a frame to a universe."
     if missing := sorted(set(UNIVERSE_SCHEMA) - set(rows.columns)):
         raise DataError(f"Memberships need the columns {', '.join(UNIVERSE_SCHEMA)}; {', '.join(missing)} is missing, "
                         f"and there are {', '.join(rows.columns)}.")
     def moment(name: str) -> pl.Series:
-        told = rows[name]
-        if told.dtype == pl.String:
-            told = told.replace("", None).str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
-        return told.cast(TIME) if getattr(told.dtype, "time_zone", None) else told.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        times = rows[name]
+        if times.dtype == pl.String:
+            times = times.replace("", None).str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
+        if getattr(times.dtype, "time_zone", None): return times.cast(TIME)
+        return times.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     try: return validate_universe(rows.select("symbol").with_columns(start=moment("start"), end=moment("end")))
     except pl.exceptions.PolarsError as e:
         raise DataError(f"A membership begins or ends at no time: {str(e).splitlines()[0]} Write dates as "
                         f"2024-03-01.") from e
 
+# %% ../../../nbs/data/market/04_equities.ipynb #2f8239a9
 def members(
     universe: pl.DataFrame,
     at: datetime, # aware
 ) -> list[str]:
     "Who belonged at a moment."
     if at.tzinfo is None: raise InputError(f"A moment needs a time zone, and {at} has none. Add tzinfo=UTC.")
-    return universe.filter((pl.col("start") <= at) & (pl.col("end").is_null() | (pl.col("end") > at)))["symbol"].unique().sort().to_list()
+    present = universe.filter((pl.col("start") <= at) & (pl.col("end").is_null() | (pl.col("end") > at)))
+    return present["symbol"].unique().sort().to_list()
 
 def within_universe(
     dataset: Dataset,
     universe: pl.DataFrame, # valid
-# only bars of the time in which their symbol belonged; a note says how much of the universe is there
-) -> Dataset:
+) -> Dataset:               # only bars of the time in which their symbol belonged; a note counts the members
     "The bars one could have chosen from, at each moment."
     spans = validate_universe(universe).with_row_index("membership")
     joined = dataset.bars.sort("ts").join_asof(spans.sort("start"), left_on="ts", right_on="start", by="symbol",
                                                strategy="backward", check_sortedness=False)
-    bars = joined.filter(pl.col("start").is_not_null() & (pl.col("end").is_null() | (pl.col("ts") < pl.col("end")))).select(dataset.bars.columns).sort("symbol", "ts")
+    inside = joined.filter(pl.col("start").is_not_null() & (pl.col("end").is_null() | (pl.col("ts") < pl.col("end"))))
+    bars = inside.select(dataset.bars.columns).sort("symbol", "ts")
     first, last = dataset.bars["ts"].min(), dataset.bars["ts"].max()
-    belonged = universe.filter((pl.col("start") <= last) & (pl.col("end").is_null() | (pl.col("end") > first)))["symbol"].unique()
+    during = (pl.col("start") <= last) & (pl.col("end").is_null() | (pl.col("end") > first))
+    belonged = universe.filter(during)["symbol"].unique()
     absent = sorted(set(belonged) - set(bars["symbol"].unique()))
-    share = f"{len(belonged) - len(absent)} of {len(belonged)} members have bars"
-    return replace(dataset, bars=bars, notes=(*dataset.notes, share + (
-        f"; without: {', '.join(absent[:10])}{' and others' if len(absent) > 10 else ''}. Results lean towards those "
-        f"that are left" if absent else "")), version=None)
+    note = f"{len(belonged) - len(absent)} of {len(belonged)} members have bars"
+    if absent:
+        names = ", ".join(absent[:10]) + (" and others" if len(absent) > 10 else "")
+        note += f"; without: {names}. Results lean towards those that are left"
+    return replace(dataset, bars=bars, notes=(*dataset.notes, note), version=None)

@@ -109,9 +109,11 @@ def session_schedule(
         breaks = pl.DataFrame({"date": schedule.index.to_numpy(),
                                **{name: schedule[name].dt.tz_localize(None).to_numpy() for name in ("break_start",
                                                                                                     "break_end")}})
-        due = due.join(breaks.with_columns(pl.col("date").cast(pl.Date), pl.exclude("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")), on="date", how="left")
+        utc = pl.exclude("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        due = due.join(breaks.with_columns(pl.col("date").cast(pl.Date), utc), on="date", how="left")
         whole = pl.datetime_ranges("ts", pl.coalesce("break_start", "known_at"), step, closed="left")
-        after = due.filter(pl.col("break_end").is_not_null()).with_columns(ts=pl.datetime_ranges("break_end", "known_at", step, closed="left")).explode("ts")
+        later = pl.datetime_ranges("break_end", "known_at", step, closed="left")
+        after = due.filter(pl.col("break_end").is_not_null()).with_columns(ts=later).explode("ts")
         # there is no trading at noon in Tokyo
         due = pl.concat([due.with_columns(ts=whole).explode("ts"), after]).sort("ts").drop("break_start", "break_end")
     return due

@@ -118,7 +118,8 @@ def _event_bars(
     "Bars that open with their first trade and are known at their last."
     row, tick = pl.int_range(pl.len(), dtype=pl.Int64), pl.duration(microseconds=1)
     opened = ((pl.col("first").to_physical() - row).cum_max() + row).over("symbol").cast(TIME)
-    rows = _aggregate(trades, number).with_columns(ts=opened).with_columns(known_at=pl.max_horizontal("last", pl.col("ts") + tick))
+    rows = _aggregate(trades, number).with_columns(ts=opened)
+    rows = rows.with_columns(known_at=pl.max_horizontal("last", pl.col("ts") + tick))
     return _result(rows, trades, number)
 
 def _result(rows: pl.DataFrame, trades: pl.DataFrame, number: pl.Series) -> TradeBars:
@@ -221,7 +222,8 @@ def trade_signs(
     given = pl.when(pl.col("side") == "buy").then(1.0).when(pl.col("side") == "sell").then(-1.0)
     change = pl.col("price").diff().over("symbol").sign()
     hint = pl.coalesce(given, pl.when(change != 0).then(change))
-    return trades.with_columns(hint=hint).select(sign=pl.col("hint").forward_fill().over("symbol").fill_null(0.0))["sign"]
+    sign = pl.col("hint").forward_fill().over("symbol").fill_null(0.0)
+    return trades.with_columns(hint=hint).select(sign=sign)["sign"]
 
 # %% ../../../nbs/data/market/02_trades.ipynb #e33e11f6
 @njit(cache=True)

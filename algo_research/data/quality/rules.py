@@ -66,7 +66,7 @@ def regular(
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #84bd1352
 def _due(dataset: Dataset, until: datetime | None = None) -> pl.DataFrame:
-    "When bars are due by the exchange's calendar, from a day before the first to one after the last: ts, opens, known_at."
+    "When bars are due by the calendar, from a day before the first to one after the last: ts, opens, known_at."
     day = timedelta(days=1) # in the east a session opens on the day before, by UTC
     first, last = dataset.bars["ts"].min().date(), (until or dataset.bars["ts"].max()).date()
     return session_schedule(dataset.instrument.calendar, first - day, last + day,

@@ -42,7 +42,8 @@ def load_stocks() -> Dataset:
     "Daily closes of twenty US stocks, 1990 to 2022, from `skfolio`."
     from skfolio.datasets import load_sp500_dataset
     wide = load_sp500_dataset()
-    frame = pl.DataFrame({"date": wide.index.to_numpy(), **{c: wide[c].to_numpy() for c in wide.columns}}).with_columns(pl.col("date").cast(pl.Date))
+    frame = pl.DataFrame({"date": wide.index.to_numpy(), **{name: wide[name].to_numpy() for name in wide.columns}})
+    frame = frame.with_columns(pl.col("date").cast(pl.Date))
     long = frame.unpivot(index="date", variable_name="symbol", value_name="close").drop_nulls()
     long = long.with_columns(open="close", high="close", low="close")
     return Dataset(DatasetId("skfolio", "SP500-20", "1d"), make_bars(_sessions(long, "XNYS"), timedelta(days=1)),

@@ -87,6 +87,7 @@ def make_market(
                    Instrument(name, "synthetic", "spot"),
                    notes=(f"synthetic market {market!r}, seed {seed}",))
 
+# %% ../../../nbs/data/samples/00_synthetic.ipynb #bac253b0
 def planted_signal(
     bars: pl.DataFrame, # bars of a synthetic market
 ) -> np.ndarray:        # the standardised signal known at each bar's close; it tilts the next bar's mean

@@ -9,9 +9,10 @@ __all__ = ['Cache', 'MemoryCache', 'RedisCache', 'open_cache']
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -20,14 +21,17 @@ from ...core.errors import InputError, RetryableError, unknown_name
 from ...core.logging import get_logger
 
 # %% ../../../nbs/data/stores/02_cache.ipynb #29f1f462
-class Cache(Protocol):
+class Cache(ABC):
     "Keeps frames by name."
     hits: int   # questions it had an answer for
     misses: int # questions it had none for
     bytes: int  # of the frames it answered with
 
+    @abstractmethod
     def get(self, key: str) -> pl.DataFrame | None: "The frame of this name, if it is here."
+    @abstractmethod
     def put(self, key: str, frame: pl.DataFrame) -> None: "Keep a frame, if there is room."
+    @abstractmethod
     def ping(self) -> None: "Raise when it does not answer; reading goes on without it."
 
     @property
@@ -54,7 +58,10 @@ class MemoryCache(Cache):
         self.hits = self.misses = self.bytes = 0
 
     def __repr__(self) -> str:
-        return f"MemoryCache({self.max_bytes / 1e6:g} MB, {len(self._frames)} frames, {self.held / 1e6:.1f} MB held, hit rate {self.hit_rate:.2f})"
+        return (f"MemoryCache({self.max_bytes / 1e6:g} MB, {len(self._frames)} frames, {self.held / 1e6:.1f} MB held, "
+                f"hit rate {self.hit_rate:.2f})")
+
+    def ping(self) -> None: pass # it is in this process
 
     @property
     def held(self) -> int:
@@ -85,7 +92,9 @@ class RedisCache(Cache):
         if not parts.hostname or not re.fullmatch(r"(/\d*)?", parts.path):
             raise InputError(f"{self.name!r} is no address of a Redis server. Write redis://HOST:PORT/DB with a number "
                              f"for DB.")
-        self._away, self._again, self._clock, self._asked, self._told = redis.RedisError, again, clock, float("-inf"), False
+        self._away, self._again = redis.RedisError, again
+        self._clock, self._asked = clock, float("-inf")
+        self._told = False
         self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
         self.hits = self.misses = self.bytes = 0
 

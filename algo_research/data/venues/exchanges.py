@@ -8,12 +8,14 @@ __all__ = ['VALUES', 'PAGE_SCHEMA', 'Answer', 'Source', 'RateLimited', 'wait_sec
 
 # %% ../../../nbs/data/venues/00_exchanges.ipynb #a067c2a6
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.clock import Clock
 from ...core.errors import FatalError, InputError, RetryableError, unknown_name
@@ -24,14 +26,17 @@ from ..market.instruments import Instrument
 VALUES = [*PRICES, "volume"]
 PAGE_SCHEMA = {name: BARS_SCHEMA[name] for name in ("ts", *VALUES)}
 
-class Source(Protocol):
+class Source(ABC):
     "A market's past bars, page by page."
     venue: str             # first part of its datasets' ids
     page: int              # bars in a page, at most
     timeframes: list[str]  # what it has bars of
     windows: bool          # a page ends where its time is over, so that an empty one does not mean that nothing follows
+    @abstractmethod
     def now(self) -> datetime: "The time at the source, UTC."
+    @abstractmethod
     def instrument(self, symbol: str) -> Instrument: "What is traded, by the source's own rules."
+    @abstractmethod
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         "A page of bars from `start` on, in `PAGE_SCHEMA`, as they came; the last may still be open."
 
@@ -74,6 +79,7 @@ def _sorted_error(error: Exception, exchange: Any, name: str, what: str) -> Exce
 
 Answer = TypeVar("Answer")
 
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #b435848d
 def retry(
     ask: Callable[[], Answer], # may raise RetryableError
     clock: Clock,              # waits pass on it
@@ -132,7 +138,8 @@ def _binance_at(url: str) -> dict[str, Any]:
     return {"urls": {"api": api}, "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot", "linear"]},
                                               "fetchMargins": False, "fetchCurrencies": False}}
 
-class ExchangeSource:
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #5a1718ec
+class ExchangeSource(Source):
     "An exchange's public market data, through ccxt."
 
     def __init__(
@@ -164,19 +171,6 @@ class ExchangeSource:
         try: return call(self._ccxt)
         except Exception as e: raise _sorted_error(e, self._ccxt, self.venue, what) from e
 
-    def markets(self) -> dict[str, Any]:
-        "ccxt's description of every market, by ccxt's name."
-        found = self.ask("its markets", lambda api: api.load_markets())
-        # each is told by itself; others may have none of a kind
-        kinds = self._ccxt.options["fetchMarkets"]["types"] if self.ccxt_name == "binance" else []
-        if found and all(any(m[kind] for m in found.values()) for kind in kinds): return found
-        self._ccxt.markets = None  # ccxt would keep what an answer lacked
-        raise RetryableError(f"{self.venue} did not name all its markets.")
-
-    def symbols(self) -> list[str]:
-        "Everything it trades, as the store writes it."
-        return sorted(stored_symbol(s) for s in self.markets())
-
     def now(self) -> datetime:
         if not self._ccxt.has.get("fetchTime"): return datetime.now(UTC)
         return self.ask("its time", lambda api: datetime.fromtimestamp(api.fetch_time() / 1000, UTC))
@@ -192,6 +186,23 @@ class ExchangeSource:
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known = market_symbol(symbol, self.markets(), self.venue)
-        rows = self.ask(f"bars of {symbol}", lambda api: api.fetch_ohlcv(known, timeframe, since=math.ceil(start.timestamp() * 1000), limit=limit))
+        since = math.ceil(start.timestamp() * 1000)
+        rows = self.ask(f"bars of {symbol}", lambda api: api.fetch_ohlcv(known, timeframe, since=since, limit=limit))
         frame = pl.DataFrame([r[:6] for r in rows], schema={**PAGE_SCHEMA, "ts": pl.Int64}, orient="row", strict=False)
         return frame.with_columns(pl.from_epoch("ts", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
+
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #d96cc1f7
+@patch
+def markets(self: ExchangeSource) -> dict[str, Any]:
+    "ccxt's description of every market, by ccxt's name."
+    found = self.ask("its markets", lambda api: api.load_markets())
+    # each is told by itself; others may have none of a kind
+    kinds = self._ccxt.options["fetchMarkets"]["types"] if self.ccxt_name == "binance" else []
+    if found and all(any(m[kind] for m in found.values()) for kind in kinds): return found
+    self._ccxt.markets = None  # ccxt would keep what an answer lacked
+    raise RetryableError(f"{self.venue} did not name all its markets.")
+
+@patch
+def symbols(self: ExchangeSource) -> list[str]:
+    "Everything it trades, as the store writes it."
+    return sorted(stored_symbol(s) for s in self.markets())

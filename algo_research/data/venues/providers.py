@@ -21,7 +21,7 @@ from ..market.instruments import ALWAYS, Instrument, session_schedule
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #2ca6c820
 def _calendar(mic: str | None) -> str:
-    "An exchange's calendar by its market identifier code (ISO 10383); those of the Nasdaq and its neighbours are New York's."
+    "An exchange's calendar by its market identifier code (ISO 10383); the Nasdaq's is New York's."
     import exchange_calendars as xc
     american = {"XNAS", "XNGS", "XNCM", "XNMS", "ARCX", "BATS", "XASE", "IEXG"}
     if mic in american: return "XNYS"
@@ -29,7 +29,8 @@ def _calendar(mic: str | None) -> str:
     raise InputError(f"There is no calendar of the exchange {mic!r}, so nobody can say when its bars are known. Import "
                      f"the provider's file instead: `algo data import --calendar`.")
 
-class _Provider:
+# %% ../../../nbs/data/venues/01_providers.ipynb #61aaa8ae
+class _Provider(Source):
     "What both have in common: a client, and errors by what to do next."
     venue: str
     page: int
@@ -58,7 +59,8 @@ class _Provider:
                 self._refused(answer.status_code, redact(answer.text)[:100], what, answer.headers)
             raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}).") from e
         with self._understood(what):
-            code = int(body.get("code") or 0) if isinstance(body, dict) and body.get("status") == "error" else answer.status_code
+            refused = isinstance(body, dict) and body.get("status") == "error"
+            code = int(body.get("code") or 0) if refused else answer.status_code
         if code != 200:
             self._refused(code, redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what,
                           answer.headers)
@@ -90,7 +92,8 @@ def _at_sessions(days: pl.DataFrame, calendar: str) -> pl.DataFrame:
     if not days.height: return pl.DataFrame(schema=PAGE_SCHEMA)
     first, last = days["date"].min(), days["date"].max()
     if calendar == ALWAYS:
-        return days.with_columns(ts=pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")).select(list(PAGE_SCHEMA))
+        midnight = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        return days.with_columns(ts=midnight).select(list(PAGE_SCHEMA))
     due = session_schedule(calendar, first, last, timedelta(days=1)).select("date", "ts")
     return days.join(due, on="date").select(list(PAGE_SCHEMA)).sort("ts")
 
@@ -129,7 +132,9 @@ class TwelveDataSource(_Provider):
                                                                                                                 r[2])]):
             raise unknown_name(f"symbol of {self.venue}", symbol, [f"{r[0]}:{r[2]}" if listing else r[0] for r in rows])
         name, kind, mic, currency = exact[0]
-        calendar, ours = (ALWAYS, "spot") if kind == "Digital Currency" else ("24/5", "spot") if kind == "Physical Currency" else (_calendar(mic), "equity")
+        if kind == "Digital Currency": calendar, ours = ALWAYS, "spot"
+        elif kind == "Physical Currency": calendar, ours = "24/5", "spot"
+        else: calendar, ours = _calendar(mic), "equity"
         # a pair's currency is told by its name, "US Dollar"
         quote = name.partition("/")[2] if ours == "spot" and "/" in name else currency
         made = Instrument(name.replace("/", "-") + (f":{listing}" if listing else ""), self.venue, ours, quote=quote,
@@ -143,7 +148,8 @@ class TwelveDataSource(_Provider):
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known, named = self._known(symbol)
-        daily, what, end = timeframe == "1d", f"bars of {symbol}", start + min(limit, self.page) * timeframe_duration(timeframe)
+        daily, what = timeframe == "1d", f"bars of {symbol}"
+        end = start + min(limit, self.page) * timeframe_duration(timeframe)
         shape = "%Y-%m-%d" if daily else "%Y-%m-%d %H:%M:%S"
         try:
             told = self._ask("/time_series", what, **named, interval=_TWELVE[timeframe], start_date=f"{start:{shape}}",
@@ -158,7 +164,8 @@ class TwelveDataSource(_Provider):
         times = pl.Series("datetime", [r["datetime"] for r in rows], dtype=pl.String)
         frame = _values(rows, {name: name for name in _OHLCV}, times)
         if daily: return _at_sessions(frame.with_columns(date=pl.col("datetime").str.head(10).str.to_date()), calendar)
-        return frame.with_columns(ts=pl.col("datetime").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC")).select(list(PAGE_SCHEMA))
+        ts = pl.col("datetime").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC")
+        return frame.with_columns(ts=ts).select(list(PAGE_SCHEMA))
 
     def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
         "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
@@ -178,11 +185,14 @@ _ALPACA = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1D
 class AlpacaSource(_Provider):
     "US stocks and crypto currencies from Alpaca; needs the secrets `alpaca_key` and `alpaca_secret`."
     venue, page, windows = "alpaca", 10_000, False
-    _credentials = "Set ALGO_SECRET_ALPACA_KEY and ALGO_SECRET_ALPACA_SECRET, or files of these names in the secrets folder."
+    _credentials = ("Set ALGO_SECRET_ALPACA_KEY and ALGO_SECRET_ALPACA_SECRET, "
+                    "or files of these names in the secrets folder.")
 
     def __init__(self, secrets: Any = "secrets", url: str = "https://data.alpaca.markets",
                  trading: str = "https://paper-api.alpaca.markets", feed: str = "iex", timeout: float = 20.0):
-        super().__init__(url, {"APCA-API-KEY-ID": read_secret("alpaca_key", secrets).get_secret_value(), "APCA-API-SECRET-KEY": read_secret("alpaca_secret", secrets).get_secret_value()}, timeout)
+        headers = {"APCA-API-KEY-ID": read_secret("alpaca_key", secrets).get_secret_value(),
+                   "APCA-API-SECRET-KEY": read_secret("alpaca_secret", secrets).get_secret_value()}
+        super().__init__(url, headers, timeout)
         self.timeframes, self._trading, self._feed = list(_ALPACA), trading.rstrip("/"), feed
 
     def _wait(self, headers: Mapping[str, str]) -> float:
@@ -200,7 +210,8 @@ class AlpacaSource(_Provider):
             raise unknown_name(f"symbol of {self.venue}", symbol, names) from e
         with self._understood(f"the symbol {symbol}"):
             crypto, ours = asset["class"] == "crypto", asset["symbol"].replace("/", "-")
-            tick, lot = float(asset.get("price_increment") or (0.0 if crypto else 0.01)), float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0))
+            tick = float(asset.get("price_increment") or (0.0 if crypto else 0.01))
+            lot = float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0))
         return Instrument(ours, self.venue, "spot" if crypto else "equity", tick, lot,
                           quote=ours.partition("-")[2] or "USD", calendar=ALWAYS if crypto else "XNYS")
 
@@ -208,7 +219,8 @@ class AlpacaSource(_Provider):
         name, crypto, daily = symbol.replace("-", "/"), "-" in symbol, timeframe == "1d"
         # a day's stamp lies before its session
         begin = datetime.combine(start.date(), datetime.min.time(), UTC) if daily and not crypto else start
-        path, more = ("/v1beta3/crypto/us/bars", {"symbols": name}) if crypto else (f"/v2/stocks/{name}/bars", {"feed": self._feed, "adjustment": "raw"})
+        if crypto: path, more = "/v1beta3/crypto/us/bars", {"symbols": name}
+        else: path, more = f"/v2/stocks/{name}/bars", {"feed": self._feed, "adjustment": "raw"}
         answer = self._ask(path, f"bars of {symbol}", timeframe=_ALPACA[timeframe], start=f"{begin:%Y-%m-%dT%H:%M:%SZ}",
                            limit=max(1, min(limit, self.page)), sort="asc", **more)
         with self._understood(f"bars of {symbol}"):
@@ -236,7 +248,8 @@ class AlpacaSource(_Provider):
         with self._understood(f"actions of {symbol}"): return _actions(rows)
 
 def _actions(rows: list[tuple[str, str, str, float]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema={"symbol": pl.String, "date": pl.String, "kind": pl.String, "value": pl.Float64}, orient="row").with_columns(pl.col("date").str.to_date())
+    schema = {"symbol": pl.String, "date": pl.String, "kind": pl.String, "value": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("date").str.to_date())
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #9bcae8b0
 def open_source(
