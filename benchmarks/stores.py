@@ -63,7 +63,7 @@ class Ours(Timed):
         self.versions = 0.0
 
     def open(self):
-        from algo_research.data.stores.delta import open_store
+        from algo_research.data.stores.base import open_store
 
         return open_store(self.url, cache=self.cache)
 

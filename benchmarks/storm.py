@@ -24,7 +24,7 @@ import polars as pl
 
 from algo_research.data.intake.ingest import plan_sync, sync
 from algo_research.data.market.bars import DatasetId
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 from algo_research.data.venues.exchanges import ExchangeSource
 
 if TYPE_CHECKING:

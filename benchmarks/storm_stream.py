@@ -22,7 +22,7 @@ import polars as pl
 from algo_research.data.intake.streams import ExchangeFeed, StreamReport, stream
 from algo_research.data.market.bars import DatasetId
 from algo_research.data.samples.synthetic import make_market
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 from algo_research.sandbox.exchange import Exchange, MarketTime, running
 from algo_research.sandbox.market import symbols_of
 

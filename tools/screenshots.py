@@ -20,7 +20,7 @@ from dashboard import ALGO, DRAWN, Server, browser, environment  # noqa: E402
 
 from algo_research.data.market.bars import DatasetId  # noqa: E402
 from algo_research.data.samples.synthetic import make_market  # noqa: E402
-from algo_research.data.stores.delta import open_store  # noqa: E402
+from algo_research.data.stores.base import open_store  # noqa: E402
 
 
 def spoil(workspace: Path) -> None:

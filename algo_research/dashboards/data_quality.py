@@ -22,13 +22,14 @@ import polars as pl
 import traitlets
 
 from ..core.clock import Clock, SystemClock
-from ..data.quality.checks import QualitySettings
+from ..data.quality.score import QualitySettings
 from ..workspace.settings import load_settings
 from ..data.market.bars import Dataset, timeframe_duration
-from ..data.quality.checks import RULES, check_bars, offending, quality_reasons, quality_score
+from ..data.quality.rules import RULES, check_bars, offending
+from ..data.quality.score import quality_reasons, quality_score
 from ..data.market.instruments import ALWAYS, session_schedule
 from ..data.quality.repairs import REPAIRS, apply_repairs, propose_repairs
-from ..data.stores.delta import Store, open_store
+from ..data.stores.base import Store, open_store
 from ..views.cards import BAD, COLOURS, cards_html
 from .performance import NOTHING, WORKSPACE, Dashboard
 from ..views.figures import _bucket, _dates, _figure, _nothing, _ticks, _x, thin

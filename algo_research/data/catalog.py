@@ -23,7 +23,7 @@ from .market.bars import Dataset, DatasetId
 from .market.panel import make_panel
 from .samples.bundled import load_index, load_stocks
 from .samples.synthetic import make_market
-from .stores.delta import Store
+from .stores.base import Store
 from .stores.pieces import side_by_side
 
 # %% ../../nbs/data/00_catalog.ipynb #01e07df5

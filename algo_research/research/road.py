@@ -19,7 +19,7 @@ from ..backtest.verdict import Verdict
 from ..core.errors import DataError, FatalError, InputError
 from ..core.hashing import hash_frame
 from ..data.market.bars import Dataset, Snapshot
-from ..data.quality.checks import QualitySettings, require_quality
+from ..data.quality.score import QualitySettings, require_quality
 from ..features.contract import FeatureSet, compute_features
 from ..models.tracking import Lineage, Tracker, code_version
 from .judge import Ground, Judged, check_features, judge, read_by

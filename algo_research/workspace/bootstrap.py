@@ -22,7 +22,7 @@ from ..core.services import Health, check_health, make_registry, svcs
 from ..core.settings import Settings
 from ..data.catalog import load_panel
 from ..data.market.bars import Dataset
-from ..data.stores.delta import Store, open_store
+from ..data.stores.base import Store, open_store
 from ..models.tracking import Tracker
 from .settings import load_settings
 

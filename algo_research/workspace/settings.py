@@ -17,8 +17,8 @@ from pydantic import Field, create_model
 from ..core.errors import SettingsError
 from ..core.logging import LoggingSettings
 from ..core.settings import Section, Settings, read_settings
-from ..data.quality.checks import QualitySettings
-from ..data.stores.delta import StoreSettings
+from ..data.quality.score import QualitySettings
+from ..data.stores.base import StoreSettings
 from ..execution.costs import PercentageCosts
 from ..models.boosting import LightGBM
 from ..models.tracking import TrackingSettings

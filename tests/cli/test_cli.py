@@ -276,7 +276,7 @@ def test_a_long_list_of_findings_is_cut_and_can_be_had_whole(workspace):
     from algo_research.data.market.bars import Dataset, DatasetId
     from algo_research.data.market.instruments import Instrument
     from algo_research.data.samples.synthetic import make_market
-    from algo_research.data.stores.delta import open_store
+    from algo_research.data.stores.base import open_store
 
     (workspace / "settings.ini").write_text("[store]\nurl = delta://data\n")
     holed = [make_market("noise", n, bars=300).bars.filter(pl.int_range(pl.len()) != 100).with_columns(symbol=pl.lit(f"C{n:02}")) for n in range(22)]

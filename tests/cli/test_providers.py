@@ -15,7 +15,7 @@ from algo_research.data.intake.ingest import fetch_range
 from algo_research.data.market.bars import DatasetId
 from algo_research.data.market.instruments import session_schedule
 from algo_research.data.samples.synthetic import make_market
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 from algo_research.data.venues.exchanges import RateLimited
 from algo_research.data.venues.providers import AlpacaSource, open_source
 from algo_research.sandbox.providers import Provider, served, stock_minutes

@@ -11,7 +11,7 @@ from command import algo
 from test_cli import files
 
 from algo_research.data.samples.synthetic import make_market
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 from algo_research.sandbox.exchange import Exchange, MarketTime, running
 from algo_research.sandbox.faults import Faults
 from algo_research.sandbox.market import symbols_of

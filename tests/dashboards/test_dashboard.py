@@ -17,7 +17,7 @@ from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environmen
 from algo_research.data.market.bars import DatasetId
 from algo_research.data.quality.repairs import apply_repairs, propose_repairs
 from algo_research.data.samples.synthetic import make_market
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 
 needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine")
 pytestmark = pytest.mark.slow

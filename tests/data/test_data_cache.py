@@ -14,7 +14,7 @@ import structlog
 
 from algo_research.core.errors import DataError, InputError
 from algo_research.core.hashing import hash_frame
-from algo_research.data.market.bars import Dataset, DatasetId, make_bars
+from algo_research.data.market.bars import Dataset, DatasetId, make_bars, timeframe_duration
 from algo_research.data.samples.synthetic import make_market
 from algo_research.data.stores import delta as store_module
 from algo_research.data.stores import pieces
@@ -248,7 +248,7 @@ def test_an_older_format_is_brought_up_to_date(tmp_path, monkeypatch, cache):
 
     def add_known_at(frame, id):
         steps.append(id)
-        return make_bars(frame, store_module.timeframe_duration(id.timeframe))
+        return make_bars(frame, timeframe_duration(id.timeframe))
 
     monkeypatch.setitem(store_module.MIGRATIONS, 0, add_known_at)
     store = DeltaStore(tmp_path, cache)

@@ -13,16 +13,9 @@ from algo_research.core.errors import DataError
 from algo_research.data.intake.importing import import_file
 from algo_research.data.market.bars import PRICES, Dataset, DatasetId, make_bars
 from algo_research.data.market.instruments import Instrument, session_times
-from algo_research.data.quality.checks import (
-    RULES,
-    QualitySettings,
-    check_bars,
-    offending,
-    quality_reasons,
-    quality_score,
-    require_quality,
-)
 from algo_research.data.quality.repairs import apply_repairs, propose_repairs
+from algo_research.data.quality.rules import RULES, check_bars, offending
+from algo_research.data.quality.score import QualitySettings, quality_reasons, quality_score, require_quality
 from algo_research.data.samples.bundled import load_index, load_stocks
 from algo_research.data.samples.synthetic import make_market
 from algo_research.data.stores.delta import DeltaStore

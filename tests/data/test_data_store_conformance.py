@@ -18,7 +18,7 @@ import pytest
 from algo_research.core.errors import DataError, InputError, RetryableError
 from algo_research.data.market.bars import Dataset, DatasetId, make_bars, resample_bars, timeframe_duration
 from algo_research.data.market.instruments import Instrument
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 
 START = datetime(2021, 11, 29, tzinfo=UTC)
 STORES = {

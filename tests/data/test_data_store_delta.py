@@ -181,7 +181,7 @@ def test_what_is_made_and_not_passed_on_is_bounded():
         passed.append(item)
         return item
 
-    assert pieces.hand_over(make, pass_on, range(200)) == list(range(200)) and most <= 2 * pieces.SIDE_BY_SIDE
+    assert pieces.map_pipelined(make, pass_on, range(200)) == list(range(200)) and most <= 2 * pieces.SIDE_BY_SIDE
 
 
 def test_datasets_are_changed_side_by_side(tmp_path):

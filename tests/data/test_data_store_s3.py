@@ -11,8 +11,8 @@ import pytest
 
 from algo_research.core.errors import AlgoError, InputError, RetryableError
 from algo_research.data.samples.synthetic import make_market
+from algo_research.data.stores.base import open_store
 from algo_research.data.stores.cache import MemoryCache
-from algo_research.data.stores.delta import open_store
 from algo_research.data.stores.places import S3Place
 from algo_research.workspace.settings import load_settings
 
@@ -28,7 +28,7 @@ APPENDER = """
 import sys
 from dataclasses import replace
 from algo_research.data.market.bars import DatasetId
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 from algo_research.data.samples.synthetic import make_market
 market, store, mine = make_market("noise", 4, bars=3_000, timeframe="1m"), open_store(sys.argv[1]), int(sys.argv[2])
 market.snapshot()

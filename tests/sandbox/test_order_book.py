@@ -15,7 +15,7 @@ import pytest
 from algo_research.core.errors import DataError, InputError
 from algo_research.data.catalog import load_dataset
 from algo_research.data.market.book import DepthUpdate, OrderBook, decode_message
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 from algo_research.data.venues.exchanges import ExchangeSource
 from algo_research.sandbox.exchange import Exchange, running
 from algo_research.sandbox.faults import Faults

@@ -8,7 +8,7 @@ import pytest
 from storm import RATES, differences, make_markets, storm
 
 from algo_research.data.market.bars import DatasetId
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from algo_research.core.errors import FatalError, InputError, RetryableError
 from algo_research.data.intake.streams import ClosedBar, Silence, stream
 from algo_research.data.market.bars import DatasetId
 from algo_research.data.market.instruments import Instrument
-from algo_research.data.stores.delta import open_store
+from algo_research.data.stores.base import open_store
 from algo_research.data.venues.exchanges import RateLimited
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)

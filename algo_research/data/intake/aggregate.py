@@ -24,12 +24,21 @@ def _check_alike(datasets: Sequence[Dataset]) -> None:
     "Refuse what does not belong together."
     if not datasets: raise InputError("There is nothing to aggregate. Give at least one dataset.")
     names = [str(d.id) for d in datasets]
-    if len(set(names)) < len(names): raise InputError(f"A dataset is given twice: {', '.join(sorted(names))}. Give each once, or its venue would count twice.")
+    if len(set(names)) < len(names):
+        raise InputError(f"A dataset is given twice: {', '.join(sorted(names))}. Give each once, or its venue would "
+                         f"count twice.")
     for d in datasets:
-        if len(d.symbols) != 1: raise InputError(f"{d.id} has {len(d.symbols)} symbols; a composite is of one. Store each symbol under an id of its own.")
-    for what, value in {"timeframe": lambda d: d.id.timeframe, "asset": _base, "kind": lambda d: d.instrument.kind, "calendar": lambda d: d.instrument.calendar, "adjustment": lambda d: d.adjustment,
-                        "contract": lambda d: (d.instrument.multiplier, d.instrument.inverse), "close_only": lambda d: d.close_only}.items():
-        if len(found := {str(value(d)) for d in datasets}) > 1: raise InputError(f"{what} differs: {', '.join(f'{d.id} has {value(d)}' for d in datasets)}. Only datasets with one {what} can be aggregated, not {len(found)}.")
+        if len(d.symbols) != 1:
+            raise InputError(f"{d.id} has {len(d.symbols)} symbols; a composite is of one. Store each symbol under an "
+                             f"id of its own.")
+    for what, value in {"timeframe": lambda d: d.id.timeframe, "asset": _base, "kind": lambda d: d.instrument.kind,
+                        "calendar": lambda d: d.instrument.calendar, "adjustment": lambda d: d.adjustment,
+                        "contract":
+                            lambda d: (d.instrument.multiplier, d.instrument.inverse), "close_only":
+                                lambda d: d.close_only}.items():
+        if len(found := {str(value(d)) for d in datasets}) > 1:
+            raise InputError(f"{what} differs: {', '.join(f'{d.id} has {value(d)}' for d in datasets)}. Only datasets "
+                             f"with one {what} can be aggregated, not {len(found)}.")
 
 # %% ../../../nbs/data/intake/05_aggregate.ipynb #29735c3f
 @dataclass(frozen=True)
@@ -86,31 +95,41 @@ def _composite(grid: _Grid, used: np.ndarray, symbol: str) -> pl.DataFrame:
     ends = np.stack([opened, high, low, close]) # rounding may put a mean a last bit beyond the range
     volume = np.where(used, grid.volume, 0.0).sum(axis=1)
     columns = {"open": opened, "high": ends.max(axis=0), "low": ends.min(axis=0), "close": close}
-    return pl.DataFrame({"symbol": symbol, "ts": grid.ts, **columns, "volume": pl.Series(volume).fill_nan(None), "known_at": pl.Series(grid.known.max(axis=1)).cast(TIME)}, schema_overrides=BARS_SCHEMA)
+    known_at = pl.Series(grid.known.max(axis=1)).cast(TIME)
+    return pl.DataFrame({"symbol": symbol, "ts": grid.ts, **columns, "volume": pl.Series(volume).fill_nan(None),
+                         "known_at": known_at}, schema_overrides=BARS_SCHEMA)
 
 # %% ../../../nbs/data/intake/05_aggregate.ipynb #4d7c37e6
 @dataclass(frozen=True)
 class Aggregated:
     "A composite, and what was left out of it."
     dataset: Dataset
-    left_out: pl.DataFrame # ts, source, reason (deviates, stale), deviation (largest of the four prices from the median, a fraction)
+    # ts, source, reason (deviates, stale), deviation (largest of the four prices from the median, a fraction)
+    left_out: pl.DataFrame
     dropped: int           # bars that too few venues had
     minimum: int           # venues a bar needs
+
+_LEFT_OUT = {"ts": TIME, "source": pl.String, "reason": pl.String, "deviation": pl.Float64}
 
 def _left_out(names: Sequence[str], reasons: dict[str, tuple[_Grid, np.ndarray]]) -> pl.DataFrame:
     "A row for every bar of a venue that was not used."
     found = []
     for reason, (grid, out) in reasons.items():
         bar, who = np.nonzero(out)
-        far = np.abs(grid.prices[bar, who] / np.nanmedian(grid.prices[bar], axis=1) - 1).max(axis=1) if len(bar) else np.zeros(0)
-        found.append(pl.DataFrame({"ts": grid.ts.gather(bar), "source": [names[v] for v in who], "reason": reason, "deviation": far}, schema={"ts": TIME, "source": pl.String, "reason": pl.String, "deviation": pl.Float64}))
+        far = np.zeros(0)
+        if len(bar): far = np.abs(grid.prices[bar, who] / np.nanmedian(grid.prices[bar], axis=1) - 1).max(axis=1)
+        rows = {"ts": grid.ts.gather(bar), "source": [names[v] for v in who], "reason": reason, "deviation": far}
+        found.append(pl.DataFrame(rows, schema=_LEFT_OUT))
     return pl.concat(found).sort("ts", "source")
 
 def _notes(datasets: Sequence[Dataset], left_out: pl.DataFrame, dropped: int, minimum: int) -> tuple[str, ...]:
-    told = [f"Composite of {', '.join(str(d.id) for d in datasets)}: prices weighted by volume, at least {minimum} venue(s) a bar. Nobody trades at it."]
-    if len(quotes := sorted({d.instrument.quote for d in datasets})) > 1: told.append(f"{' and '.join(quotes)} are taken as equal; they were not converted.")
+    told = [f"Composite of {', '.join(str(d.id) for d in datasets)}: prices weighted by volume, at least {minimum} "
+            f"venue(s) a bar. Nobody trades at it."]
+    if len(quotes := sorted({d.instrument.quote for d in datasets})) > 1:
+        told.append(f"{' and '.join(quotes)} are taken as equal; they were not converted.")
     for (source, reason), rows in left_out.group_by("source", "reason", maintain_order=True):
-        told.append(f"{source} was left out of {rows.height:,} bar(s), as it {'is stale' if reason == 'stale' else reason}; the first is {rows['ts'][0]:%Y-%m-%d %H:%M}.")
+        told.append(f"{source} was left out of {rows.height:,} bar(s), as it "
+                    f"{'is stale' if reason == 'stale' else reason}; the first is {rows['ts'][0]:%Y-%m-%d %H:%M}.")
     if dropped: told.append(f"{dropped:,} bar(s) are missing, as fewer than {minimum} venue(s) had them.")
     return (*told, *(f"{d.id}: {note}" for d in datasets for note in d.notes))
 
@@ -126,20 +145,33 @@ def aggregate_bars(
     _check_alike(datasets)
     datasets, id = sorted(datasets, key=lambda d: str(d.id)), DatasetId.parse(id)
     first, minimum = datasets[0], len(datasets) // 2 + 1 if minimum is None else minimum
-    if id.timeframe != first.id.timeframe: raise InputError(f"{id} is to have bars of {id.timeframe}, and the sources have {first.id.timeframe}. Write {id._replace(timeframe=first.id.timeframe)}.")
-    if id in {d.id for d in datasets}: raise InputError(f"{id} is one of the sources. Give the result another id, e.g. composite/{id.symbol}/{id.timeframe}.")
-    if not 1 <= minimum <= len(datasets): raise InputError(f"minimum = {minimum}: allowed are 1 to {len(datasets)}, the number of sources.")
-    if not deviation > 0 or stale < 1: raise InputError(f"deviation = {deviation}, stale = {stale}: allowed are fractions above 0, and 1 bar or more.")
+    if id.timeframe != first.id.timeframe:
+        raise InputError(f"{id} is to have bars of {id.timeframe}, and the sources have {first.id.timeframe}. Write "
+                         f"{id._replace(timeframe=first.id.timeframe)}.")
+    if id in {d.id for d in datasets}:
+        raise InputError(f"{id} is one of the sources. Give the result another id, e.g. "
+                         f"composite/{id.symbol}/{id.timeframe}.")
+    if not 1 <= minimum <= len(datasets):
+        raise InputError(f"minimum = {minimum}: allowed are 1 to {len(datasets)}, the number of sources.")
+    if not deviation > 0 or stale < 1:
+        raise InputError(f"deviation = {deviation}, stale = {stale}: allowed are fractions above 0, and 1 bar or more.")
     grid, names = _side_by_side(datasets), [str(d.id) for d in datasets]
     idle = _stale(grid, stale)
     awake = replace(grid, prices=np.where(idle[:, :, None], np.nan, grid.prices))
     far = _deviates(awake, deviation)
     used = awake.there & ~far
     enough = used.sum(axis=1) >= minimum
-    if not enough.any(): raise DataError(f"No bar has {minimum} venues that agree within {deviation:.1%}. Look at the sources with `algo data show`, or lower --minimum.")
-    bars, left_out, dropped = _composite(grid, used, id.symbol).filter(pl.Series(enough)), _left_out(names, {"stale": (grid, idle), "deviates": (awake, far)}), int((~enough).sum())
+    if not enough.any():
+        raise DataError(f"No bar has {minimum} venues that agree within {deviation:.1%}. Look at the sources with "
+                        f"`algo data show`, or lower --minimum.")
+    bars = _composite(grid, used, id.symbol).filter(pl.Series(enough))
+    left_out = _left_out(names, {"stale": (grid, idle), "deviates": (awake, far)})
+    dropped = int((~enough).sum())
     quotes = {d.instrument.quote for d in datasets}
-    quote = quotes.pop() if len(quotes) == 1 else id.symbol.partition(":")[0].partition("-")[2] or first.instrument.quote
-    instrument = Instrument(id.symbol, id.venue, first.instrument.kind, multiplier=first.instrument.multiplier, inverse=first.instrument.inverse, quote=quote, calendar=first.instrument.calendar)
-    made = Dataset(id, validate_bars(bars), instrument, first.adjustment, first.close_only, _notes(datasets, left_out, dropped, minimum))
+    named = id.symbol.partition(":")[0].partition("-")[2]
+    quote = quotes.pop() if len(quotes) == 1 else named or first.instrument.quote
+    instrument = Instrument(id.symbol, id.venue, first.instrument.kind, multiplier=first.instrument.multiplier,
+                            inverse=first.instrument.inverse, quote=quote, calendar=first.instrument.calendar)
+    made = Dataset(id, validate_bars(bars), instrument, first.adjustment, first.close_only,
+                   _notes(datasets, left_out, dropped, minimum))
     return Aggregated(made, left_out, dropped, minimum)

@@ -16,9 +16,11 @@ import polars as pl
 
 from ...core.clock import Clock, SystemClock
 from ...core.errors import DataError, InputError, near_names, unknown_name
-from ..market.bars import PRICES, TIME, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name
+from algo_research.data.market.bars import (
+    PRICES, TIME, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name,
+)
 from ..market.instruments import ALWAYS, Instrument, Kind, exchange_zone, session_times
-from ..stores.delta import Store
+from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #776035a5
 _readers = {"csv": lambda p: pl.read_csv(p, infer_schema_length=None), "parquet": pl.read_parquet,
@@ -31,14 +33,18 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         near = near_names(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else []
-        raise InputError(f"There is no file {str(path)!r}. " + (f"Did you mean {' or '.join(map(repr, near))}?" if near else "Check the path."))
+        raise InputError(f"There is no file {str(path)!r}. "
+                         + (f"Did you mean {' or '.join(map(repr, near))}?" if near else "Check the path."))
     kinds = [s.lstrip(".").lower() for s in path.suffixes]
     kind = next((k for k in reversed(kinds) if k in _readers), None)
-    if kind is None: raise InputError(f"{path.name!r} is of no known kind. Allowed endings: {', '.join('.' + k for k in _readers)}, also with .gz.")
+    if kind is None:
+        raise InputError(f"{path.name!r} is of no known kind. Allowed endings: {', '.join('.' + k for k in _readers)}, "
+                         f"also with .gz.")
     if path.stat().st_size == 0: raise DataError(f"{path.name!r} is empty. Download it again.")
     try: table = _readers[kind](path)
     except (pl.exceptions.PolarsError, OSError) as e:
-        raise DataError(f"{path.name!r} cannot be read as {kind}: {str(e).splitlines()[0]}. Check that the file is whole and begins with the names of its columns.") from e
+        raise DataError(f"{path.name!r} cannot be read as {kind}: {str(e).splitlines()[0]}. Check that the file is "
+                        f"whole and begins with the names of its columns.") from e
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     if not table.height: raise DataError(f"{path.name!r} has a header and no rows. Download it again.")
     return table
@@ -47,7 +53,8 @@ def read_table(
 SYNONYMS = {
     "ts": ["unix", "timestamp", "opentime", "closetime", "time", "datetime", "ts", "date", "index"],
     "open": ["open", "o"], "high": ["high", "h"], "low": ["low", "l"], "close": ["close", "c", "price", "last"],
-    "volume": ["volume", "vol", "v", "basevolume", "volumebtc"], "symbol": ["symbol", "tic", "ticker", "pair", "instrument", "asset"],
+    "volume": ["volume", "vol", "v", "basevolume", "volumebtc"],
+    "symbol": ["symbol", "tic", "ticker", "pair", "instrument", "asset"],
 }
 
 def _flat(name: str) -> str: return "".join(ch for ch in name.lower() if ch.isalnum())
@@ -58,43 +65,51 @@ def find_columns(
 ) -> dict[str, str]:        # our name -> the file's
     "Which column is which."
     flat = {_flat(n): n for n in reversed(names)}
-    found = {ours: flat[s] for ours, synonyms in SYNONYMS.items() if (s := next((s for s in synonyms if s in flat), None))}
+    found = {ours: flat[s] for ours, synonyms in SYNONYMS.items() if (s := next((s for s in synonyms if s in flat),
+                                                                                None))}
     for ours, theirs in given.items():
         if ours not in SYNONYMS: raise InputError(f"{ours!r} is no column of bars. Allowed: {', '.join(SYNONYMS)}.")
-        if theirs not in names: raise InputError(f"The file has no column {theirs!r}. It has {', '.join(map(repr, names))}.")
+        if theirs not in names:
+            raise InputError(f"The file has no column {theirs!r}. It has {', '.join(map(repr, names))}.")
         found[ours] = theirs
     if missing := [n for n in ("ts", "close") if n not in found]:
         raise DataError(f"No column for {' and '.join(missing)} was found. The file has {', '.join(map(repr, names))}. "
                         f"Name it, e.g. --column {missing[0]}=NAME.")
     if 0 < len([p for p in PRICES if p in found]) < 4 and any(p in found for p in PRICES[:3]):
-        raise DataError(f"Some prices are missing: {', '.join(p for p in PRICES if p not in found)}. Give all four, or only a close. "
+        raise DataError(f"Some prices are missing: {', '.join(p for p in PRICES if p not in found)}. Give all four, or "
+                        f"only a close. "
                         "Name them with --column open=NAME ...")
     return found
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #74e0f525
-_ISO = r"^(?<date>\d{4}-\d\d-\d\d)(?:[T ](?<minute>\d\d:\d\d)(?<second>:\d\d(?:\.\d+)?)?)? ?(?:Z|UTC|(?<offset>[+-]\d\d(?::?\d\d)?))?$"
+_ISO = (r"^(?<date>\d{4}-\d\d-\d\d)(?:[T ](?<minute>\d\d:\d\d)(?<second>:\d\d(?:\.\d+)?)?)?"
+        r" ?(?:Z|UTC|(?<offset>[+-]\d\d(?::?\d\d)?))?$")
 
 def _parse_times(times: pl.Series) -> pl.Series:
     "Null where a time cannot be read."
     if isinstance(times.dtype, pl.Datetime):
-        aware = times.dt.replace_time_zone("UTC") if times.dtype.time_zone is None else times.dt.convert_time_zone("UTC")
-        return aware.cast(TIME)
+        if times.dtype.time_zone is None: return times.dt.replace_time_zone("UTC").cast(TIME)
+        return times.dt.convert_time_zone("UTC").cast(TIME)
     if times.dtype == pl.Date: return times.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if times.dtype.is_numeric():
         top = float(times.max() or 0)
         per_second = next((n for n in (1, 10**3, 10**6, 10**9) if 3e7 < top / n < 7.3e9), None)
-        if per_second is None: raise DataError(f"The times reach {top:g}, which is no epoch in s, ms, us or ns between 1971 and 2200.")
+        if per_second is None:
+            raise DataError(f"The times reach {top:g}, which is no epoch in s, ms, us or ns between 1971 and 2200.")
         micros = times // (per_second // 10**6) if per_second > 10**6 else times * (10**6 // per_second)
         return micros.cast(pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     part = times.cast(pl.String).str.strip_chars().str.extract_groups(_ISO).struct
-    text = part["date"] + "T" + part["minute"].fill_null("00:00") + part["second"].fill_null(":00") + part["offset"].fill_null("+00:00")
-    return text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False).dt.convert_time_zone("UTC").rename(times.name)
+    minute, second = part["minute"].fill_null("00:00"), part["second"].fill_null(":00")
+    text = part["date"] + "T" + minute + second + part["offset"].fill_null("+00:00")
+    aware = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)
+    return aware.dt.convert_time_zone("UTC").rename(times.name)
 
 def parse_times(times: pl.Series) -> pl.Series:  # numbers, text, dates or datetimes -> Datetime us UTC
     "Times from whatever a file holds."
     out = _parse_times(times)
     if (bad := times.filter(out.is_null())).len():
-        raise DataError(f"{bad.len()} times cannot be read, the first is {bad[0]!r}. Allowed are epochs and ISO dates such as 2020-01-31 13:00:00.")
+        raise DataError(f"{bad.len()} times cannot be read, the first is {bad[0]!r}. Allowed are epochs and ISO dates "
+                        f"such as 2020-01-31 13:00:00.")
     return out
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #befae9e3
@@ -107,7 +122,8 @@ def detect_label(
     "What the file says about its own labels."
     if _flat(column) in ("opentime", "closetime"): return _flat(column)[:-4]
     if step > timedelta(hours=1): return None
-    def is_round(moment): return moment.minute == moment.second == 0 and (moment.hour == 0 or step < timedelta(minutes=5))
+    def is_round(moment):
+        return moment.minute == moment.second == 0 and (moment.hour == 0 or step < timedelta(minutes=5))
     begins_late, ends_early = is_round(first - step), is_round(last + step)
     if begins_late and not ends_early and (step < timedelta(minutes=5) or is_round(last)): return "close"
     if not begins_late and (ends_early or is_round(first)): return "open"
@@ -123,47 +139,59 @@ class Imported:
 def _check_numbers(frame: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
     for ours in [c for c in (*PRICES, "volume") if c in columns]:
         numbers = frame[ours].cast(pl.Float64, strict=False)
-        bad = frame.filter(numbers.is_null() & frame[ours].is_not_null() | (numbers.is_nan() | numbers.is_infinite()).fill_null(False))
+        bad = frame.filter(numbers.is_null() & frame[ours].is_not_null() | (numbers.is_nan() | numbers.is_infinite())
+                           .fill_null(False))
         if ours in PRICES and not bad.height: bad = frame.filter(frame[ours].is_null())
         if bad.height:
-            raise DataError(f"{bad.height} values of column {columns[ours]!r} are no finite numbers, the first is {bad[ours][0]!r} at {bad['ts'][0]:%Y-%m-%d %H:%M}. "
+            raise DataError(f"{bad.height} values of column {columns[ours]!r} are no finite numbers, the first is "
+                            f"{bad[ours][0]!r} at {bad['ts'][0]:%Y-%m-%d %H:%M}. "
                             "Correct or remove these rows.")
         frame = frame.with_columns(numbers.alias(ours))
     return frame
 
+# %% ../../../nbs/data/intake/00_importing.ipynb #88c5e980
 def _check_order(frame: pl.DataFrame, sort: bool, drop_duplicates: bool) -> tuple[pl.DataFrame, list[str]]:
     decisions = []
     steps = frame.select(d=pl.col("ts").diff().over("symbol"), symbol="symbol", ts="ts")
     up, down = (steps["d"] > timedelta(0)).sum(), (steps["d"] < timedelta(0)).sum()
     if up and down and not sort:
         odd = steps.filter(pl.col("d") < timedelta(0) if up >= down else pl.col("d") > timedelta(0))
-        raise DataError(f"The times go back and forth: {odd.height} of {frame.height} rows are out of order, the first is {odd['symbol'][0]} at {odd['ts'][0]}. "
+        raise DataError(f"The times go back and forth: {odd.height} of {frame.height} rows are out of order, the first "
+                        f"is {odd['symbol'][0]} at {odd['ts'][0]}. "
                         "If the file merely needs sorting, pass --sort.")
     if down: decisions.append("sorted by time" if up else "newest first: turned round")
     twice = frame.filter(frame.select("symbol", "ts").is_duplicated())
     if twice.height and not drop_duplicates:
-        raise DataError(f"{twice.height} rows share their time with another, the first is {twice['symbol'][0]} at {twice['ts'][0]}. "
+        raise DataError(f"{twice.height} rows share their time with another, the first is {twice['symbol'][0]} at "
+                        f"{twice['ts'][0]}. "
                         "Correct the file, or keep the last of each with --drop-duplicates.")
     if twice.height:
         frame = frame.unique(["symbol", "ts"], keep="last", maintain_order=True)
         decisions.append(f"{twice.height} rows of duplicate times reduced to the last of each")
     return frame.sort("symbol", "ts"), decisions
 
+# %% ../../../nbs/data/intake/00_importing.ipynb #b93e8bc1
 def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
-    "The most frequent step, or what was told where the steps allow it: too short a timeframe would make bars known before their end."
-    steps = frame.select(d=pl.col("ts").diff().over("symbol")).drop_nulls().group_by("d").len().sort("len", "d", descending=[True, False])["d"]
-    if not told and not steps.len(): raise DataError("One bar a symbol does not tell the timeframe. Pass --timeframe, e.g. --timeframe 1h.")
+    # too short a timeframe would make bars known before their end
+    "The most frequent step, or what was told where the steps allow it."
+    counts = frame.select(step=pl.col("ts").diff().over("symbol")).drop_nulls().group_by("step").len()
+    steps = counts.sort("len", "step", descending=[True, False])["step"]
+    if not told and not steps.len():
+        raise DataError("One bar a symbol does not tell the timeframe. Pass --timeframe, e.g. --timeframe 1h.")
     if told and steps.len() and timeframe_duration(told) not in steps.filter(steps <= steps[0]):
-        raise InputError(f"Most bars are {steps[0]} apart and the timeframe is said to be {told}. Leave --timeframe out.")
+        raise InputError(f"Most bars are {steps[0]} apart and the timeframe is said to be {told}. Leave --timeframe "
+                         f"out.")
     return told or timeframe_name(steps[0])
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #0183d367
 def _session_dates(told: pl.Series, ts: pl.Series, calendar: str) -> pl.Series:
     "The days of a file's times: as they are written, or at the exchange where they are moments."
-    naive = told.dtype == pl.Date or getattr(told.dtype, "time_zone", "") is None or (told.dtype == pl.String and not told.str.contains(r":\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)\s*$").any())
+    naive = told.dtype == pl.Date or getattr(told.dtype, "time_zone", "") is None
+    if told.dtype == pl.String: naive = not told.str.contains(r":\d\d.*(Z|UTC|[+-]\d\d(:?\d\d)?)\s*$").any()
     if naive or (ts.dt.truncate("1d") == ts).all(): return ts.dt.date()
     return ts.dt.convert_time_zone(exchange_zone(calendar)).dt.date()
 
+# %% ../../../nbs/data/intake/00_importing.ipynb #49e7b5e6
 def import_file(
     path: Path | str,                       # the file, see `read_table`
     dataset: str | None = None,             # the id to give it; by default file/<name>/<timeframe>
@@ -178,7 +206,8 @@ def import_file(
     clock: Clock | None = None,             # tells which bars lie in the future
 ) -> Imported:
     "Read bars from a file; nothing is stored yet."
-    for name, value, allowed in (("label", label, ("auto", "open", "close")), ("adjustment", adjustment, get_args(Adjustment))):
+    for name, value, allowed in (("label", label, ("auto", "open", "close")),
+                                 ("adjustment", adjustment, get_args(Adjustment))):
         if value not in allowed: raise unknown_name(name, value, allowed)
     path = Path(path)
     table = read_table(path)
@@ -191,30 +220,39 @@ def import_file(
     frame, decisions = _check_order(_check_numbers(frame.with_columns(symbol=symbol), found), sort, drop_duplicates)
     close_only = "open" not in found
     if "volume" not in found: decisions.append("no volume")
-    if close_only: frame = frame.with_columns(open="close", high="close", low="close"); decisions.append("only closes: open, high and low set to the close")
+    if close_only:
+        frame = frame.with_columns(open="close", high="close", low="close")
+        decisions.append("only closes: open, high and low set to the close")
     timeframe = timeframe if timeframe and calendar != ALWAYS else _timeframe(frame, timeframe)
     step = timeframe_duration(timeframe)
     if calendar != ALWAYS:
-        if step != timedelta(days=1): raise InputError(f"Session calendars are for daily bars, and these span {timeframe}. Leave --calendar out.")
+        if step != timedelta(days=1):
+            raise InputError(f"Session calendars are for daily bars, and these span {timeframe}. Leave --calendar out.")
         frame = frame.with_columns(date=_session_dates(table[found["ts"]], frame["ts"], calendar)).drop("ts")
         frame = frame.join(session_times(frame["date"].unique().sort(), calendar), on="date").drop("date")
         decisions.append(f"daily sessions of {calendar}")
     else:
         detected = detect_label(found["ts"], frame["ts"].min(), frame["ts"].max(), step)
         chosen = (detected or "open") if label == "auto" else label
-        how = "as told" if label != "auto" else "detected" if detected else "assumed; pass --label close if the file labels bars by their end"
+        how = "detected" if detected else "assumed; pass --label close if the file labels bars by their end"
+        if label != "auto": how = "as told"
         decisions.append(f"times label the {chosen} of a bar ({how})")
         if step == timedelta(days=1) and not frame["ts"].dt.weekday().is_in([6, 7]).any():
-            decisions.append("no bars at weekends: if these are an exchange's sessions, name its calendar, e.g. --calendar XNYS")
+            decisions.append("no bars at weekends: if these are an exchange's sessions, name its calendar, e.g. "
+                             "--calendar XNYS")
         if chosen == "close": frame = frame.with_columns(pl.col("ts") - step)
-    bars = make_bars(frame.select(c for c in ("symbol", "ts", *PRICES, "volume", "known_at") if c in frame.columns), step)
+    bars = make_bars(frame.select(c for c in ("symbol", "ts", *PRICES, "volume", "known_at") if c in frame.columns),
+                     step)
     bars, late = _drop_open_bars(bars, clock or SystemClock())
     unused = [c for c in table.columns if c not in found.values()]
     if unused: decisions.append(f"columns not used: {', '.join(unused)}")
     name = DatasetId.parse(dataset or f"file/{stem}/{timeframe}")
-    if name.timeframe != timeframe: raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. Correct the id or pass --timeframe.")
+    if name.timeframe != timeframe:
+        raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. Correct the id or pass "
+                         f"--timeframe.")
     paired = kind != "equity" and re.fullmatch(r"[A-Z0-9]+-([A-Z]{3,5})(:[A-Z]+)?", name.symbol)
-    instrument = Instrument(name.symbol, name.venue, kind, calendar=calendar, **({"quote": paired[1]} if paired else {}))
+    instrument = Instrument(name.symbol, name.venue, kind, calendar=calendar,
+                            **({"quote": paired[1]} if paired else {}))
     return Imported(Dataset(name, bars, instrument, adjustment, close_only), (*decisions, *late))
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #19be511a
@@ -222,11 +260,13 @@ def _drop_open_bars(bars: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, lis
     now = clock.now()
     future = bars.filter(pl.col("ts") > now)
     if future.height:
-        raise DataError(f"{future.height} bars begin in the future, the last at {future['ts'].max():%Y-%m-%d %H:%M} UTC; now is {now:%Y-%m-%d %H:%M} UTC. "
+        raise DataError(f"{future.height} bars begin in the future, the last at {future['ts'].max():%Y-%m-%d %H:%M} "
+                        f"UTC; now is {now:%Y-%m-%d %H:%M} UTC. "
                         "Check the time zone and the unit of the time column.")
     closed = bars.filter(pl.col("known_at") <= now)
     if not closed.height: raise DataError("All bars are still open; nothing is left to import.")
-    return closed, [f"{bars.height - closed.height} bars that are still open dropped"] if closed.height < bars.height else []
+    return closed, [f"{bars.height - closed.height} bars that are still open "
+                    f"dropped"] if closed.height < bars.height else []
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #7fda3b18
 def stored_changes(

@@ -17,7 +17,7 @@ from ...core.errors import DataError, InputError, RetryableError, unknown_name
 from ..market.bars import TIME, Dataset, DatasetId, floor_time, make_bars, timeframe_duration
 from ..venues.exchanges import PAGE_SCHEMA, VALUES, Source, retry, stored_symbol
 from ..market.instruments import ALWAYS, Instrument, session_schedule
-from ..stores.delta import Store
+from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #2a4034e8
 def find_holes(
@@ -30,7 +30,8 @@ def find_holes(
     "What is missing between two moments."
     inside = times.filter((times >= first) & (times < end))
     if _by_sessions(calendar, step): return _missed_sessions(inside, first, end, step, calendar)
-    inside = inside.filter((inside - first).dt.total_microseconds() % (step // timedelta(microseconds=1)) == 0)  # a bar beside the grid is in nobody's place
+    # a bar beside the grid is in nobody's place
+    inside = inside.filter((inside - first).dt.total_microseconds() % (step // timedelta(microseconds=1)) == 0)
     edges = pl.concat([pl.Series([first - step], dtype=TIME), inside.cast(TIME), pl.Series([end], dtype=TIME)])
     gaps = pl.DataFrame({"start": edges[:-1] + step, "stop": edges[1:]}).filter(pl.col("stop") > pl.col("start"))
     return [(a, b) for a, b in gaps.iter_rows()]
@@ -40,13 +41,18 @@ def _by_sessions(calendar: str, step: timedelta) -> bool: return calendar != ALW
 def _due(calendar: str, first: datetime, end: datetime, step: timedelta) -> pl.DataFrame:
     "ts and known_at of the bars of sessions that open between two moments."
     day = timedelta(days=1) # in the east a session opens on the day before, by UTC
-    due = session_schedule(calendar, first.date() - day, end.date() + day, step).filter((pl.col("ts") >= first) & (pl.col("ts") < end))
-    return due.select("ts", known_at=pl.col("known_at") if step == timedelta(days=1) else pl.min_horizontal(pl.col("ts") + step, "known_at"))
+    due = session_schedule(calendar, first.date() - day, end.date() + day, step).filter((pl.col("ts") >= first)
+                                                                                        & (pl.col("ts") < end))
+    return due.select("ts", known_at=pl.col("known_at") if step == timedelta(days=1)
+                      else pl.min_horizontal(pl.col("ts") + step, "known_at"))
 
-def _missed_sessions(times: pl.Series, first: datetime, end: datetime, step: timedelta, calendar: str) -> list[tuple[datetime, datetime]]:
+def _missed_sessions(times: pl.Series, first: datetime, end: datetime, step: timedelta,
+                     calendar: str) -> list[tuple[datetime, datetime]]:
     due = _due(calendar, first, end, step)["ts"]
-    runs = pl.DataFrame({"ts": due, "there": due.is_in(times.implode())}).with_columns(run=pl.col("there").rle_id(), after=pl.col("ts").shift(-1))
-    missing = runs.filter(~pl.col("there")).group_by("run", maintain_order=True).agg(pl.col("ts").first(), pl.col("after").last())
+    runs = pl.DataFrame({"ts": due, "there": due.is_in(times.implode())}).with_columns(run=pl.col("there").rle_id(),
+                                                                                       after=pl.col("ts").shift(-1))
+    missing = runs.filter(~pl.col("there")).group_by("run", maintain_order=True).agg(pl.col("ts").first(),
+                                                                                     pl.col("after").last())
     return [(a, b or end) for a, b in missing.select("ts", "after").iter_rows()]
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #2d4ac7e0
@@ -61,12 +67,17 @@ def tidy_page(
     rows = page.filter((pl.col("ts") >= start) & (pl.col("ts") < end)).unique().sort("ts")
     twice = rows.filter(pl.col("ts").is_duplicated())["ts"]
     if len(twice): raise RetryableError(f"Two different bars came for {twice[0]}.")
-    holed = rows.filter(pl.any_horizontal(pl.exclude("volume").is_null()))["ts"] # a volume may be unknown: currencies have none
+    # a volume may be unknown: currencies have none
+    holed = rows.filter(pl.any_horizontal(pl.exclude("volume").is_null()))["ts"]
     if len(holed): raise RetryableError(f"A bar came with values missing, the first {holed[0]}.")
     step = timeframe_duration(timeframe)
-    if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")  # what is traded before and after hours is no part of the session
-    off = rows.filter((pl.col("ts") - floor_time(start, step)).dt.total_microseconds() % (step // timedelta(microseconds=1)) != 0)["ts"]
-    if len(off): raise DataError(f"A bar of {timeframe} opens at {off[0]}, which is no multiple of {timeframe}. Import this source's files instead.")
+    # what is traded before and after hours is no part of the session
+    if _by_sessions(calendar, step): return rows.join(_due(calendar, start, end, step).select("ts"), on="ts")
+    beside = (pl.col("ts") - floor_time(start, step)).dt.total_microseconds() % (step // timedelta(microseconds=1))
+    off = rows.filter(beside != 0)["ts"]
+    if len(off):
+        raise DataError(f"A bar of {timeframe} opens at {off[0]}, which is no multiple of {timeframe}. Import this "
+                        f"source's files instead.")
     return rows
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #8857eb7c
@@ -85,13 +96,16 @@ def fetch_range(
     "Bars of a range as far as the source has them."
     step = timeframe_duration(timeframe)
     def ask(first: datetime, until: datetime, limit: int) -> pl.DataFrame:
-        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar), clock, attempts, tell=tell)
+        return retry(lambda: tidy_page(source.bars(symbol, timeframe, first, limit), first, until, timeframe, calendar),
+                     clock, attempts, tell=tell)
     while start < end:
         page, reach = ask(start, end, source.page), min(end, start + source.page * step)
         for _ in range(confirm):
-            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else reach if source.windows else end, step, calendar)
+            holes = find_holes(page["ts"], start, page["ts"][-1] + step if page.height else reach if source.windows
+                               else end, step, calendar)
             if not holes: break
-            if len(holes) > 5: holes = [(holes[0][0], holes[-1][1])] # a market in which little is traded: once for all of them
+            # a market in which little is traded: once for all of them
+            if len(holes) > 5: holes = [(holes[0][0], holes[-1][1])]
             found = [ask(a, b, min(source.page, (b - a) // step + 1)) for a, b in holes]
             page = pl.concat([page, *found]).unique("ts", keep="last").sort("ts")
         if not page.height:
@@ -99,7 +113,8 @@ def fetch_range(
             start = reach # nothing in this window; there may be something after it
             continue
         yield page
-        start = page["ts"][-1] + (timedelta(microseconds=1) if _by_sessions(calendar, step) else step) # a session may begin earlier than the one before
+        # a session may begin earlier than the one before
+        start = page["ts"][-1] + (timedelta(microseconds=1) if _by_sessions(calendar, step) else step)
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #9fb70bf2
 @dataclass(frozen=True)
@@ -113,19 +128,22 @@ class Synced:
     removed: int = 0        # opening times whose bars a repair took out: they were not asked for
 
     def __str__(self) -> str:
-        parts = {"revised": self.revised, "hole(s) at the source": len(self.holes), "left out since a repair": self.removed}
+        parts = {"revised": self.revised, "hole(s) at the source": len(self.holes),
+                 "left out since a repair": self.removed}
         return f"{self.id}: {self.new:,} new bars" + "".join(f", {n:,} {what}" for what, n in parts.items() if n)
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #d395a6ef
 def _stored(store: Store, id: DatasetId, start: datetime | None = None) -> tuple[pl.DataFrame, pl.Series]:
     "The bars, and the opening times of those that a repair took out."
     if id not in store.datasets(): return pl.DataFrame(schema=PAGE_SCHEMA), pl.Series([], dtype=TIME)
-    found = store.read(id, start=start)
-    return found.bars, found.removed_times(id.symbol)
+    dataset = store.read(id, start=start)
+    return dataset.bars, dataset.removed_times(id.symbol)
 
 def _settled(have: pl.Series, gone: pl.Series) -> pl.Series:
     "Opening times that nobody need ask for."
     return pl.concat([have.cast(TIME), gone.cast(TIME)]).unique().sort()
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #08c31b00
 @dataclass(frozen=True)
 class SyncPlan:
     "What a sync will ask for."
@@ -133,13 +151,15 @@ class SyncPlan:
     instrument: Instrument
     first: datetime
     end: datetime
-    holes: tuple[tuple[datetime, datetime], ...] # (first missing, first present); the newest stored bar counts as missing
+    # (first missing, first present); the newest stored bar counts as missing
+    holes: tuple[tuple[datetime, datetime], ...]
 
     @property
     def total(self) -> int:
         "Bars to ask for."
-        step = timeframe_duration(self.id.timeframe)
-        return sum(_due(self.instrument.calendar, a, b, step).height if _by_sessions(self.instrument.calendar, step) else (b - a) // step for a, b in self.holes)
+        step, calendar = timeframe_duration(self.id.timeframe), self.instrument.calendar
+        if not _by_sessions(calendar, step): return sum((end - start) // step for start, end in self.holes)
+        return sum(_due(calendar, start, end, step).height for start, end in self.holes)
 
 def _closed_before(now: datetime, timeframe: str, calendar: str, first: datetime) -> datetime:
     "Bars that open before this moment are closed."
@@ -148,6 +168,7 @@ def _closed_before(now: datetime, timeframe: str, calendar: str, first: datetime
     closed = _due(calendar, min(first, now), now, step).filter(pl.col("known_at") <= now)["ts"]
     return closed[-1] + timedelta(microseconds=1) if len(closed) else first
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #4152bcea
 def plan_sync(
     source: Source,
     store: Store,
@@ -161,27 +182,50 @@ def plan_sync(
 ) -> SyncPlan:
     "What is missing."
     step = timeframe_duration(timeframe)
-    if timeframe not in source.timeframes: raise unknown_name(f"timeframe of {source.venue}", timeframe, source.timeframes)
-    instrument = retry(lambda: source.instrument(symbol), clock, min(4, attempts), tell=tell)  # who cannot be reached now is better reported soon
+    if timeframe not in source.timeframes:
+        raise unknown_name(f"timeframe of {source.venue}", timeframe, source.timeframes)
+    # who cannot be reached now is better reported soon
+    instrument = retry(lambda: source.instrument(symbol), clock, min(4, attempts), tell=tell)
     id = DatasetId(source.venue, stored_symbol(instrument.symbol), timeframe)
     stored, gone = _stored(store, id, since)
     have = stored["ts"]
-    if since is None and not len(have): raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
+    if since is None and not len(have):
+        raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
     first = since or have[0]
     if not _by_sessions(instrument.calendar, step): first = floor_time(first + step - timedelta(microseconds=1), step)
-    end = _closed_before(min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until])), timeframe, instrument.calendar, first)
+    now = min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until]))
+    end = _closed_before(now, timeframe, instrument.calendar, first)
     if first >= end: first = end
     before = have.filter(have < have.max()) if len(have) else have
-    return SyncPlan(id, instrument, first, end, tuple(find_holes(_settled(before, gone), first, end, step, instrument.calendar)))
+    holes = find_holes(_settled(before, gone), first, end, step, instrument.calendar)
+    return SyncPlan(id, instrument, first, end, tuple(holes))
 
+# %% ../../../nbs/data/intake/01_ingest.ipynb #adad2846
 def _together(holes: Iterable[tuple[datetime, datetime]], reach: timedelta) -> list[tuple[datetime, datetime]]:
     "Holes that one page covers, as one."
     merged: list[tuple[datetime, datetime]] = []
-    for a, b in holes:
-        if merged and b - merged[-1][0] <= reach: merged[-1] = (merged[-1][0], b)
-        else: merged.append((a, b))
+    for first, end in holes:
+        if merged and end - merged[-1][0] <= reach: merged[-1] = (merged[-1][0], end)
+        else: merged.append((first, end))
     return merged
 
+def _append_pages(plan: SyncPlan, store: Store, pages: list[pl.DataFrame]) -> tuple[int, int]:
+    "Store what was fetched: how many bars are new, and how many were there with other values."
+    step, calendar = timeframe_duration(plan.id.timeframe), plan.instrument.calendar
+    if not pages: return 0, 0
+    rows = pl.concat(pages).with_columns(symbol=pl.lit(plan.id.symbol))
+    if _by_sessions(calendar, step): rows = rows.join(_due(calendar, plan.first, plan.end, step), on="ts")
+    old, gone = _stored(store, plan.id, rows["ts"].min())
+    rows = rows.filter(~pl.col("ts").is_in(gone.implode()))
+    if not rows.height: return 0, 0
+    bars = make_bars(rows, step)
+    store.append(Dataset(plan.id, bars, plan.instrument))
+    if not old.height: return bars.height, 0
+    both = bars.join(old.select("ts", *VALUES), on="ts", how="inner", suffix="_old")
+    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_old")) for name in VALUES)
+    return bars.height - both.height, both.filter(differs).height
+
+# %% ../../../nbs/data/intake/01_ingest.ipynb #735615a6
 def sync(
     plan: SyncPlan,    # from `plan_sync`
     source: Source,
@@ -193,32 +237,23 @@ def sync(
 ) -> Synced:
     "Fill the holes of a stored dataset; start it if there is none."
     id, step = plan.id, timeframe_duration(plan.id.timeframe)
+    calendar = plan.instrument.calendar
     done = new = revised = 0
     waiting: list[pl.DataFrame] = []
-
     def write() -> None:
         nonlocal new, revised
-        if not waiting: return
-        rows = pl.concat(waiting).with_columns(symbol=pl.lit(id.symbol))
-        if _by_sessions(plan.instrument.calendar, step): rows = rows.join(_due(plan.instrument.calendar, plan.first, plan.end, step), on="ts")
-        old, gone = _stored(store, id, rows["ts"].min())
-        rows = rows.filter(~pl.col("ts").is_in(gone.implode()))
+        added, changed = _append_pages(plan, store, waiting)
         waiting.clear()
-        if not rows.height: return
-        bars = make_bars(rows, step)
-        both = bars.join(old.select("ts", *VALUES), on="ts", how="inner", suffix="_old") if old.height else bars.clear()
-        new += bars.height - both.height
-        revised += both.filter(pl.any_horizontal(pl.col(v).ne_missing(pl.col(f"{v}_old")) for v in VALUES)).height if both.height else 0
-        store.append(Dataset(id, bars, plan.instrument))
-
+        new, revised = new + added, revised + changed
     tell(str(id), f"{plan.total:,} bars to ask for" if plan.total else "is current")
-    for a, b in _together(plan.holes, source.page * step):
-        for page in fetch_range(source, id.symbol, id.timeframe, a, b, clock, calendar=plan.instrument.calendar, tell=lambda text: tell(str(id), text), attempts=attempts):
+    for first, end in _together(plan.holes, source.page * step):
+        for page in fetch_range(source, id.symbol, id.timeframe, first, end, clock, calendar=calendar,
+                                tell=lambda text: tell(str(id), text), attempts=attempts):
             waiting.append(page)
             done += page.height
             if sum(map(len, waiting)) >= flush: write()
             tell(str(id), f"{done:,} of {plan.total:,} bars, at {page['ts'][-1]:%Y-%m-%d %H:%M}")
     write()
     stored, gone = _stored(store, id, plan.first)
-    left = find_holes(_settled(stored["ts"], gone), plan.first, plan.end, step, plan.instrument.calendar)
+    left = find_holes(_settled(stored["ts"], gone), plan.first, plan.end, step, calendar)
     return Synced(id, new, revised, tuple(left), plan.end, gone.is_between(plan.first, plan.end, "left").sum())

@@ -9,13 +9,16 @@ __all__ = ['FUNDING_SCHEMA', 'INTEREST_SCHEMA', 'SCHEMAS', 'validate_rows', 'mak
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #0e114e6e
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.clock import Clock
 from ...core.errors import DataError, FatalError, InputError, RetryableError, unknown_name
@@ -25,8 +28,10 @@ from ..stores.places import LocalPlace
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #3a8007bf
 _KEYS = {"symbol": pl.String, "ts": TIME, "known_at": TIME}
-FUNDING_SCHEMA = {**_KEYS, "rate": pl.Float64}                            # fraction of the position's value that long pays short at ts
-INTEREST_SCHEMA = {**_KEYS, "contracts": pl.Float64, "value": pl.Float64} # open positions: in contracts; in quote currency, null when not told
+# fraction of the position's value that long pays short at ts
+FUNDING_SCHEMA = {**_KEYS, "rate": pl.Float64}
+# open positions: in contracts; in quote currency, null when not told
+INTEREST_SCHEMA = {**_KEYS, "contracts": pl.Float64, "value": pl.Float64}
 SCHEMAS = {"funding": FUNDING_SCHEMA, "interest": INTEREST_SCHEMA}
 
 def _schema(kind: str) -> dict[str, Any]:
@@ -39,13 +44,19 @@ def validate_rows(
 ) -> pl.DataFrame:      # the same frame
     "Refuse rows that break their contract."
     schema = _schema(kind)
-    if dict(rows.schema) != schema: raise DataError(f"These are no rows of {kind}: the columns are {dict(rows.schema)}. Allowed are {schema}.")
+    if dict(rows.schema) != schema:
+        raise DataError(f"These are no rows of {kind}: the columns are {dict(rows.schema)}. Allowed are {schema}.")
     value = "rate" if kind == "funding" else "contracts"
-    sane = pl.col("rate").abs() < 1 if kind == "funding" else (pl.col("contracts") >= 0) & (pl.col("value") >= 0).fill_null(True)
-    sound = pl.all_horizontal(pl.col(*_KEYS, value).is_not_null(), pl.col(value).is_finite(), sane, pl.col("known_at") >= pl.col("ts")).fill_null(False)
+    if kind == "funding": sane = pl.col("rate").abs() < 1
+    else: sane = (pl.col("contracts") >= 0) & (pl.col("value") >= 0).fill_null(True)
+    sound = pl.all_horizontal(pl.col(*_KEYS, value).is_not_null(), pl.col(value).is_finite(), sane,
+                              pl.col("known_at") >= pl.col("ts")).fill_null(False)
     if (wrong := rows.filter(~sound)).height:
-        raise DataError(f"{wrong.height} rows of {kind} are no such thing, the first is {wrong.row(0)}. A rate is a fraction between -1 and 1, contracts and values are 0 or more, none is known before its time.")
-    if not rows.equals(rows.unique(["symbol", "ts"]).sort("symbol", "ts")): raise DataError(f"Rows of {kind} must be sorted by (symbol, ts) without duplicates.")
+        raise DataError(f"{wrong.height} rows of {kind} are no such thing, the first is {wrong.row(0)}. A rate is a "
+                        f"fraction between -1 and 1, contracts and values are 0 or more, none is known before its "
+                        f"time.")
+    if not rows.equals(rows.unique(["symbol", "ts"]).sort("symbol", "ts")):
+        raise DataError(f"Rows of {kind} must be sorted by (symbol, ts) without duplicates.")
     return rows
 
 def make_rows(
@@ -55,7 +66,8 @@ def make_rows(
     "Complete a frame: columns in order, kinds cast, sorted."
     schema = _schema(kind)
     if "known_at" not in frame.columns: frame = frame.with_columns(known_at=pl.col("ts"))
-    return validate_rows(frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort("symbol", "ts"), kind)
+    return validate_rows(frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort("symbol", "ts"),
+                         kind)
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #72f0b86b
 @dataclass(frozen=True)
@@ -67,62 +79,84 @@ class PerpetualStore:
 
     def kept(self) -> list[tuple[str, str, str]]:
         "What there is: (kind, venue, symbol), sorted."
-        return sorted(p.parent.relative_to(self.folder).parts for kind in SCHEMAS for p in self.folder.glob(f"{kind}/*/*/_delta_log")) # type: ignore[misc]
+        return sorted(p.parent.relative_to(self.folder).parts for kind in SCHEMAS
+                      for p in self.folder.glob(f"{kind}/*/*/_delta_log")) # type: ignore[misc]
 
-    def read(self, kind: str, venue: str, symbol: str, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
+    def read(self, kind: str, venue: str, symbol: str, start: datetime | None = None,
+             end: datetime | None = None) -> pl.DataFrame:
         "Valid rows with start <= ts < end."
         from deltalake import DeltaTable
         schema = _schema(kind)
         if (kind, venue, symbol) not in (kept := self.kept()):
-            raise unknown_name(kind, f"{venue}/{symbol}", [f"{v}/{s}" for k, v, s in kept if k == kind], "`algo data perpetuals` fetches it.")
+            raise unknown_name(kind, f"{venue}/{symbol}", [f"{v}/{s}" for k, v, s in kept if k == kind],
+                               "`algo data perpetuals` fetches it.")
         rows = self._whole(DeltaTable(str(self._path(kind, venue, symbol))), schema)
-        return validate_rows(rows.filter((pl.col("ts") >= start) if start else pl.lit(True), (pl.col("ts") < end) if end else pl.lit(True)), kind)
+        if start: rows = rows.filter(pl.col("ts") >= start)
+        if end: rows = rows.filter(pl.col("ts") < end)
+        return validate_rows(rows, kind)
 
     def _whole(self, table: Any, schema: dict[str, Any]) -> pl.DataFrame:
         "All rows as of the version a table was opened at; two syncs at once may both have added one."
         return pl.read_delta(table).select(list(schema)).unique(["symbol", "ts"]).sort("symbol", "ts")
 
-    def write(self, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> tuple[int, int]: # how many are new, how many changed
-        "Upsert by ts."
+    def write(self, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> tuple[int, int]:
+        "Upsert by ts: how many rows are new, how many changed."
         from deltalake.exceptions import CommitFailedError, DeltaError
         validate_rows(rows, kind)
         for _ in range(20):
             try: return self._write(kind, venue, symbol, rows)
             except CommitFailedError as e: error: Exception = e  # another writer was faster: read again
-            except (OSError, DeltaError) as e: error = e; break
-        raise FatalError(f"{kind} of {venue} {symbol} could not be written: {str(error).splitlines()[0]} What was written before is whole.") from error
+            except (OSError, DeltaError) as e:
+                error = e
+                break
+        raise FatalError(f"{kind} of {venue} {symbol} could not be written: {str(error).splitlines()[0]} What was "
+                         f"written before is whole.") from error
 
-    def _write(self, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> tuple[int, int]:
-        from deltalake import DeltaTable, write_deltalake
-        path = str(self._path(kind, venue, symbol))
-        table = DeltaTable(path) if (kind, venue, symbol) in self.kept() else None
-        old = self._whole(table, _schema(kind)) if table else rows.clear()
-        new, same = rows.join(old, on="ts", how="anti"), rows.join(old, on=rows.columns, how="semi", nulls_equal=True).height
-        revised = rows.height - new.height - same
-        if not new.height and not revised: return 0, 0
-        years, newer = rows["ts"].dt.year().unique().sort().to_list(), not revised and (not old.height or new["ts"][0] > old["ts"][-1])
-        merged = new if newer else pl.concat([rows, old.join(rows, on="ts", how="anti")]).filter(pl.col("ts").dt.year().is_in(years)).sort("ts")
-        over = {"mode": "append"} if newer else {"mode": "overwrite", "predicate": f"year IN ({', '.join(map(str, years))})"}
-        write_deltalake(table or path, merged.with_columns(year=pl.col("ts").dt.year()), partition_by=["year"], **over)
-        return new.height, revised
+# %% ../../../nbs/data/intake/04_perpetuals.ipynb #95f39952
+@patch
+def _write(self: PerpetualStore, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> tuple[int, int]:
+    "Append newer rows, or write the years that the rows touch anew: how many are new, how many changed."
+    from deltalake import DeltaTable, write_deltalake
+    path = str(self._path(kind, venue, symbol))
+    table = DeltaTable(path) if (kind, venue, symbol) in self.kept() else None
+    old = self._whole(table, _schema(kind)) if table else rows.clear()
+    new = rows.join(old, on="ts", how="anti")
+    same = rows.join(old, on=rows.columns, how="semi", nulls_equal=True).height
+    revised = rows.height - new.height - same
+    if not new.height and not revised: return 0, 0
+    merged, over = new, {"mode": "append"}
+    if revised or (old.height and new["ts"][0] <= old["ts"][-1]):
+        years = rows["ts"].dt.year().unique().sort().to_list()
+        merged = pl.concat([rows, old.join(rows, on="ts", how="anti")])
+        merged = merged.filter(pl.col("ts").dt.year().is_in(years)).sort("ts")
+        over = {"mode": "overwrite", "predicate": f"year IN ({', '.join(map(str, years))})"}
+    write_deltalake(table or path, merged.with_columns(year=pl.col("ts").dt.year()), partition_by=["year"], **over)
+    return new.height, revised
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #9e64aec3
-_PAGES = {"funding": {"binance": 1000, "binanceusdm": 1000}, "interest": {"binance": 500, "binanceusdm": 500}} # rows at once
+# rows at once
+_PAGES = {"funding": {"binance": 1000, "binanceusdm": 1000}, "interest": {"binance": 500, "binanceusdm": 500}}
 _CALLS = {"funding": "fetchFundingRateHistory", "interest": "fetchOpenInterestHistory"}
 _TELLS = {"binance": timedelta(days=30), "binanceusdm": timedelta(days=30)} # how far back open interest is told
 
-class PerpetualSource(Protocol):
+class PerpetualSource(ABC):
     "A perpetual's past funding rates and open interest, page by page."
     venue: str
+    @abstractmethod
     def now(self) -> datetime: "The time at the source, UTC."
-    def name(self, symbol: str, kind: str) -> str: "The perpetual as the store writes it; an error when the source has no such rows."
+    @abstractmethod
+    def name(self, symbol: str, kind: str) -> str:
+        "The perpetual as the store writes it; an error when the source has no such rows."
+    @abstractmethod
     def page(self, kind: str) -> int: "Rows at once, at most."
+    @abstractmethod
     def earliest(self, kind: str) -> datetime | None: "What came before is not told."
+    @abstractmethod
     def rows(self, kind: str, symbol: str, start: datetime, limit: int, period: str) -> pl.DataFrame:
         "A page from `start` on, in the kind's schema, as it came."
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #a0706cd4
-class PerpetualExchange:
+class PerpetualExchange(PerpetualSource):
     "An exchange's perpetuals, through ccxt; `bars` is its source of bars of them."
 
     def __init__(
@@ -143,19 +177,33 @@ class PerpetualExchange:
 
     def name(self, symbol: str, kind: str) -> str:
         _schema(kind)
-        found = market_symbol(symbol, [name for name, market in self.bars.markets().items() if market.get("swap")], f"{self.venue}'s perpetuals")
-        if not self.bars.ask("what it can do", lambda api: api.has.get(_CALLS[kind])): raise InputError(f"{self.venue} tells no history of {kind}. Choose another exchange, e.g. binance.")
+        found = market_symbol(symbol, [name for name, market in self.bars.markets().items() if market.get("swap")],
+                              f"{self.venue}'s perpetuals")
+        if not self.bars.ask("what it can do", lambda api: api.has.get(_CALLS[kind])):
+            raise InputError(f"{self.venue} tells no history of {kind}. Choose another exchange, e.g. binance.")
         return stored_symbol(found)
 
     def rows(self, kind: str, symbol: str, start: datetime, limit: int, period: str) -> pl.DataFrame:
         known, since = market_symbol(symbol, self.bars.markets(), self.venue), math.ceil(start.timestamp() * 1000)
-        if kind == "funding": told = self.bars.ask(f"funding of {symbol}", lambda api: api.fetch_funding_rate_history(known, since, limit))
-        else: told = self.bars.ask(f"open interest of {symbol}", lambda api: api.fetch_open_interest_history(known, period, since - 1, limit)) # a page is counted from its end, which ccxt sets a page after the beginning
-        theirs = {"ts": "timestamp", "rate": "fundingRate", "contracts": "openInterestAmount", "value": "openInterestValue"}
-        frame = pl.DataFrame({ours: [row.get(theirs[ours]) for row in told] for ours in SCHEMAS[kind] if ours in theirs},
-                             schema_overrides={"ts": pl.Int64, **dict.fromkeys(("rate", "contracts", "value"), pl.Float64)}, strict=False)
-        times = pl.from_epoch("ts", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC")
-        return frame.with_columns(times, symbol=pl.lit(stored_symbol(symbol))).with_columns(known_at=pl.col("ts")).select(list(SCHEMAS[kind]))
+        if kind == "funding":
+            answer = self.bars.ask(f"funding of {symbol}",
+                                   lambda api: api.fetch_funding_rate_history(known, since, limit))
+        else:
+            answer = self.bars.ask(f"open interest of {symbol}",
+                                   # a page is counted from its end, which ccxt sets a page after the beginning
+                                   lambda api: api.fetch_open_interest_history(known, period, since - 1, limit))
+        return _frame(answer, kind, stored_symbol(symbol))
+
+_THEIRS = {"ts": "timestamp", "rate": "fundingRate", "contracts": "openInterestAmount", "value": "openInterestValue"}
+
+def _frame(answer: list[dict[str, Any]], kind: str, symbol: str) -> pl.DataFrame:
+    "ccxt's rows in the kind's schema."
+    columns = {ours: [row.get(_THEIRS[ours]) for row in answer] for ours in SCHEMAS[kind] if ours in _THEIRS}
+    numbers = {"ts": pl.Int64, **dict.fromkeys(("rate", "contracts", "value"), pl.Float64)}
+    frame = pl.DataFrame(columns, schema_overrides=numbers, strict=False)
+    times = pl.from_epoch("ts", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC")
+    frame = frame.with_columns(times, symbol=pl.lit(symbol)).with_columns(known_at=pl.col("ts"))
+    return frame.select(list(SCHEMAS[kind]))
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #31f76a29
 def missing_rows(
@@ -164,8 +212,11 @@ def missing_rows(
 ) -> list[tuple[datetime, datetime]]: # (the row before, the row after)
     "Gaps in which rows are missing."
     gaps = pl.DataFrame({"before": times[:-1], "after": times[1:]}).with_columns(gap=pl.col("after") - pl.col("before"))
-    usual = pl.lit(step) if step else pl.min_horizontal(pl.col("gap").dt.total_seconds().rolling_median(5, center=True, min_samples=1), pl.lit(8 * 3600.0)).mul(1e6).cast(pl.Duration("us"))
-    return gaps.filter(pl.col("gap").dt.total_microseconds() > usual.dt.total_microseconds() * 1.5).select("before", "after").rows()
+    around = pl.col("gap").dt.total_seconds().rolling_median(5, center=True, min_samples=1)
+    usual = pl.min_horizontal(around, pl.lit(8 * 3600.0)).mul(1e6).cast(pl.Duration("us"))
+    if step: usual = pl.lit(step)
+    longer = pl.col("gap").dt.total_microseconds() > usual.dt.total_microseconds() * 1.5
+    return gaps.filter(longer).select("before", "after").rows()
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #5b1b53d1
 def tidy_rows(
@@ -176,18 +227,22 @@ def tidy_rows(
 ) -> pl.DataFrame:      # valid rows
     "Sorted, unique, inside the range; a contradiction is worth asking again."
     rows = page.filter(pl.col("ts") >= start, pl.col("ts") <= end).unique().sort("ts")
-    if len(twice := rows.filter(pl.col("ts").is_duplicated())["ts"]): raise RetryableError(f"Two different values of {kind} came for {twice[0]}.")
+    if len(twice := rows.filter(pl.col("ts").is_duplicated())["ts"]):
+        raise RetryableError(f"Two different values of {kind} came for {twice[0]}.")
     return validate_rows(rows, kind)
 
-def _range(source: PerpetualSource, kind: str, symbol: str, start: datetime, end: datetime, period: str, clock: Clock, tell: Callable[[str], None]) -> list[pl.DataFrame]:
+def _range(source: PerpetualSource, kind: str, symbol: str, start: datetime, end: datetime, period: str, clock: Clock,
+           tell: Callable[[str], None]) -> list[pl.DataFrame]:
     "Pages of a range; after an empty one it goes on where the next would begin."
-    found, limit, step = [], source.page(kind), timedelta(hours=8) if kind == "funding" else timeframe_duration(period)
+    pages, limit = [], source.page(kind)
+    step = timedelta(hours=8) if kind == "funding" else timeframe_duration(period)
     while start <= end:
-        page = retry(lambda start=start: tidy_rows(source.rows(kind, symbol, start, limit, period), kind, start, end), clock, tell=tell) # type: ignore[misc]
-        found.append(page)
+        page = retry(lambda start=start: tidy_rows(source.rows(kind, symbol, start, limit, period), kind, start, end),
+                     clock, tell=tell) # type: ignore[misc]
+        pages.append(page)
         start = page["ts"][-1] + timedelta(milliseconds=1) if page.height else start + limit * step
-        tell(f"{sum(map(len, found)):,} rows of {kind}, at {min(start, end):%Y-%m-%d %H:%M}")
-    return found
+        tell(f"{sum(map(len, pages)):,} rows of {kind}, at {min(start, end):%Y-%m-%d %H:%M}")
+    return pages
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #875f62d0
 @dataclass(frozen=True)
@@ -204,10 +259,34 @@ class PerpetualSynced:
     cut: bool = False # the source does not tell what came before `first`, though it was asked for
 
     def __str__(self) -> str:
-        told = [f"{self.new:,} new rows of {self.kind}", f"{self.revised:,} revised" if self.revised else "", f"{len(self.holes)} hole(s) at the source" if self.holes else "",
+        told = [f"{self.new:,} new rows of {self.kind}", f"{self.revised:,} revised" if self.revised else "",
+                f"{len(self.holes)} hole(s) at the source" if self.holes else "",
                 f"nothing is told from before {self.first:%Y-%m-%d %H:%M}" if self.cut else ""]
         return f"{self.venue}/{self.symbol}: " + ", ".join(filter(None, told))
 
+# %% ../../../nbs/data/intake/04_perpetuals.ipynb #df7afdce
+def _latest(pages: list[pl.DataFrame]) -> pl.DataFrame:
+    "The rows of pages, the latest answer first, each time once."
+    return pl.concat(pages).unique("ts", keep="first").sort("symbol", "ts")
+
+def _holes(rows: pl.DataFrame, first: datetime, step: timedelta | None) -> list[tuple[datetime, datetime]]:
+    "Gaps that end after a moment."
+    return [(before, after) for before, after in missing_rows(rows["ts"], step) if after > first]
+
+def _fetch_missing(ask: Callable[[datetime, datetime], list[pl.DataFrame]], have: pl.DataFrame, first: datetime,
+                   end: datetime, step: timedelta | None, confirm: int) -> list[pl.DataFrame]:
+    "Pages of what is newer than what there is, and of every hole, until it is confirmed; the latest answer first."
+    instant = timedelta(milliseconds=1)
+    fetched = [have.clear(), *ask(max(first, have["ts"][-1]) if have.height else first, end)]
+    for _ in range(confirm):
+        rows, pages = _latest([*fetched, have]), len(fetched)
+        holes = _holes(rows, first, step)
+        if rows.height and rows["ts"][0] - first > instant: holes = [(first, rows["ts"][0]), *holes]
+        for before, after in holes: fetched = [*ask(max(before, first), after - instant), *fetched]
+        if len(fetched) == pages: break
+    return fetched
+
+# %% ../../../nbs/data/intake/04_perpetuals.ipynb #ed636a07
 def sync_perpetual(
     source: PerpetualSource,
     store: PerpetualStore,
@@ -222,47 +301,51 @@ def sync_perpetual(
     "Fetch what is missing up to now, and nothing else."
     step = timeframe_duration(period) if kind == "interest" else None
     symbol = retry(lambda: source.name(symbol, kind), clock, 4, tell=tell)
-    have = store.read(kind, source.venue, symbol) if (kind, source.venue, symbol) in store.kept() else pl.DataFrame(schema=_schema(kind))
-    if since is None and not have.height: raise InputError(f"{kind.capitalize()} of {source.venue}/{symbol} is not stored yet. Say from when on: --since 2024-01-01.")
-    wanted, end = since or have["ts"][0], min(retry(source.now, clock, tell=tell), clock.now())
-    told = retry(lambda: source.earliest(kind), clock, tell=tell)
-    first = max(wanted, told) if told else wanted
-    if first > end: raise InputError(f"There is no {kind} from {first:%Y-%m-%d %H:%M} on yet: it is {end:%Y-%m-%d %H:%M} UTC. Begin earlier.")
-    ask = lambda a, b: _range(source, kind, symbol, a, b, period, clock, tell)
-    def holes(rows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
-        return [(a, b) for a, b in missing_rows(rows["ts"], step) if b > first]
-    fetched = [have.clear(), *ask(max(first, have["ts"][-1]) if have.height else first, end)]
-    rows = lambda: pl.concat([*fetched, have]).unique("ts", keep="first").sort("symbol", "ts") # the latest answer counts
-    for _ in range(confirm):
-        both, found = rows(), len(fetched)
-        begins = [(first, both["ts"][0])] if both.height and both["ts"][0] - first > timedelta(milliseconds=1) else []
-        for a, b in [*begins, *holes(both)]: fetched = [*ask(max(a, first), b - timedelta(milliseconds=1)), *fetched]
-        if len(fetched) == found: break
-    new = pl.concat(fetched).unique("ts", keep="first").sort("symbol", "ts")
-    counts = store.write(kind, source.venue, symbol, new)
-    return PerpetualSynced(kind, source.venue, symbol, *counts, tuple(holes(rows())), first, end, first > wanted and since is not None)
+    have = pl.DataFrame(schema=_schema(kind))
+    if (kind, source.venue, symbol) in store.kept(): have = store.read(kind, source.venue, symbol)
+    if since is None and not have.height:
+        raise InputError(f"{kind.capitalize()} of {source.venue}/{symbol} is not stored yet. Say from when on: --since "
+                         f"2024-01-01.")
+    wanted = since or have["ts"][0]
+    end = min(retry(source.now, clock, tell=tell), clock.now())
+    earliest = retry(lambda: source.earliest(kind), clock, tell=tell)
+    first = max(wanted, earliest) if earliest else wanted
+    if first > end:
+        raise InputError(f"There is no {kind} from {first:%Y-%m-%d %H:%M} on yet: it is {end:%Y-%m-%d %H:%M} UTC. "
+                         f"Begin earlier.")
+    ask = partial(_range, source, kind, symbol, period=period, clock=clock, tell=tell)
+    fetched = _fetch_missing(ask, have, first, end, step, confirm)
+    counts = store.write(kind, source.venue, symbol, _latest(fetched))
+    holes = _holes(_latest([*fetched, have]), first, step)
+    return PerpetualSynced(kind, source.venue, symbol, *counts, tuple(holes), first, end,
+                           first > wanted and since is not None)
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #9e482653
 def _as_of(bars: pl.DataFrame, rows: pl.DataFrame, names: dict[str, str], oldest: timedelta) -> pl.DataFrame:
     "The last row known at every bar, under other names."
     if absent := sorted(set(bars["symbol"].unique()) - set(rows["symbol"].unique())):
-        raise InputError(f"There are no rows for {absent[0]}, only for {', '.join(sorted(rows['symbol'].unique())) or 'nothing'}. Give the rows the bars' symbol with .with_columns(symbol=pl.lit({absent[0]!r})).")
+        raise InputError(f"There are no rows for {absent[0]}, only for "
+                         f"{', '.join(sorted(rows['symbol'].unique())) or 'nothing'}. Give the rows the bars' symbol "
+                         f"with .with_columns(symbol=pl.lit({absent[0]!r})).")
     known = rows.sort("known_at", "ts").select("symbol", "known_at", **names)
-    joined = bars.with_row_index("_row").sort("known_at").join_asof(known, on="known_at", by="symbol", strategy="backward", tolerance=oldest, check_sortedness=False)
+    numbered = bars.with_row_index("_row").sort("known_at")
+    joined = numbered.join_asof(known, on="known_at", by="symbol", strategy="backward", tolerance=oldest,
+                                check_sortedness=False)
     return joined.sort("_row").drop("_row")
 
 def with_funding(
     bars: pl.DataFrame,    # valid bars
     funding: pl.DataFrame, # rows of funding of the same symbols
     oldest: timedelta = timedelta(days=1), # a rate that was paid longer ago is none
-) -> pl.DataFrame:         # bars, funding_rate (last paid, null: none), funding_paid (sum of the rates since the bar before, null before the first)
+) -> pl.DataFrame:         # bars, funding_rate (last paid), funding_paid (sum since the bar before); null: none yet
     "Bars with what was known of funding at their end."
     validate_rows(funding, "funding")
     ever = timedelta(days=36_500)
     sums = funding.sort("symbol", "known_at", "ts").with_columns(total=pl.col("rate").cum_sum().over("symbol"))
     begun = bars.with_columns(known_at=pl.col("known_at").shift().over("symbol").fill_null(pl.col("ts")))
     until, before = (_as_of(frame, sums, {"total": "total"}, ever)["total"] for frame in (bars, begun))
-    return _as_of(bars, funding, {"funding_rate": "rate"}, oldest).with_columns(funding_paid=until - before.fill_null(0.0))
+    beside = _as_of(bars, funding, {"funding_rate": "rate"}, oldest)
+    return beside.with_columns(funding_paid=until - before.fill_null(0.0))
 
 def with_interest(
     bars: pl.DataFrame,     # valid bars
@@ -270,4 +353,5 @@ def with_interest(
     oldest: timedelta = timedelta(days=1), # what was counted longer ago is none
 ) -> pl.DataFrame:          # bars, open_interest (contracts), open_interest_value (quote currency); null: none known
     "Bars with what was known of open interest at their end."
-    return _as_of(bars, validate_rows(interest, "interest"), {"open_interest": "contracts", "open_interest_value": "value"}, oldest)
+    return _as_of(bars, validate_rows(interest, "interest"),
+                  {"open_interest": "contracts", "open_interest_value": "value"}, oldest)

@@ -9,23 +9,28 @@ __all__ = ['KINDS', 'MANY', 'RecordingStore', 'MarketFeed', 'BinanceFeed', 'Reco
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+
 from urllib.parse import unquote
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.errors import DataError, FatalError, InputError, RetryableError, unknown_name
-from ..market.book import (UPDATES_SCHEMA, DepthSnapshot, DepthUpdate, Event, MarketTrade, OrderBook, decode_message, trades_frame,
-                                     updates_frame)
+from algo_research.data.market.book import (
+    UPDATES_SCHEMA, DepthSnapshot, DepthUpdate, Event, MarketTrade, OrderBook, decode_message, trades_frame,
+    updates_frame,
+)
 from ..venues.exchanges import ExchangeSource, RateLimited, market_symbol, stored_symbol
 from ..stores.places import LocalPlace
-from ..stores.delta import _utc
+from ..stores.base import as_utc
 from ..market.trades import TRADES_SCHEMA, validate_trades
 
 # %% ../../../nbs/data/intake/03_recording.ipynb #42dd9769
@@ -41,66 +46,116 @@ class RecordingStore:
 
     def recorded(self) -> list[tuple[str, str, str]]:
         "What is kept: (kind, venue, symbol), sorted."
-        return sorted(p.parent.relative_to(self.folder).parts for kind in KINDS for p in self.folder.glob(f"{kind}/*/*/_delta_log"))  # type: ignore[misc]
+        return sorted(p.parent.relative_to(self.folder).parts for kind in KINDS
+                      for p in self.folder.glob(f"{kind}/*/*/_delta_log"))  # type: ignore[misc]
 
     def append(self, kind: str, venue: str, symbol: str, rows: pl.DataFrame) -> None:
         "Add rows in one transaction."
         from deltalake import DeltaTable, write_deltalake
         from deltalake.exceptions import DeltaError
         if not rows.height: return
-        part, path = pl.col("received" if "received" in rows.columns else "ts"), self._path(kind, venue, symbol)
-        kept = rows.with_columns(part.dt.strftime("%Y-%m-%d").alias("day"), *([pl.col("received").to_physical()] if "received" in rows.columns else []))
+        part = pl.col("received" if "received" in rows.columns else "ts")
+        path = self._path(kind, venue, symbol)
+        kept = rows.with_columns(part.dt.strftime("%Y-%m-%d").alias("day"),
+                                 *([pl.col("received").to_physical()] if "received" in rows.columns else []))
         try:
             write_deltalake(str(path), kept, mode="append", partition_by=["day"])
             if (table := DeltaTable(str(path))).version() % MANY == MANY - 1: table.optimize.compact()
-        except (OSError, DeltaError) as e: raise FatalError(f"{kind} of {venue} {symbol} could not be written: {str(e).splitlines()[0]} What was written before is whole.") from e
+        except (OSError, DeltaError) as e:
+            raise FatalError(f"{kind} of {venue} {symbol} could not be written: {str(e).splitlines()[0]} What was "
+                             "written before is whole.") from e
 
-    def _read(self, kind: str, venue: str, symbol: str, start: datetime | None, end: datetime | None) -> pl.DataFrame:
-        from deltalake import DeltaTable
-        if (kind, venue, symbol) not in (known := self.recorded()):
-            raise unknown_name(f"recording of {kind}", f"{venue}/{symbol}", [f"{v}/{s}" for k, v, s in known if k == kind], "`algo data record` makes one.")
-        folder, day = self._path(kind, venue, symbol), pl.col("partition.day")
-        files = pl.DataFrame(DeltaTable(str(folder)).get_add_actions(flatten=True))
-        if start is not None: files = files.filter(day >= f"{start:%Y-%m-%d}")
-        if end is not None: files = files.filter(day <= f"{end:%Y-%m-%d}")
-        frames = [pl.read_parquet(folder/unquote(path), hive_partitioning=False) for path in files["path"]]
-        return pl.concat(frames) if frames else pl.DataFrame(schema=(TRADES_SCHEMA if kind == "trades" else UPDATES_SCHEMA | {"received": pl.Int64}))
+# %% ../../../nbs/data/intake/03_recording.ipynb #23f33ccc
+@patch
+def _read(self: RecordingStore, kind: str, venue: str, symbol: str, start: datetime | None,
+          end: datetime | None) -> pl.DataFrame:
+    "All rows of the days of a range, as they were written."
+    from deltalake import DeltaTable
+    if (kind, venue, symbol) not in (known := self.recorded()):
+        raise unknown_name(f"recording of {kind}", f"{venue}/{symbol}",
+                           [f"{v}/{s}" for k, v, s in known if k == kind], "`algo data record` makes one.")
+    folder, day = self._path(kind, venue, symbol), pl.col("partition.day")
+    files = pl.DataFrame(DeltaTable(str(folder)).get_add_actions(flatten=True))
+    if start is not None: files = files.filter(day >= f"{start:%Y-%m-%d}")
+    if end is not None: files = files.filter(day <= f"{end:%Y-%m-%d}")
+    frames = [pl.read_parquet(folder/unquote(path), hive_partitioning=False) for path in files["path"]]
+    if frames: return pl.concat(frames)
+    return pl.DataFrame(schema=TRADES_SCHEMA if kind == "trades" else UPDATES_SCHEMA | {"received": pl.Int64})
 
-    def trades(self, venue: str, symbol: str, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
-        "Valid trades (see `data.trades`) with start <= ts < end, each once."
-        start, end = _utc(start), _utc(end)
-        found = self._read("trades", venue, symbol, start, end).select(list(TRADES_SCHEMA)).unique("id", keep="first").sort("ts", "id")
-        return validate_trades(_between(found, start, end))
+@patch
+def last_trade(self: RecordingStore, venue: str, symbol: str) -> int | None:
+    "The number of the newest trade; None when there is none."
+    if ("trades", venue, symbol) not in self.recorded(): return None
+    from deltalake import DeltaTable
+    table = DeltaTable(str(self._path("trades", venue, symbol)))
+    return pl.DataFrame(table.get_add_actions(flatten=True))["max.id"].max()
 
-    def depth(self, venue: str, symbol: str, start: datetime | None = None, end: datetime | None = None) -> pl.DataFrame:
-        "Rows of `updates_frame` that were received at start <= received < end, in the order they came: `stored_events` makes events of them."
-        start, end = _utc(start), _utc(end)
-        found = self._read("depth", venue, symbol, start, end).with_columns(pl.col("received").cast(UPDATES_SCHEMA["received"]))
-        ordered = _between(found, start, end, "received").select(list(UPDATES_SCHEMA)).sort("received", "event", maintain_order=True)
-        return ordered.with_columns(event=pl.struct("received", "event").rle_id().cast(pl.Int64)) # numbers begin anew with every recorder
+# %% ../../../nbs/data/intake/03_recording.ipynb #6b6703aa
+@patch
+def trades(self: RecordingStore, venue: str, symbol: str, start: datetime | None = None,
+           end: datetime | None = None) -> pl.DataFrame:
+    "Valid trades (see `data.trades`) with start <= ts < end, each once."
+    start, end = as_utc(start), as_utc(end)
+    rows = self._read("trades", venue, symbol, start, end).select(list(TRADES_SCHEMA))
+    return validate_trades(_between(rows.unique("id", keep="first").sort("ts", "id"), start, end))
 
-    def last_trade(self, venue: str, symbol: str) -> int | None:
-        "The number of the newest trade; None when there is none."
-        if ("trades", venue, symbol) not in self.recorded(): return None
-        from deltalake import DeltaTable
-        return pl.DataFrame(DeltaTable(str(self._path("trades", venue, symbol))).get_add_actions(flatten=True))["max.id"].max()
+@patch
+def depth(self: RecordingStore, venue: str, symbol: str, start: datetime | None = None,
+          end: datetime | None = None) -> pl.DataFrame:
+    "Rows of `updates_frame` with start <= received < end, in the order they came, for `stored_events`."
+    start, end = as_utc(start), as_utc(end)
+    rows = self._read("depth", venue, symbol, start, end)
+    rows = _between(rows.with_columns(pl.col("received").cast(UPDATES_SCHEMA["received"])), start, end, "received")
+    ordered = rows.select(list(UPDATES_SCHEMA)).sort("received", "event", maintain_order=True)
+    # numbers begin anew with every recorder
+    return ordered.with_columns(event=pl.struct("received", "event").rle_id().cast(pl.Int64))
 
 def _between(frame: pl.DataFrame, start: datetime | None, end: datetime | None, column: str = "ts") -> pl.DataFrame:
     if start is not None: frame = frame.filter(pl.col(column) >= start)
     return frame if end is None else frame.filter(pl.col(column) < end)
 
 # %% ../../../nbs/data/intake/03_recording.ipynb #3ecb8f8e
-class MarketFeed(Protocol):
+class MarketFeed(ABC):
     "Messages of trades and order books from one place."
     venue: str
     page: int # trades in a page, at most
-    def listen(self, symbols: Sequence[str], what: Sequence[str], silence: float) -> AsyncIterator[tuple[int, str]]:
-        "(ns since 1970, JSON) as they come, first an empty text once it listens. Raises RetryableError when the connection ends or nothing is heard for `silence` seconds."
+
+    @abstractmethod
+    def listen(
+        self,
+        symbols: Sequence[str],
+        what: Sequence[str],
+        silence: float,  # seconds without any message; then RetryableError is raised, as when the connection ends
+    ) -> AsyncIterator[tuple[int, str]]:
+        "(ns since 1970, JSON) as they come; first an empty text, once it listens."
+
+    @abstractmethod
     def name(self, symbol: str) -> str: "The venue's name of a market, e.g. BTCUSDT."
+    @abstractmethod
     def snapshot(self, symbol: str) -> DepthSnapshot: "The book as it is now."
+    @abstractmethod
     def trades_from(self, symbol: str, id: int) -> list[MarketTrade]: "Trades from a number on, a page of them."
 
-class BinanceFeed:
+# %% ../../../nbs/data/intake/03_recording.ipynb #8320535b
+async def _texts(address: str, venue: str, silence: float) -> AsyncIterator[str]:
+    "The texts of a WebSocket as they come; first an empty one, once it listens."
+    import aiohttp
+    try:
+        async with (aiohttp.ClientSession() as session,
+                    session.ws_connect(address, heartbeat=20, max_msg_size=0) as socket):
+            yield ""
+            while True:
+                # before Python 3.12 `wait_for` may swallow a cancellation
+                async with asyncio.timeout(silence): message = await socket.receive()
+                if message.type != aiohttp.WSMsgType.TEXT:
+                    raise RetryableError(f"The stream of {venue} ended ({message.type.name.lower()}).")
+                yield message.data
+    except TimeoutError as e: raise RetryableError(f"Nothing was heard from {venue} for {silence:g} s.") from e
+    except (aiohttp.ClientError, OSError) as e:
+        raise RetryableError(f"The stream of {venue} ended: {type(e).__name__}: {str(e)[:200]}") from e
+
+# %% ../../../nbs/data/intake/03_recording.ipynb #e4f65773
+class BinanceFeed(MarketFeed):
     "Binance spot's streams, or those of a server that speaks like it."
 
     def __init__(
@@ -110,40 +165,44 @@ class BinanceFeed:
         limit: int = 1000,         # levels of a snapshot, at most 5000
         now: Callable[[], int] = time.time_ns, # our clock, ns since 1970
     ):
-        if exchange not in ("binance", "sandbox"): raise unknown_name("exchange for recording", exchange, ("binance", "sandbox"))
-        self.source, self.venue, self.page, self.limit, self.now = ExchangeSource(exchange, url), exchange, 1000, limit, now
-        self._address = f"{url.rstrip('/').replace('http', 'ws', 1)}/stream" if url else "wss://stream.binance.com:9443/stream"
+        if exchange not in ("binance", "sandbox"):
+            raise unknown_name("exchange for recording", exchange, ("binance", "sandbox"))
+        self.source = ExchangeSource(exchange, url)
+        self.venue, self.page = exchange, 1000
+        self.limit, self.now = limit, now
+        server = url.rstrip("/").replace("http", "ws", 1) if url else "wss://stream.binance.com:9443"
+        self._address = f"{server}/stream"
 
     def name(self, symbol: str) -> str:
         markets = self.source.markets()
         market = markets[market_symbol(symbol, markets, self.venue)]
-        if market["type"] != "spot": raise InputError(f"{symbol} is a {market['type']} market, and only spot markets can be recorded. Leave out what follows the colon.")
+        if market["type"] != "spot":
+            raise InputError(f"{symbol} is a {market['type']} market, and only spot markets can be recorded. "
+                             "Leave out what follows the colon.")
         return market["id"]
 
     def snapshot(self, symbol: str) -> DepthSnapshot:
-        answer = self.source.ask(f"the book of {symbol}", lambda api: api.public_get_depth({"symbol": self.name(symbol), "limit": self.limit}))
+        answer = self.source.ask(f"the book of {symbol}",
+                                 lambda api: api.public_get_depth({"symbol": self.name(symbol), "limit": self.limit}))
         event = decode_message(json.dumps({**answer, "lastUpdateId": int(answer["lastUpdateId"])}), self.now())
-        if not isinstance(event, DepthSnapshot): raise RetryableError(f"{self.venue} did not answer with a book of {symbol}.")
+        if not isinstance(event, DepthSnapshot):
+            raise RetryableError(f"{self.venue} did not answer with a book of {symbol}.")
         return event
 
     def trades_from(self, symbol: str, id: int) -> list[MarketTrade]:
         name = self.name(symbol)
-        rows = self.source.ask(f"trades of {symbol}", lambda api: api.public_get_aggtrades({"symbol": name, "fromId": id, "limit": self.page}))
-        told = [{"e": "aggTrade", "s": name, **row, "a": int(row["a"]), "T": int(row["T"])} for row in rows]
-        return [event for row in told if isinstance(event := decode_message(json.dumps(row), self.now()), MarketTrade)]
+        page = {"symbol": name, "fromId": id, "limit": self.page}
+        rows = self.source.ask(f"trades of {symbol}", lambda api: api.public_get_aggtrades(page))
+        messages = [{"e": "aggTrade", "s": name, **row, "a": int(row["a"]), "T": int(row["T"])} for row in rows]
+        events = [decode_message(json.dumps(message), self.now()) for message in messages]
+        return [event for event in events if isinstance(event, MarketTrade)]
 
-    async def listen(self, symbols: Sequence[str], what: Sequence[str], silence: float) -> AsyncIterator[tuple[int, str]]:
-        import aiohttp
-        streams = [f"{self.name(s).lower()}@{'aggTrade' if kind == 'trades' else 'depth@100ms'}" for s in symbols for kind in what]
-        try:
-            async with aiohttp.ClientSession() as session, session.ws_connect(f"{self._address}?streams={'/'.join(streams)}", heartbeat=20, max_msg_size=0) as socket:
-                yield self.now(), ""
-                while True:
-                    async with asyncio.timeout(silence): message = await socket.receive() # before Python 3.12 `wait_for` may swallow a cancellation
-                    if message.type != aiohttp.WSMsgType.TEXT: raise RetryableError(f"The stream of {self.venue} ended ({message.type.name.lower()}).")
-                    yield self.now(), message.data
-        except TimeoutError as e: raise RetryableError(f"Nothing was heard from {self.venue} for {silence:g} s.") from e
-        except (aiohttp.ClientError, OSError) as e: raise RetryableError(f"The stream of {self.venue} ended: {type(e).__name__}: {str(e)[:200]}") from e
+    async def listen(self, symbols: Sequence[str], what: Sequence[str],
+                     silence: float) -> AsyncIterator[tuple[int, str]]:
+        channels = [{"trades": "aggTrade", "depth": "depth@100ms"}[kind] for kind in what]
+        streams = "/".join(f"{self.name(symbol).lower()}@{channel}" for symbol in symbols for channel in channels)
+        async with aclosing(_texts(f"{self._address}?streams={streams}", self.venue, silence)) as texts:
+            async for text in texts: yield self.now(), text
 
 # %% ../../../nbs/data/intake/03_recording.ipynb #363ed36b
 @dataclass
@@ -159,13 +218,19 @@ class RecordReport:
     garbled: int = 0      # messages that could not be understood, and were left out
     interruptions: list[str] = field(default_factory=list) # why a connection was left, in order
 
+# %% ../../../nbs/data/intake/03_recording.ipynb #4bffb811
 class _Market:
-    "One market: the number of its last trade, its book, and the events that are not written yet. `fill` and `resync` ask and take their time; `take` does not."
+    "One market: the number of its last trade, its book, and the events that are not written yet."
 
-    def __init__(self, feed: MarketFeed, symbol: str, what: Sequence[str], last: int | None, report: RecordReport, stop: asyncio.Event):
-        self.feed, self.symbol, self.what, self.last, self.report, self.stop = feed, symbol, what, last, report, stop
+    def __init__(self, feed: MarketFeed, symbol: str, what: Sequence[str], last: int | None, report: RecordReport,
+                 stop: asyncio.Event):
+        self.feed, self.symbol = feed, symbol
+        self.what, self.last = what, last
+        self.report, self.stop = report, stop
         self.ended = False
-        self.book, self.events, self._latest = OrderBook(feed.name(symbol)), deque[Event](), 0 # a deque: one thread appends while another takes
+        self.book = OrderBook(feed.name(symbol))
+        self.events = deque[Event]() # a deque: one thread appends while another takes
+        self._latest = 0
 
     @property
     def over(self) -> bool: return self.ended or self.stop.is_set()
@@ -177,28 +242,15 @@ class _Market:
 
     def _keep(self, trade: MarketTrade) -> None:
         self.last = trade.id
-        if not (trade.price > 0 and trade.amount > 0): self.report.garbled += 1; return
+        if not (trade.price > 0 and trade.amount > 0):
+            self.report.garbled += 1
+            return
         self.report.trades += 1
         self._append(trade)
 
     def misses(self, event: Event) -> bool:
         "Trades before this one have not come."
         return isinstance(event, MarketTrade) and self.last is not None and event.id > self.last + 1
-
-    def fill(self, until: int | None = None, patience: int = 3) -> None:
-        "Ask for the trades after the last one, up to a number, or to now. What a stream has told may reach REST a moment later."
-        while self.last is not None and (until is None or self.last + 1 < until) and not self.over:
-            found = [t for t in self.feed.trades_from(self.symbol, self.last + 1) if t.id > self.last and (until is None or t.id < until)]
-            for trade in sorted(found, key=lambda t: t.id):
-                self.report.lost += trade.id - self.last - 1
-                self.report.filled += 1
-                self._keep(trade)
-            if until is None and len(found) < self.feed.page: break # the rest comes with the stream
-            if found: continue
-            if not patience: break
-            patience -= 1
-            time.sleep(1.0)
-        if until is not None and self.last is not None and not self.over: self.report.lost += max(0, until - self.last - 1)
 
     def take(self, event: Event) -> None:
         "Keep an event."
@@ -210,33 +262,59 @@ class _Market:
             self._append(event)
             self.book.apply_update(event)
 
-    def resync(self) -> None:
-        "Begin the book anew."
-        snapshot = self.feed.snapshot(self.symbol)
-        self._append(snapshot)
-        self.report.snapshots += 1
-        self.book.apply_snapshot(snapshot)
+# %% ../../../nbs/data/intake/03_recording.ipynb #79dde4dd
+@patch
+def fill(self: _Market, until: int | None = None, patience: int = 3) -> None:
+    "Ask for the trades after the last one, up to a number, or to now."
+    while self.last is not None and (until is None or self.last + 1 < until) and not self.over:
+        found = [t for t in self.feed.trades_from(self.symbol, self.last + 1)
+                 if t.id > self.last and (until is None or t.id < until)]
+        for trade in sorted(found, key=lambda t: t.id):
+            self.report.lost += trade.id - self.last - 1
+            self.report.filled += 1
+            self._keep(trade)
+        if until is None and len(found) < self.feed.page: break # the rest comes with the stream
+        if found: continue
+        if not patience: break
+        patience -= 1
+        time.sleep(1.0)
+    if until is not None and self.last is not None and not self.over:
+        self.report.lost += max(0, until - self.last - 1)
+
+@patch
+def resync(self: _Market) -> None:
+    "Begin the book anew."
+    snapshot = self.feed.snapshot(self.symbol)
+    self._append(snapshot)
+    self.report.snapshots += 1
+    self.book.apply_snapshot(snapshot)
 
 # %% ../../../nbs/data/intake/03_recording.ipynb #6605ed5b
 def _rows(market: _Market, events: list[Event], numbered: int) -> dict[str, pl.DataFrame]:
     name = stored_symbol(market.symbol)
-    trades = trades_frame([e for e in events if isinstance(e, MarketTrade)]).with_columns(symbol=pl.lit(name)).select(list(TRADES_SCHEMA))
-    depth = updates_frame([e for e in events if isinstance(e, DepthSnapshot | DepthUpdate)])
-    return {"trades": trades, "depth": depth.with_columns(pl.col("event") + numbered, symbol=pl.lit(market.book.symbol))}
+    trades = trades_frame([event for event in events if isinstance(event, MarketTrade)])
+    depth = updates_frame([event for event in events if isinstance(event, DepthSnapshot | DepthUpdate)])
+    return {"trades": trades.with_columns(symbol=pl.lit(name)).select(list(TRADES_SCHEMA)),
+            "depth": depth.with_columns(pl.col("event") + numbered, symbol=pl.lit(market.book.symbol))}
 
 def _flush(store: RecordingStore, markets: dict[str, _Market], numbered: dict[str, int]) -> None:
     for name, market in markets.items():
         events = list(islice(market.events, len(market.events)))
-        for kind, rows in _rows(market, events, numbered.get(name, 0)).items(): # trades first: they may be written twice
+        # trades first: they may be written twice
+        for kind, rows in _rows(market, events, numbered.get(name, 0)).items():
             if kind in market.what: store.append(kind, market.feed.venue, stored_symbol(market.symbol), rows)
         for _ in events: market.events.popleft() # written, and not before
         numbered[name] = numbered.get(name, 0) + len(events)
 
 def _understood(text: str, received: int, report: RecordReport) -> Event | None:
     try: return decode_message(text, received)
-    except (DataError, ValueError, KeyError, TypeError): report.garbled += 1; return None
+    except (DataError, ValueError, KeyError, TypeError):
+        report.garbled += 1
+        return None
 
-async def _listen(feed: MarketFeed, markets: dict[str, _Market], what: Sequence[str], silence: float, most: int, tell: Callable[[str], None]) -> None:
+# %% ../../../nbs/data/intake/03_recording.ipynb #fc925104
+async def _listen(feed: MarketFeed, markets: dict[str, _Market], what: Sequence[str], silence: float, most: int,
+                  tell: Callable[[str], None]) -> None:
     report, delay = next(iter(markets.values())).report, 1.0
     while True:
         begun, heard = asyncio.get_running_loop().time(), False
@@ -248,17 +326,23 @@ async def _listen(feed: MarketFeed, markets: dict[str, _Market], what: Sequence[
                 if (event := _understood(text, received, report)) is None: continue
                 market, heard = markets[event.symbol], True
                 if market.misses(event): await asyncio.to_thread(market.fill, event.id)
-                if market.over and market.misses(event): continue # the next recorder goes on after the last trade, and must find the hole
+                # the next recorder goes on after the last trade, and must find the hole
+                if market.over and market.misses(event): continue
                 market.take(event)
-                if "depth" in what and isinstance(event, DepthUpdate) and not market.book.valid: await asyncio.to_thread(market.resync)
-                if sum(len(m.events) for m in markets.values()) > most: raise FatalError(f"{most:,} events wait to be written: the disk is too slow. What was written is whole.")
+                if "depth" in what and isinstance(event, DepthUpdate) and not market.book.valid:
+                    await asyncio.to_thread(market.resync)
+                if sum(len(m.events) for m in markets.values()) > most:
+                    raise FatalError(f"{most:,} events wait to be written: the disk is too slow. What was written is "
+                                     f"whole.")
         except RetryableError as e:
             report.interruptions.append(str(e))
             tell(str(e))
             delay = 1.0 if heard else min(60.0, 2 * delay)
-            wait = max(delay, e.wait) if isinstance(e, RateLimited) else begun + delay - asyncio.get_running_loop().time()
+            wait = begun + delay - asyncio.get_running_loop().time()
+            if isinstance(e, RateLimited): wait = max(delay, e.wait)
             await asyncio.sleep(max(0.0, wait))
 
+# %% ../../../nbs/data/intake/03_recording.ipynb #755e6fc0
 async def record(
     feed: MarketFeed,
     store: RecordingStore,
@@ -271,11 +355,19 @@ async def record(
     most: int = 1_000_000,       # events that may wait to be written
 ) -> RecordReport:
     "Keep trades and order books as they come, until told to stop."
-    if unknown := [kind for kind in what if kind not in KINDS] or ([""] if not what else []): raise unknown_name("kind of recording", unknown[0], KINDS)
-    report, venue = RecordReport(), feed.venue
-    markets = {m.book.symbol: m for m in (_Market(feed, s, what, store.last_trade(venue, stored_symbol(s)) if "trades" in what else None, report, stop) for s in symbols)}
-    if len(markets) < len(symbols): raise InputError(f"Two of {', '.join(symbols)} are the same market. Name each once.")
-    listening, ended, numbered = asyncio.ensure_future(_listen(feed, markets, what, silence, most, tell)), asyncio.ensure_future(stop.wait()), dict[str, int]()
+    if unknown := [kind for kind in what if kind not in KINDS] or ([""] if not what else []):
+        raise unknown_name("kind of recording", unknown[0], KINDS)
+    report = RecordReport()
+    markets = {}
+    for symbol in symbols:
+        last = store.last_trade(feed.venue, stored_symbol(symbol)) if "trades" in what else None
+        market = _Market(feed, symbol, what, last, report, stop)
+        markets[market.book.symbol] = market
+    if len(markets) < len(symbols):
+        raise InputError(f"Two of {', '.join(symbols)} are the same market. Name each once.")
+    listening = asyncio.ensure_future(_listen(feed, markets, what, silence, most, tell))
+    ended = asyncio.ensure_future(stop.wait())
+    numbered: dict[str, int] = {}
     try:
         while not (listening.done() or ended.done()):
             await asyncio.wait([listening, ended], timeout=every, return_when=asyncio.FIRST_COMPLETED)

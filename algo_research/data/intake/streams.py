@@ -7,22 +7,26 @@ __all__ = ['ClosedBar', 'Silence', 'Feed', 'ExchangeFeed', 'StreamReport', 'stre
 
 # %% ../../../nbs/data/intake/02_streams.ipynb #0f979631
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.clock import Clock
 from ...core.errors import AlgoError, InputError, RetryableError, unknown_name
 from ..market.bars import Dataset, DatasetId, floor_time, make_bars, timeframe_duration
-from ..venues.exchanges import PAGE_SCHEMA, ExchangeSource, RateLimited, Source, market_symbol, stored_symbol
+from algo_research.data.venues.exchanges import (
+    PAGE_SCHEMA, ExchangeSource, RateLimited, Source, market_symbol, stored_symbol,
+)
 from .ingest import plan_sync, sync
 from ..market.instruments import Instrument
-from ..stores.delta import Store
+from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/02_streams.ipynb #62411a9b
 class ClosedBar(NamedTuple):
@@ -36,17 +40,42 @@ class ClosedBar(NamedTuple):
     volume: float
     event: datetime  # the exchange's time of the message, UTC
 
+# %% ../../../nbs/data/intake/02_streams.ipynb #34c4ff53
 class Silence(RetryableError):
     "Nothing was heard for too long."
 
-class Feed(Protocol):
+class Feed(ABC):
     "Closed bars as they close, from one place; beside it the source of past bars at the same place."
     source: Source
-    def closed(self, symbols: Sequence[str], timeframe: str, silence: float) -> AsyncIterator[ClosedBar | None]:
-        "Bars in order; None once it listens, and whenever something else was heard. Raises RetryableError when the connection ends, or nothing is heard for `silence` seconds."
+
+    @abstractmethod
+    def closed(
+        self,
+        symbols: Sequence[str],
+        timeframe: str,
+        silence: float,  # seconds without any message; then RetryableError is raised, as when the connection ends
+    ) -> AsyncIterator[ClosedBar | None]:
+        "Bars in order; None once it listens, and whenever something else was heard."
 
 # %% ../../../nbs/data/intake/02_streams.ipynb #4db1ecb0
-class ExchangeFeed:
+def _flagging_client(source: ExchangeSource) -> Any:
+    "ccxt's client; `closed_bars` are those that a message said to be closed, `flagged` whether messages say so."
+    import ccxt.pro
+    class Client(getattr(ccxt.pro, source.ccxt_name)):  # type: ignore[misc]
+        def handle_ohlcv(self, client: Any, message: Any) -> None:
+            super().handle_ohlcv(client, message)
+            kline = message.get("k") if isinstance(message, dict) else None
+            if not kline or not kline.get("x"): return
+            kind = "spot" if self.is_spot_url(client) else "contract"
+            symbol = self.safe_symbol(kline["s"], None, None, kind)
+            self.closed_bars.append(_closed_kline(symbol, kline, message["E"]))
+    client = Client(source.settings)
+    client.closed_bars = []
+    client.flagged = client.id.startswith("binance")
+    return client
+
+# %% ../../../nbs/data/intake/02_streams.ipynb #19e809cb
+class ExchangeFeed(Feed):
     "An exchange's WebSocket, through ccxt."
 
     def __init__(
@@ -57,40 +86,34 @@ class ExchangeFeed:
     ):
         self.source, self._url = ExchangeSource(exchange, url, timeout), url
 
-    def __repr__(self) -> str: return f"ExchangeFeed({self.source.venue!r}" + (f", {self._url!r})" if self._url else ")")
-
-    def _client(self) -> Any:
-        import ccxt.pro
-        class Client(getattr(ccxt.pro, self.source.ccxt_name)):  # type: ignore[misc]
-            def handle_ohlcv(self, client: Any, message: Any) -> None:
-                super().handle_ohlcv(client, message)
-                k = message.get("k") if isinstance(message, dict) else None
-                if k and k.get("x"): self.told.append(_closed_kline(self.safe_symbol(k["s"], None, None, "spot" if self.is_spot_url(client) else "contract"), k, message["E"]))
-        made = Client(self.source.settings)
-        made.told, made.flagged = [], made.id.startswith("binance")
-        return made
+    def __repr__(self) -> str:
+        return f"ExchangeFeed({self.source.venue!r}" + (f", {self._url!r})" if self._url else ")")
 
     async def closed(self, symbols: Sequence[str], timeframe: str, silence: float) -> AsyncIterator[ClosedBar | None]:
-        client, last, listening = self._client(), {}, None
+        client, last, listening = _flagging_client(self.source), {}, None
         try:
-            async with asyncio.timeout(silence): markets = await client.load_markets() # before Python 3.12 `wait_for` may swallow a cancellation
+            # before Python 3.12 `wait_for` may swallow a cancellation
+            async with asyncio.timeout(silence): markets = await client.load_markets()
             pairs = [[market_symbol(s, markets, self.source.venue), timeframe] for s in symbols]
             while True:
                 listening = asyncio.ensure_future(client.watch_ohlcv_for_symbols(pairs))
-                async with asyncio.timeout(silence): told = await listening
-                for symbol, frames in told.items():
+                async with asyncio.timeout(silence): heard = await listening
+                for symbol, frames in heard.items():
                     for row in frames.get(timeframe, []):
-                        if not client.flagged and symbol in last and row[0] > last[symbol][0]: client.told.append(_begun_next(symbol, last[symbol]))
+                        if not client.flagged and symbol in last and row[0] > last[symbol][0]:
+                            client.closed_bars.append(_begun_next(symbol, last[symbol]))
                         last[symbol] = row
                 yield None
-                while client.told: yield client.told.pop(0)
+                while client.closed_bars: yield client.closed_bars.pop(0)
         except TimeoutError as e: raise Silence(f"Nothing was heard from {self.source.venue} for {silence:g} s.") from e
         except AlgoError: raise
-        except Exception as e: raise RetryableError(f"The stream of {self.source.venue} ended: {type(e).__name__}: {str(e)[:200]}") from e
+        except Exception as e:
+            raise RetryableError(f"The stream of {self.source.venue} ended: {type(e).__name__}: {str(e)[:200]}") from e
         finally:
             if listening: listening.cancel()
             with suppress(Exception): await client.close()
 
+# %% ../../../nbs/data/intake/02_streams.ipynb #63939d25
 def _moment(milliseconds: int | float) -> datetime: return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 def _closed_kline(symbol: str, k: dict[str, Any], event: int) -> ClosedBar:
@@ -110,14 +133,20 @@ class StreamReport:
     left_out: int = 0         # found the queue full; REST brought them
     failovers: int = 0        # times that another feed took over
     interruptions: list[str] = field(default_factory=list) # why a feed was left, in order
-    delays: list[float] = field(default_factory=list)      # seconds from the exchange's event to the stored bar, by our clock
+    # seconds from the exchange's event to the stored bar, by our clock
+    delays: list[float] = field(default_factory=list)
 
+# %% ../../../nbs/data/intake/02_streams.ipynb #1c641a6d
 class _Writer:
     "What is stored of a symbol, and how more gets there. `backfill` and `append` block, and are called one at a time."
 
     def __init__(self, store: Store, symbol: str, timeframe: str, clock: Clock, since: datetime | None, size: int):
-        self.store, self.symbol, self.timeframe, self.clock, self.since = store, symbol, timeframe, clock, since
-        self.name, self.step, self.queue = stored_symbol(symbol), timeframe_duration(timeframe), asyncio.Queue[ClosedBar | None](size)
+        self.store = store
+        self.symbol, self.timeframe = symbol, timeframe
+        self.clock, self.since = clock, since
+        self.name = stored_symbol(symbol)
+        self.step = timeframe_duration(timeframe)
+        self.queue = asyncio.Queue[ClosedBar | None](size)
         self.source: Source | None = None   # of the feed that is listened to
         self.instrument: Instrument | None = None
         self.newest: datetime | None = None # stored bar
@@ -127,51 +156,62 @@ class _Writer:
         self.busy = asyncio.Lock()          # held while something is fetched or stored
 
     def put(self, bar: ClosedBar | None) -> bool: # whether there was room
-        with suppress(asyncio.QueueFull): self.queue.put_nowait(bar); return True
-        self.missed = True
-        return False
+        try: self.queue.put_nowait(bar)
+        except asyncio.QueueFull:
+            self.missed = True
+            return False
+        return True
 
     def heard(self, source: Source) -> None:
         "A feed listens from here on, and may have missed something."
         self.source, self.missed = source, True
         self.put(None)
 
-    def _id(self, source: Source) -> DatasetId: return DatasetId(source.venue, self.name, self.timeframe)
-
-    def _look(self, source: Source) -> None:
-        "See what is stored."
-        if (id := self._id(source)) not in self.store.datasets(): return
-        kept = self.store.read(id, start=self.newest)
-        self.gone |= set(kept.removed_times(self.name))
-        self.newest = kept.bars["ts"].max() or self.newest
-
     def following(self) -> list[ClosedBar]:
         "Bars that wait and are newer than what is stored, in order, each once."
-        return [b for ts, b in sorted({b.ts: b for b in self.waiting}.items()) if (self.newest is None or ts > self.newest) and ts not in self.gone]
+        return [b for ts, b in sorted({b.ts: b for b in self.waiting}.items())
+                if (self.newest is None or ts > self.newest) and ts not in self.gone]
 
     def continues(self) -> bool:
         "Nothing is missing between what is stored and these."
         times = [*filter(None, [self.newest]), *(b.ts for b in self.following())]
         return all(after - before == self.step for before, after in pairwise(times))
 
-    def backfill(self, source: Source) -> int:
-        "Fetch what the store lacks up to now, asking once: how many bars that were."
-        if self.instrument is None:
-            self.instrument = source.instrument(self.symbol)
-            self.name = stored_symbol(self.instrument.symbol)
-        if self.newest is None and self.since is None: self._look(source)
-        start = self.newest or self.since or floor_time(min(source.now(), self.clock.now()), self.step) - self.step
-        new = sync(plan_sync(source, self.store, self.symbol, self.timeframe, self.clock, start, attempts=1), source, self.store, self.clock, attempts=1).new
-        self._look(source)
-        return new
+# %% ../../../nbs/data/intake/02_streams.ipynb #e95730ab
+@patch
+def _id(self: _Writer, source: Source) -> DatasetId: return DatasetId(source.venue, self.name, self.timeframe)
 
-    def append(self, source: Source, bars: list[ClosedBar]) -> list[float]:
-        "Store bars that follow: the delay of each."
-        frame = pl.DataFrame([b[1:7] for b in bars], schema=list(PAGE_SCHEMA), orient="row").with_columns(symbol=pl.lit(self.name))
-        self.store.append(Dataset(self._id(source), make_bars(frame, self.step), self.instrument))
-        self.newest, now = bars[-1].ts, self.clock.now()
-        return [(now - b.event).total_seconds() for b in bars]
+@patch
+def _look(self: _Writer, source: Source) -> None:
+    "See what is stored."
+    if (id := self._id(source)) not in self.store.datasets(): return
+    kept = self.store.read(id, start=self.newest)
+    self.gone |= set(kept.removed_times(self.name))
+    self.newest = kept.bars["ts"].max() or self.newest
 
+@patch
+def backfill(self: _Writer, source: Source) -> int:
+    "Fetch what the store lacks up to now, asking once: how many bars that were."
+    if self.instrument is None:
+        self.instrument = source.instrument(self.symbol)
+        self.name = stored_symbol(self.instrument.symbol)
+    if self.newest is None and self.since is None: self._look(source)
+    start = self.newest or self.since or floor_time(min(source.now(), self.clock.now()), self.step) - self.step
+    plan = plan_sync(source, self.store, self.symbol, self.timeframe, self.clock, start, attempts=1)
+    new = sync(plan, source, self.store, self.clock, attempts=1).new
+    self._look(source)
+    return new
+
+@patch
+def append(self: _Writer, source: Source, bars: list[ClosedBar]) -> list[float]:
+    "Store bars that follow: the delay of each."
+    frame = pl.DataFrame([b[1:7] for b in bars], schema=list(PAGE_SCHEMA), orient="row")
+    valid = make_bars(frame.with_columns(symbol=pl.lit(self.name)), self.step)
+    self.store.append(Dataset(self._id(source), valid, self.instrument))
+    self.newest, now = bars[-1].ts, self.clock.now()
+    return [(now - b.event).total_seconds() for b in bars]
+
+# %% ../../../nbs/data/intake/02_streams.ipynb #15734bba
 async def _fetch(writer: _Writer, source: Source, turn: asyncio.Lock) -> int:
     async with turn:
         try: return await asyncio.to_thread(writer.backfill, source)
@@ -179,37 +219,59 @@ async def _fetch(writer: _Writer, source: Source, turn: asyncio.Lock) -> int:
             await asyncio.sleep(e.wait)  # nobody may ask meanwhile
             raise
 
-async def _write_forever(writer: _Writer, report: StreamReport, turn: asyncio.Lock, tell: Callable[[str, str], None]) -> None:
-    now, pause, due, lacking = asyncio.get_running_loop().time, 1.0, 0.0, False
+async def _heard(writer: _Writer, until: float | None) -> list[ClosedBar | None]:
+    "What is in the queue, waiting for the first of it until a time."
+    items = []
+    with suppress(TimeoutError):
+        async with asyncio.timeout_at(until): items.append(await writer.queue.get())
+    while not writer.queue.empty(): items.append(writer.queue.get_nowait())
+    return items
+
+async def _store(writer: _Writer, source: Source, report: StreamReport, tell: Callable[[str, str], None]) -> None:
+    "Store what waits and follows; what waits and does not follow is stored already."
+    following = writer.following()
+    if following:
+        report.delays.extend(await asyncio.to_thread(writer.append, source, following))
+        tell(writer.name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
+    report.bars += len(following)
+    report.repeated += len(writer.waiting) - len(following)
+    writer.waiting = []
+
+# %% ../../../nbs/data/intake/02_streams.ipynb #2f15c08a
+async def _write_forever(writer: _Writer, report: StreamReport, turn: asyncio.Lock,
+                         tell: Callable[[str, str], None]) -> None:
+    now = asyncio.get_running_loop().time
+    pause, due = 1.0, 0.0 # seconds until a failure is tried again; when that is
+    lacking = False       # something must be fetched
     while True:
-        items = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(due if lacking or writer.waiting or writer.missed else None): items.append(await writer.queue.get())
-        while not writer.queue.empty(): items.append(writer.queue.get_nowait())
+        items = await _heard(writer, due if lacking or writer.waiting or writer.missed else None)
         writer.waiting += filter(None, items)
-        if writer.missed: lacking, writer.missed, due = True, False, 0.0
+        if writer.missed:
+            lacking, writer.missed = True, False
+            due = 0.0
         try:
             async with writer.busy:
                 if now() >= due and (source := writer.source):
                     if lacking or not writer.continues():
-                        new = await _fetch(writer, source, turn)
-                        report.backfilled, lacking = report.backfilled + new, False
-                    if following := writer.following():
-                        report.delays.extend(await asyncio.to_thread(writer.append, source, following))
-                        tell(writer.name, f"{following[-1].ts:%Y-%m-%d %H:%M} closed at {following[-1].close:g}")
-                    report.bars, report.repeated = report.bars + len(following), report.repeated + len(writer.waiting) - len(following)
-                    writer.waiting, pause, due = [], 1.0, 0.0
+                        report.backfilled += await _fetch(writer, source, turn)
+                        lacking = False
+                    await _store(writer, source, report, tell)
+                    pause, due = 1.0, 0.0
         except RetryableError as e:
             report.interruptions.append(f"past bars of {writer.name}: {e}")
             pause, due = min(2 * pause, 60.0), now() + pause
         for _ in items: writer.queue.task_done()
 
-async def _listen_forever(feeds: Sequence[Feed], writers: Mapping[str, _Writer], report: StreamReport, timeframe: str, silence: float, tell: Callable[[str, str], None]) -> None:
+# %% ../../../nbs/data/intake/02_streams.ipynb #3c0b67ea
+async def _listen_forever(feeds: Sequence[Feed], writers: Mapping[str, _Writer], report: StreamReport, timeframe: str,
+                          silence: float, tell: Callable[[str, str], None]) -> None:
     turn, fruitless = 0, 0
     while True:
-        feed, heard, begun = feeds[turn % len(feeds)], False, asyncio.get_running_loop().time()
+        feed, heard = feeds[turn % len(feeds)], False
+        begun = asyncio.get_running_loop().time()
         try:
-            async with aclosing(feed.closed([writer.symbol for writer in writers.values()], timeframe, silence)) as bars:
+            wanted = [writer.symbol for writer in writers.values()]
+            async with aclosing(feed.closed(wanted, timeframe, silence)) as bars:
                 async for bar in bars:
                     if not heard:
                         for writer in writers.values(): writer.heard(feed.source)
@@ -218,13 +280,51 @@ async def _listen_forever(feeds: Sequence[Feed], writers: Mapping[str, _Writer],
         except RetryableError as e:
             report.interruptions.append(str(e))
             tell("stream", str(e))
-            if heard and not isinstance(e, Silence):  # the connection ended: again, and not more often than once a second
+            # the connection ended: again, and not more often than once a second
+            if heard and not isinstance(e, Silence):
                 await asyncio.sleep(begun + 1 - asyncio.get_running_loop().time())
                 continue
             turn, fruitless = turn + 1, fruitless + 1
             report.failovers += len(feeds) > 1
             if fruitless >= len(feeds): await asyncio.sleep(min(30.0, 2.0 ** (fruitless - len(feeds))))
 
+# %% ../../../nbs/data/intake/02_streams.ipynb #632e6fff
+async def _stored(writers: Iterable[_Writer]) -> None:
+    "Returns when all that was heard was tried to be stored."
+    for writer in writers:
+        await writer.queue.join()
+        async with writer.busy: pass
+
+def _report_left(writers: Iterable[_Writer], report: StreamReport) -> None:
+    for writer in writers:
+        left = writer.queue.qsize() + len(writer.waiting)
+        if left:
+            report.interruptions.append(f"{left} bars of {writer.name} were heard and not stored; "
+                                        "the next stream fetches them")
+
+# %% ../../../nbs/data/intake/02_streams.ipynb #9aad8a18
+async def _run(listening: asyncio.Task, writing: list[asyncio.Task], writers: Iterable[_Writer], report: StreamReport,
+               stop: asyncio.Event) -> None:
+    "Wait until the stream is to stop or a task has failed, and end the tasks."
+    tasks = [listening, *writing]
+    ended = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            listening.cancel()
+            for writer in writers:
+                if writer.missed: writer.put(None)
+            tasks.append(asyncio.ensure_future(_stored(writers)))
+            await asyncio.wait([*writing, tasks[-1]], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            _report_left(writers, report)
+        for task in tasks:
+            if task.done() and not task.cancelled(): task.result()
+    finally:
+        for task in (*tasks, ended):
+            if not task.cancelling(): task.cancel() # a second time would interrupt its farewell
+        await asyncio.gather(*tasks, ended, return_exceptions=True)
+
+# %% ../../../nbs/data/intake/02_streams.ipynb #6db61130
 async def stream(
     feeds: Sequence[Feed],    # the same venue, in order of preference: the next takes over when one fails
     store: Store,
@@ -238,33 +338,14 @@ async def stream(
     size: int = 10_000,       # bars of a symbol that may wait to be written
 ) -> StreamReport:
     "Store closed bars as they close, until told to stop."
-    if len({f.source.venue for f in feeds}) != 1: raise InputError("A dataset belongs to one venue: the feeds must be different ways to the same one.")
-    if timeframe not in feeds[0].source.timeframes: raise unknown_name(f"timeframe of {feeds[0].source.venue}", timeframe, feeds[0].source.timeframes)
+    if len({f.source.venue for f in feeds}) != 1:
+        raise InputError("A dataset belongs to one venue: the feeds must be different ways to the same one.")
+    if timeframe not in feeds[0].source.timeframes:
+        raise unknown_name(f"timeframe of {feeds[0].source.venue}", timeframe, feeds[0].source.timeframes)
     named = {stored_symbol(symbol).upper(): symbol for symbol in symbols} # in whatever way they are written: each once
     writers = {name: _Writer(store, symbol, timeframe, clock, since, size) for name, symbol in named.items()}
     report, turn = StreamReport(), asyncio.Lock()
-    listening, *writing = tasks = [asyncio.ensure_future(_listen_forever(feeds, writers, report, timeframe, silence, tell)),
-                                   *(asyncio.ensure_future(_write_forever(writer, report, turn, tell)) for writer in writers.values())]
-    ended = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            listening.cancel()
-            for writer in writers.values():
-                if writer.missed: writer.put(None)
-            tasks.append(asyncio.ensure_future(_stored(writers.values())))
-            await asyncio.wait([*writing, tasks[-1]], timeout=60, return_when=asyncio.FIRST_COMPLETED)
-            report.interruptions += [f"{n} bars of {w.name} were heard and not stored; the next stream fetches them" for w in writers.values() if (n := w.queue.qsize() + len(w.waiting))]
-        for task in tasks:
-            if task.done() and not task.cancelled(): task.result()
-    finally:
-        for task in (*tasks, ended):
-            if not task.cancelling(): task.cancel() # a second time would interrupt its farewell
-        await asyncio.gather(*tasks, ended, return_exceptions=True)
+    listening = asyncio.ensure_future(_listen_forever(feeds, writers, report, timeframe, silence, tell))
+    writing = [asyncio.ensure_future(_write_forever(writer, report, turn, tell)) for writer in writers.values()]
+    await _run(listening, writing, writers.values(), report, stop)
     return report
-
-async def _stored(writers: Iterable[_Writer]) -> None:
-    "Returns when all that was heard was tried to be stored."
-    for writer in writers:
-        await writer.queue.join()
-        async with writer.busy: pass

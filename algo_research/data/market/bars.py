@@ -22,14 +22,17 @@ from ...core.hashing import hash_frame, hash_params
 from .instruments import Instrument
 
 # %% ../../../nbs/data/market/01_bars.ipynb #593fa47e
-_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1),
+          "w": timedelta(weeks=1)}
 
 def timeframe_duration(
     timeframe: str, # "1m", "15m", "1h", "1d", "1w", ...
 ) -> timedelta:
     "The time one bar spans."
     match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", timeframe)
-    if not match: raise InputError(f"{timeframe!r} is no timeframe. Write a number and one of s, m, h, d, w, e.g. '1m', '1h', '1d'.")
+    if not match:
+        raise InputError(f"{timeframe!r} is no timeframe. Write a number and one of s, m, h, d, w, e.g. '1m', '1h', "
+                         f"'1d'.")
     return int(match[1]) * _UNITS[match[2]]
 
 def timeframe_name(
@@ -61,7 +64,8 @@ class DatasetId(NamedTuple):
 
 # %% ../../../nbs/data/market/01_bars.ipynb #da7186a9
 TIME = pl.Datetime("us", "UTC")
-BARS_SCHEMA = {"symbol": pl.String, "ts": TIME, "open": pl.Float64, "high": pl.Float64, "low": pl.Float64, "close": pl.Float64,
+BARS_SCHEMA = {"symbol": pl.String, "ts": TIME, "open": pl.Float64, "high": pl.Float64, "low": pl.Float64,
+               "close": pl.Float64,
                "volume": pl.Float64, "known_at": TIME}
 PRICES = ["open", "high", "low", "close"]
 
@@ -76,19 +80,24 @@ def _contract():
 
 # %% ../../../nbs/data/market/01_bars.ipynb #c9e57a4b
 def _keeps_contract(bars: pl.DataFrame) -> bool:
-    "What `_contract` says, in one pass: pandera takes 12 ms to say that a single bar is well, and is asked only for what is wrong."
+    # pandera takes 12 ms to say that a single bar is well, and is asked only for what is wrong
+    "What `_contract` says, in one pass."
     if not isinstance(bars, pl.DataFrame) or bars.schema != pl.Schema(BARS_SCHEMA): return False
     if any(bars[name].null_count() for name in BARS_SCHEMA if name != "volume"): return False
-    return bars.select(pl.all_horizontal(pl.col(*PRICES, "volume").sum().is_finite(), (pl.col("known_at") > pl.col("ts")).all())).item()  # a sum is finite only if all are
+    # a sum is finite only if all are
+    finite = pl.col(*PRICES, "volume").sum().is_finite()
+    return bars.select(pl.all_horizontal(finite, (pl.col("known_at") > pl.col("ts")).all())).item()
 
 def _refuse(bars: pl.DataFrame) -> None:
     "The error, with what is wrong."
     import pandera.errors
     try: _contract().validate(bars)
     except (pandera.errors.SchemaError, pandera.errors.SchemaErrors) as e:
-        raise DataError(f"These are no valid bars: {str(e).splitlines()[0]} Allowed are the columns {', '.join(BARS_SCHEMA)}: symbol text, "
+        raise DataError(f"These are no valid bars: {str(e).splitlines()[0]} Allowed are the columns "
+                        f"{', '.join(BARS_SCHEMA)}: symbol text, "
                         "times in UTC microseconds, finite prices, volume finite or null.") from e
 
+# %% ../../../nbs/data/market/01_bars.ipynb #11a795ac
 def validate_bars(
     bars: pl.DataFrame, # anything that claims to be bars
 ) -> pl.DataFrame:      # the same frame
@@ -99,7 +108,8 @@ def validate_bars(
         same, back = pl.col("symbol") == pl.col("symbol").shift(), pl.col("ts") <= pl.col("ts").shift()
         wrong = bars.filter((same & back) | (pl.col("symbol") < pl.col("symbol").shift()))
         raise DataError(f"Bars must be sorted by (symbol, ts) without duplicates; {wrong.height} are not, the first is "
-                        f"{wrong['symbol'][0]} at {wrong['ts'][0]}. Sort them with .sort('symbol', 'ts') and drop the duplicates.")
+                        f"{wrong['symbol'][0]} at {wrong['ts'][0]}. Sort them with .sort('symbol', 'ts') and drop the "
+                        f"duplicates.")
     return bars
 
 def make_bars(
@@ -110,12 +120,14 @@ def make_bars(
     if "volume" not in frame.columns: frame = frame.with_columns(volume=pl.lit(None, pl.Float64))
     frame = frame.with_columns(pl.col("ts").cast(TIME))
     if "known_at" not in frame.columns: frame = frame.with_columns(known_at=pl.col("ts") + duration)
-    return validate_bars(frame.select(pl.col(name).cast(dtype) for name, dtype in BARS_SCHEMA.items()).sort("symbol", "ts"))
+    return validate_bars(frame.select(pl.col(name).cast(dtype) for name, dtype in BARS_SCHEMA.items()).sort("symbol",
+                                                                                                            "ts"))
 
 # %% ../../../nbs/data/market/01_bars.ipynb #56b71180
 EPOCH, MONDAY = datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 5, tzinfo=UTC)
 
-def _origin(step: timedelta) -> datetime: return EPOCH if step % timedelta(weeks=1) else MONDAY  # weeks begin on a Monday
+# weeks begin on a Monday
+def _origin(step: timedelta) -> datetime: return EPOCH if step % timedelta(weeks=1) else MONDAY
 
 def floor_time(
     moment: datetime, # in UTC
@@ -124,6 +136,7 @@ def floor_time(
     "Where the bar begins that holds this moment."
     return moment - (moment - _origin(step)) % step
 
+# %% ../../../nbs/data/market/01_bars.ipynb #7da11f3f
 def resample_bars(
     bars: pl.DataFrame, # valid bars
     source: str,        # their timeframe
@@ -131,7 +144,8 @@ def resample_bars(
 ) -> pl.DataFrame:      # valid bars; the last of a symbol only if its end is seen
     "Coarser bars, labelled by their open time."
     fine, coarse = timeframe_duration(source), timeframe_duration(target)
-    if coarse % fine: raise InputError(f"Bars of {source} cannot be resampled to {target}. Allowed are whole multiples of {source}.")
+    if coarse % fine:
+        raise InputError(f"Bars of {source} cannot be resampled to {target}. Allowed are whole multiples of {source}.")
     if coarse == fine or not bars.height: return bars
     ts, step = bars["ts"].to_physical().to_numpy(), coarse // timedelta(microseconds=1)
     opened = ts - (ts - int(_origin(coarse).timestamp()) * 1_000_000) % step
@@ -142,8 +156,12 @@ def resample_bars(
     over = lambda name, reduce: reduce.reduceat(bars[name].to_physical().fill_null(0).to_numpy(), first)
     known = np.maximum(over("known_at", np.maximum), opened[first] + step)
     some = np.add.reduceat(bars["volume"].is_not_null().to_numpy(), first, dtype=np.int64) > 0
-    columns = {"symbol": bars["symbol"].gather(first), "ts": pl.Series(opened[first]).cast(TIME), "open": bars["open"].gather(first), "high": over("high", np.maximum),
-               "low": over("low", np.minimum), "close": bars["close"].gather(last), "volume": over("volume", np.add), "known_at": pl.Series(known).cast(TIME)}
+    columns = {"symbol": bars["symbol"].gather(first), "ts": pl.Series(opened[first]).cast(TIME),
+               "open": bars["open"].gather(first), "high": over("high", np.maximum),
+               "low":
+                   over("low", np.minimum), "close":
+                       bars["close"].gather(last), "volume":
+                           over("volume", np.add), "known_at": pl.Series(known).cast(TIME)}
     return pl.DataFrame(columns).with_columns(volume=pl.when(pl.Series(some)).then("volume")).filter(pl.Series(seen))
 
 # %% ../../../nbs/data/market/01_bars.ipynb #666cece1
@@ -156,6 +174,7 @@ class Snapshot(NamedTuple):
     adjustment: Adjustment
     version: int | None = None
 
+# %% ../../../nbs/data/market/01_bars.ipynb #00c5fd88
 @dataclass(frozen=True)
 class Dataset:
     "Bars with what one must know to use them."
@@ -166,9 +185,10 @@ class Dataset:
     close_only: bool = False              # only closes were known: open = high = low = close
     notes: tuple[str, ...] = ()           # warnings a reader of any result must see
     version: int | None = None            # the store's version it was read at
-    removed: tuple[tuple[str, datetime, datetime], ...] = () # symbol, first and last opening time of bars that a repair took out: a sync does not bring them back
+    # symbol, first and last opening time of bars that a repair took out: a sync does not bring them back
     instruments_by_symbol: tuple[Instrument, ...] = () # one a symbol, where they differ
     columns: pl.DataFrame | None = None   # symbol, ts and more columns beside the bars, as known when the bar was
+    removed: tuple[tuple[str, datetime, datetime], ...] = ()
 
     @property
     def symbols(self) -> list[str]:
@@ -194,20 +214,25 @@ class Dataset:
 
     def removed_times(self, symbol: str) -> pl.Series:
         "Opening times of a symbol's bars that a repair took out, and that are not there again."
-        ranges = [pl.datetime_range(first, last, timeframe_duration(self.id.timeframe), time_unit="us", eager=True) for name, first, last in self.removed if name == symbol]
+        ranges = [pl.datetime_range(first, last, timeframe_duration(self.id.timeframe), time_unit="us", eager=True)
+                  for name, first, last in self.removed if name == symbol]
         gone = pl.concat([pl.Series([], dtype=TIME), *ranges]).unique().sort()
         return gone.filter(~gone.is_in(self.bars.filter(symbol=symbol)["ts"].implode()))
 
     def metadata(self) -> dict[str, Any]:
         "What is known beside the bars, for a store to keep."
         removed = {"removed": [[symbol, first.isoformat(), last.isoformat()] for symbol, first, last in self.removed]}
-        return {"instrument": self.instrument.to_dict(), "adjustment": self.adjustment, "close_only": self.close_only, "notes": list(self.notes), **(removed if self.removed else {})}
+        return {"instrument": self.instrument.to_dict(), "adjustment": self.adjustment, "close_only": self.close_only,
+                "notes": list(self.notes), **(removed if self.removed else {})}
 
     @classmethod
-    def from_metadata(cls, id: DatasetId, bars: pl.DataFrame, metadata: Mapping[str, Any], version: int | None = None) -> "Dataset":
+    def from_metadata(cls, id: DatasetId, bars: pl.DataFrame, metadata: Mapping[str, Any],
+                      version: int | None = None) -> "Dataset":
         "The dataset again."
-        removed = tuple((symbol, datetime.fromisoformat(first), datetime.fromisoformat(last)) for symbol, first, last in metadata.get("removed", ()))
-        return cls(id, bars, Instrument.from_dict(metadata["instrument"]), metadata["adjustment"], metadata["close_only"], tuple(metadata["notes"]), version, removed)
+        removed = tuple((symbol, datetime.fromisoformat(first), datetime.fromisoformat(last)) for symbol, first,
+                        last in metadata.get("removed", ()))
+        return cls(id, bars, Instrument.from_dict(metadata["instrument"]), metadata["adjustment"],
+                   metadata["close_only"], tuple(metadata["notes"]), version, removed)
 
     def snapshot(self) -> Snapshot:
         "Identify the content."
@@ -220,6 +245,7 @@ class Dataset:
         span = f"{b['ts'].min():%Y-%m-%d} to {b['ts'].max():%Y-%m-%d}" if b.height else "empty"
         return f"Dataset({self.id}, {b.height:,} bars, {len(self.symbols)} symbol(s), {span}, {self.adjustment})"
 
+# %% ../../../nbs/data/market/01_bars.ipynb #060d8483
 def join_metadata(
     before: Mapping[str, Any],
     now: Mapping[str, Any],

@@ -80,7 +80,8 @@ Event = DepthSnapshot | DepthUpdate | BookTicker | MarketTrade
 def _price(text: str) -> float:
     "A price that as a float still identifies its level."
     if len(text) > 15 and len(text.replace(".", "").strip("0-")) > 15:
-        raise DataError(f"The price {text} has more than 15 significant digits; as a float it could be taken for its neighbour.")
+        raise DataError(f"The price {text} has more than 15 significant digits; as a float it could be taken for its "
+                        f"neighbour.")
     return float(text)
 
 def _levels(pairs: list) -> Levels:
@@ -102,16 +103,23 @@ def decode_message(
     m = json.loads(message)
     if not isinstance(m, dict): return None
     if "lastUpdateId" in m:
-        return DepthSnapshot(received, m["lastUpdateId"], _levels(m["bids"]), _levels(m["asks"]), ts=_micros(m.get("T")))
+        return DepthSnapshot(received, m["lastUpdateId"], _levels(m["bids"]), _levels(m["asks"]),
+                             ts=_micros(m.get("T")))
     d = m["data"] if "stream" in m else m
     if not isinstance(d, dict): return None
     time = _micros(d.get("T", d.get("E")))
     match d.get("e", "bookTicker" if "B" in d and "u" in d else None):
-        case "depthUpdate": return DepthUpdate(received, d["s"], time, d["U"], d["u"], _levels(d["b"]), _levels(d["a"]), d.get("pu"))
-        case "bookTicker": return BookTicker(received, d["s"], d["u"], _price(d["b"]), float(d["B"]), _price(d["a"]), float(d["A"]), time)
+        case "depthUpdate":
+            return DepthUpdate(received, d["s"], time, d["U"], d["u"], _levels(d["b"]), _levels(d["a"]), d.get("pu"))
+        case "bookTicker":
+            return BookTicker(received, d["s"], d["u"], _price(d["b"]), float(d["B"]), _price(d["a"]), float(d["A"]),
+                              time)
         case "trade" if d.get("X", "MARKET") == "MARKET":
-            return MarketTrade(received, d["s"], time, d["t"], float(d["p"]), float(d["q"]), "sell" if d["m"] else "buy")
-        case "aggTrade": return MarketTrade(received, d["s"], time, d["a"], float(d["p"]), float(d["q"]), "sell" if d["m"] else "buy")
+            return MarketTrade(received, d["s"], time, d["t"], float(d["p"]), float(d["q"]),
+                               "sell" if d["m"] else "buy")
+        case "aggTrade":
+            return MarketTrade(received, d["s"], time, d["a"], float(d["p"]), float(d["q"]),
+                               "sell" if d["m"] else "buy")
     return None
 
 # %% ../../../nbs/data/market/03_book.ipynb #b0595662
@@ -128,9 +136,11 @@ def replay_capture(
                 if (event := decode_message(message, int(received))) is not None: yield event
     except FileNotFoundError as e: raise InputError(f"There is no capture {path}.") from e
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-        raise DataError(f"{path} breaks off after line {number}: {e}. What came before is intact; cut it there or capture again.") from e
+        raise DataError(f"{path} breaks off after line {number}: {e}. What came before is intact; cut it there or "
+                        f"capture again.") from e
     except (ValueError, KeyError, TypeError, DataError) as e:
-        raise DataError(f"{path}, line {number} is no captured message: {line[:80]!r} ({e!r}). A line is the time in ns, a space and "
+        raise DataError(f"{path}, line {number} is no captured message: {line[:80]!r} ({e!r}). A line is the time in "
+                        f"ns, a space and "
                         "JSON.") from e
 
 # %% ../../../nbs/data/market/03_book.ipynb #2c38c6ae
@@ -187,7 +197,8 @@ class OrderBook:
         self._asks.load(snapshot.asks)
         self.valid, self.last_id, self._first = True, snapshot.last_id, True
         self._reach = [side.sign * side.keys[0] if side.keys else None for side in (self._bids, self._asks)]
-        waiting, self._waiting = sorted(self._waiting, key=lambda update: update.first_id), deque(maxlen=self._waiting.maxlen)
+        waiting = sorted(self._waiting, key=lambda update: update.first_id)
+        self._waiting = deque(maxlen=self._waiting.maxlen)
         wrong = [self._fail("crossed", None)] if self._crossed() else []
         wrong += [status for update in waiting if (status := self._take(update)) in ("gap", "crossed")]
         return self._answer(wrong[0] if wrong else "applied")
@@ -196,47 +207,6 @@ class OrderBook:
         "Apply an update if it is the next one."
         self._check_symbol(update.symbol)
         return self._answer(self._take(update))
-
-    def _take(self, update):
-        if not self.valid:
-            self._waiting.append(update)
-            return "buffered"
-        if self._old(update): return "dropped"
-        if not self._follows(update): return self._fail("gap", update)
-        self._bids.change(update.bids)
-        self._asks.change(update.asks)
-        self.last_id, self._first = update.last_id, False
-        return self._fail("crossed", update) if self._crossed() else "applied"
-
-    def _old(self, update):
-        return update.last_id < self.last_id + (not (self._first and self.rules == "futures"))
-
-    def _follows(self, update):
-        before = update.previous_id if self.rules == "futures" else update.first_id - 1
-        return before == self.last_id or (self._first and update.first_id <= self.last_id)
-
-    def _crossed(self):
-        bids, asks = self._bids.keys, self._asks.keys
-        return bool(bids and asks) and bids[-1] >= -asks[-1]
-
-    def _fail(self, status, update):
-        at = f"id {self.last_id}"
-        if status == "crossed": self._why = f"the best bid {self.best_bid[0]} is not below the best ask {self.best_ask[0]} at {at}"
-        else: self._why = f"after {at} came an update of {update.first_id} to {update.last_id} (previous: {update.previous_id})"
-        self.valid, self.gaps = False, self.gaps + (status == "gap")
-        self._bids.load(())
-        self._asks.load(())
-        if update is not None: self._waiting.append(update)
-        return status
-
-    def _answer(self, status):
-        if self.strict and status in ("gap", "crossed"):
-            raise DataError(f"The book of {self.symbol} is lost: {self._why}. Take a new snapshot; the updates since are kept.")
-        return status
-
-    def _check_symbol(self, symbol):
-        if symbol not in (None, self.symbol):
-            raise InputError(f"This is the book of {self.symbol}, not of {symbol}. Keep one book a symbol.")
 
     @property
     def best_bid(self) -> tuple[float, float] | None: # (price, amount)
@@ -248,6 +218,59 @@ class OrderBook:
         "The lowest ask; None when there is none or the book is invalid."
         return next(iter(self._asks.best(1)), None)
 
+# %% ../../../nbs/data/market/03_book.ipynb #3ba3c2c4
+@patch
+def _take(self: OrderBook, update):
+    if not self.valid:
+        self._waiting.append(update)
+        return "buffered"
+    if self._old(update): return "dropped"
+    if not self._follows(update): return self._fail("gap", update)
+    self._bids.change(update.bids)
+    self._asks.change(update.asks)
+    self.last_id, self._first = update.last_id, False
+    return self._fail("crossed", update) if self._crossed() else "applied"
+
+@patch
+def _old(self: OrderBook, update):
+    return update.last_id < self.last_id + (not (self._first and self.rules == "futures"))
+
+@patch
+def _follows(self: OrderBook, update):
+    before = update.previous_id if self.rules == "futures" else update.first_id - 1
+    return before == self.last_id or (self._first and update.first_id <= self.last_id)
+
+@patch
+def _crossed(self: OrderBook):
+    bids, asks = self._bids.keys, self._asks.keys
+    return bool(bids and asks) and bids[-1] >= -asks[-1]
+
+@patch
+def _fail(self: OrderBook, status, update):
+    at = f"id {self.last_id}"
+    if status == "crossed":
+        self._why = f"the best bid {self.best_bid[0]} is not below the best ask {self.best_ask[0]} at {at}"
+    else:
+        self._why = (f"after {at} came an update of {update.first_id} to {update.last_id} "
+                     f"(previous: {update.previous_id})")
+    self.valid, self.gaps = False, self.gaps + (status == "gap")
+    self._bids.load(())
+    self._asks.load(())
+    if update is not None: self._waiting.append(update)
+    return status
+
+@patch
+def _answer(self: OrderBook, status):
+    if self.strict and status in ("gap", "crossed"):
+        raise DataError(f"The book of {self.symbol} is lost: {self._why}. Take a new snapshot; the updates since "
+                        f"are kept.")
+    return status
+
+@patch
+def _check_symbol(self: OrderBook, symbol):
+    if symbol not in (None, self.symbol):
+        raise InputError(f"This is the book of {self.symbol}, not of {symbol}. Keep one book a symbol.")
+
 # %% ../../../nbs/data/market/03_book.ipynb #534b4c62
 @patch(as_prop=True)
 def mid(self: OrderBook) -> float | None:
@@ -257,7 +280,8 @@ def mid(self: OrderBook) -> float | None:
 @patch(as_prop=True)
 def covered(self: OrderBook) -> bool:
     "Both bests lie within the prices the snapshot showed."
-    if not (self._bids.keys and self._asks.keys and self._reach[0] is not None and self._reach[1] is not None): return False
+    if not (self._bids.keys and self._asks.keys and self._reach[0] is not None and self._reach[1] is not None):
+        return False
     return self.best_bid[0] >= self._reach[0] and self.best_ask[0] <= self._reach[1]
 
 @patch
@@ -267,13 +291,16 @@ def imbalance(self: OrderBook, n: int = 1) -> float | None: # in [-1, 1]; None w
     return (bid - ask) / (bid + ask) if bid + ask else None
 
 @patch
-def levels(self: OrderBook, n: int = 10) -> pl.DataFrame: # level (from 1), bid, bid_amount, ask, ask_amount; null beyond the end of a side
+# level (from 1), bid, bid_amount, ask, ask_amount; null beyond the end of a side
+def levels(self: OrderBook, n: int = 10) -> pl.DataFrame:
     "The `n` best levels of both sides."
     bids, asks = self._bids.best(_depth(n)), self._asks.best(n)
     side = lambda name, rows: {name: [p for p, _ in rows], f"{name}_amount": [q for _, q in rows]}
     deep = max(len(bids), len(asks))
-    columns = {name: values + [None] * (deep - len(values)) for name, values in (side("bid", bids) | side("ask", asks)).items()}
-    return pl.DataFrame({"level": range(1, deep + 1), **columns}, schema={"level": pl.Int64, **dict.fromkeys(columns, pl.Float64)})
+    columns = {name: values + [None] * (deep - len(values)) for name,
+               values in (side("bid", bids) | side("ask", asks)).items()}
+    return pl.DataFrame({"level": range(1, deep + 1), **columns},
+                        schema={"level": pl.Int64, **dict.fromkeys(columns, pl.Float64)})
 
 def _depth(n: int) -> int:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -282,7 +309,8 @@ def _depth(n: int) -> int:
 
 # %% ../../../nbs/data/market/03_book.ipynb #b863421c
 RECEIVED = pl.Datetime("ns", "UTC")
-_TOP = {"ts": TIME, "received": RECEIVED, "id": pl.Int64, **dict.fromkeys(("bid", "bid_amount", "ask", "ask_amount"), pl.Float64)}
+_TOP = {"ts": TIME, "received": RECEIVED, "id": pl.Int64,
+        **dict.fromkeys(("bid", "bid_amount", "ask", "ask_amount"), pl.Float64)}
 
 def _frame(rows: list[tuple], schema: dict[str, pl.DataType]) -> pl.DataFrame:
     "Rows as a frame; times are whole numbers of the column's unit."
@@ -309,29 +337,37 @@ def tickers_frame(
     events: Iterable[Event], # book tickers; others are passed over
 ) -> pl.DataFrame:           # ts (null where the venue sends none), received, id, bid, bid_amount, ask, ask_amount
     "The tops the venue itself announced."
-    return _frame([(e.ts, e.received, e.id, e.bid, e.bid_amount, e.ask, e.ask_amount) for e in events if isinstance(e, BookTicker)], _TOP)
+    rows = [(e.ts, e.received, e.id, e.bid, e.bid_amount, e.ask, e.ask_amount)
+            for e in events if isinstance(e, BookTicker)]
+    return _frame(rows, _TOP)
 
 def trades_frame(
     events: Iterable[Event], # trades; others are passed over
 ) -> pl.DataFrame:           # valid trades (see data.trades)
     "The trades of a stream; one that came twice is kept once."
-    rows = {(e.symbol, e.id): (e.symbol, e.ts, e.price, e.amount, e.side, e.id) for e in events if isinstance(e, MarketTrade)}
-    schema = {"symbol": pl.String, "ts": TIME, "price": pl.Float64, "amount": pl.Float64, "side": pl.String, "id": pl.Int64}
+    rows = {(e.symbol, e.id): (e.symbol, e.ts, e.price, e.amount, e.side, e.id)
+            for e in events if isinstance(e, MarketTrade)}
+    schema = {"symbol": pl.String, "ts": TIME, "price": pl.Float64, "amount": pl.Float64, "side": pl.String,
+              "id": pl.Int64}
     return make_trades(_frame(list(rows.values()), schema))
 
 # %% ../../../nbs/data/market/03_book.ipynb #d9a55f2a
-UPDATES_SCHEMA = {"event": pl.Int64, "kind": pl.String, "symbol": pl.String, "ts": TIME, "received": RECEIVED, "first_id": pl.Int64,
-                  "last_id": pl.Int64, "previous_id": pl.Int64, "side": pl.String, "price": pl.Float64, "amount": pl.Float64}
+UPDATES_SCHEMA = {"event": pl.Int64, "kind": pl.String, "symbol": pl.String, "ts": TIME, "received": RECEIVED,
+                  "first_id": pl.Int64,
+                  "last_id":
+                      pl.Int64, "previous_id": pl.Int64, "side": pl.String, "price": pl.Float64, "amount": pl.Float64}
 
 def updates_frame(
     events: Iterable[Event], # snapshots and updates; others are passed over
-) -> pl.DataFrame:           # a row a level: see `UPDATES_SCHEMA`; first_id is null in a snapshot, side in an event without levels
+# a row a level: see `UPDATES_SCHEMA`; first_id is null in a snapshot, side in an event without levels
+) -> pl.DataFrame:
     "Snapshots and updates as rows to store."
     rows, number = [], 0
     for e in events:
         match e:
             case DepthSnapshot(): head = (number, "snapshot", e.symbol, e.ts, e.received, None, e.last_id, None)
-            case DepthUpdate(): head = (number, "update", e.symbol, e.ts, e.received, e.first_id, e.last_id, e.previous_id)
+            case DepthUpdate():
+                head = (number, "update", e.symbol, e.ts, e.received, e.first_id, e.last_id, e.previous_id)
             case _: continue
         changes = [(side, *level) for side, levels in (("bid", e.bids), ("ask", e.asks)) for level in levels]
         rows += [(*head, *change) for change in changes or [(None, None, None)]]
@@ -344,10 +380,12 @@ def stored_events(
 ) -> Iterator[DepthSnapshot | DepthUpdate]:  # the events they came from
     "Snapshots and updates back from their rows."
     if dict(frame.schema) != UPDATES_SCHEMA:
-        raise DataError(f"These are no stored updates: {', '.join(frame.columns)}. Allowed are the rows of `updates_frame`: "
+        raise DataError(f"These are no stored updates: {', '.join(frame.columns)}. Allowed are the rows of "
+                        f"`updates_frame`: "
                         f"{', '.join(UPDATES_SCHEMA)}.")
     ordered = frame.sort("event", maintain_order=True).with_columns(pl.col("ts", "received").to_physical())
-    rows = ordered.group_by("event", maintain_order=True).agg(pl.col(list(UPDATES_SCHEMA)[1:8]).first(), "side", "price", "amount")
+    rows = ordered.group_by("event", maintain_order=True).agg(pl.col(list(UPDATES_SCHEMA)[1:8]).first(), "side",
+                                                              "price", "amount")
     for _, kind, symbol, ts, received, first, last, previous, *levels in rows.iter_rows():
         bids, asks = (tuple((p, q) for s, p, q in zip(*levels, strict=True) if s == side) for side in ("bid", "ask"))
         if kind == "snapshot": yield DepthSnapshot(received, last, bids, asks, symbol, ts)

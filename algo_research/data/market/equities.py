@@ -29,10 +29,15 @@ def validate_actions(
     actions: pl.DataFrame, # anything that claims to be actions
 ) -> pl.DataFrame:         # the same frame
     "Refuse a frame that breaks the contract, with the first offending row."
-    if dict(actions.schema) != ACTIONS_SCHEMA: raise DataError(f"These are no actions: {', '.join(f'{n} {t}' for n, t in actions.schema.items())}. Needed are {', '.join(f'{n} {t}' for n, t in ACTIONS_SCHEMA.items())}.")
-    for words, wrong in (("with something missing", pl.any_horizontal(pl.all().is_null())), (f"of another kind than {' or '.join(KINDS)}", ~pl.col("kind").is_in(KINDS)),
-                         ("whose value is no positive number", ~(pl.col("value").is_finite() & (pl.col("value") > 0))), ("twice", pl.struct("symbol", "ex", "kind").is_duplicated() & (pl.col("kind") == "split"))):
-        if (rows := actions.filter(wrong)).height: raise DataError(f"{rows.height} action(s) {words}; the first is {rows.row(0, named=True)}.")
+    if dict(actions.schema) != ACTIONS_SCHEMA:
+        raise DataError(f"These are no actions: {', '.join(f'{n} {t}' for n, t in actions.schema.items())}. Needed are "
+                        f"{', '.join(f'{n} {t}' for n, t in ACTIONS_SCHEMA.items())}.")
+    for words, wrong in (("with something missing", pl.any_horizontal(pl.all().is_null())),
+                         (f"of another kind than {' or '.join(KINDS)}", ~pl.col("kind").is_in(KINDS)),
+                         ("whose value is no positive number", ~(pl.col("value").is_finite() & (pl.col("value") > 0))),
+                         ("twice", pl.struct("symbol", "ex", "kind").is_duplicated() & (pl.col("kind") == "split"))):
+        if (rows := actions.filter(wrong)).height:
+            raise DataError(f"{rows.height} action(s) {words}; the first is {rows.row(0, named=True)}.")
     return actions
 
 def make_actions(
@@ -43,9 +48,12 @@ def make_actions(
     if "ex" not in rows.columns:
         if not rows.height: return pl.DataFrame(schema=ACTIONS_SCHEMA)
         days = rows["date"].cast(pl.Date)
-        times = session_schedule(calendar, days.min(), days.max() + timedelta(days=14), timedelta(days=1)).select(session="date", ex="ts")
-        rows = rows.with_columns(days).sort("date").join_asof(times, left_on="date", right_on="session", strategy="forward")
-    return validate_actions(rows.select(pl.col(n).cast(t) for n, t in ACTIONS_SCHEMA.items()).sort("symbol", "ex", "kind", "value"))
+        schedule = session_schedule(calendar, days.min(), days.max() + timedelta(days=14), timedelta(days=1))
+        times = schedule.select(session="date", ex="ts")
+        rows = rows.with_columns(days).sort("date").join_asof(times, left_on="date", right_on="session",
+                                                              strategy="forward")
+    return validate_actions(rows.select(pl.col(n).cast(t) for n, t in ACTIONS_SCHEMA.items()).sort("symbol", "ex",
+                                                                                                   "kind", "value"))
 
 # %% ../../../nbs/data/market/04_equities.ipynb #5945b8a3
 Adjustment = Literal["split", "total"]
@@ -57,26 +65,39 @@ def action_factors(
 ) -> pl.DataFrame:         # symbol, ex, price (factor for bars before), volume (the same)
     "What each action does to everything before it."
     closes = bars.select("symbol", "ts", before="close").sort("ts")
-    known = actions.sort("ex").join_asof(closes, left_on="ex", right_on="ts", by="symbol", strategy="backward", allow_exact_matches=False, check_sortedness=False)
+    known = actions.sort("ex").join_asof(closes, left_on="ex", right_on="ts", by="symbol", strategy="backward",
+                                         allow_exact_matches=False, check_sortedness=False)
     chosen = known.filter(pl.col("before").is_not_null() & ((pl.col("kind") == "split") | pl.lit(to == "total")))
     if (much := chosen.filter((pl.col("kind") == "dividend") & (pl.col("value") >= pl.col("before")))).height:
-        raise DataError(f"{much['symbol'][0]} would pay {much['value'][0]:g} on {much['ex'][0]:%Y-%m-%d}, which is not less than its close of {much['before'][0]:g} before. Is the dividend in another currency, or is a split missing?")
+        raise DataError(f"{much['symbol'][0]} would pay {much['value'][0]:g} on {much['ex'][0]:%Y-%m-%d}, which is not "
+                        f"less than its close of {much['before'][0]:g} before. Is the dividend in another currency, or "
+                        f"is a split missing?")
     split, ratio = pl.col("kind") == "split", pl.col("value")
     cash = pl.col("value").filter(~split).sum().over("symbol", "ex") # two dividends of one day are their sum
-    chosen = chosen.with_columns(value=pl.when(split).then("value").otherwise(cash)).unique(["symbol", "ex", "kind"], maintain_order=True)
-    return chosen.select("symbol", "ex", price=pl.when(split).then(1 / ratio).otherwise(1 - ratio / pl.col("before")), volume=pl.when(split).then(ratio).otherwise(1.0)).sort("symbol", "ex")
+    chosen = chosen.with_columns(value=pl.when(split).then("value").otherwise(cash)).unique(["symbol", "ex", "kind"],
+                                                                                            maintain_order=True)
+    price = pl.when(split).then(1 / ratio).otherwise(1 - ratio / pl.col("before"))
+    volume = pl.when(split).then(ratio).otherwise(1.0)
+    return chosen.select("symbol", "ex", price=price, volume=volume).sort("symbol", "ex")
 
+# %% ../../../nbs/data/market/04_equities.ipynb #b0494b11
 def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
     "Refuse bars that a split left as they were: they are adjusted already, and would be twice."
     prices = bars.select("symbol", "ts", pl.col("open", "close")).sort("ts")
-    splits = actions.filter(kind="split").sort("ex").join_asof(prices.select("symbol", "ts", before="close"), left_on="ex", right_on="ts", by="symbol", strategy="backward", allow_exact_matches=False, check_sortedness=False)
-    splits = splits.join_asof(prices.select("symbol", "ts", after="open"), left_on="ex", right_on="ts", by="symbol", strategy="forward", check_sortedness=False)
+    splits = actions.filter(kind="split").sort("ex")
+    splits = splits.join_asof(prices.select("symbol", "ts", before="close"), left_on="ex", right_on="ts", by="symbol",
+                              strategy="backward", allow_exact_matches=False, check_sortedness=False)
+    splits = splits.join_asof(prices.select("symbol", "ts", after="open"), left_on="ex", right_on="ts", by="symbol",
+                              strategy="forward", check_sortedness=False)
     move, due = (pl.col("after") / pl.col("before")).log(), pl.col("value").log()
     if (odd := splits.filter(due.abs() > 0.3, move.abs() < (move + due).abs() / 2)).height:
         row = odd.row(0, named=True)
-        raise DataError(f"{row['symbol']} closed at {row['before']:g} before its split of {row['value']:g} for one on {row['ex']:%Y-%m-%d} and opened at {row['after']:g} after it: {odd.height} split(s) are in these prices already. "
+        raise DataError(f"{row['symbol']} closed at {row['before']:g} before its split of {row['value']:g} for one on "
+                        f"{row['ex']:%Y-%m-%d} and opened at {row['after']:g} after it: {odd.height} split(s) are in "
+                        f"these prices already. "
                         "Import the bars with --adjustment split, or take the wrong actions out.")
 
+# %% ../../../nbs/data/market/04_equities.ipynb #6a9747ab
 def adjust_bars(
     dataset: Dataset,                # raw
     actions: pl.DataFrame,           # valid actions of its symbols; those of others are passed over
@@ -85,22 +106,32 @@ def adjust_bars(
 ) -> Dataset:
     "Raw bars as a holder of the share sees them."
     if to not in ("split", "total"): raise unknown_name("adjustment", str(to), ("split", "total"))
-    if dataset.adjustment != "raw": raise InputError(f"{dataset.id} is adjusted already ({dataset.adjustment}); only raw bars can be.")
-    if timeframe_duration(dataset.id.timeframe) > timedelta(days=1): raise InputError(f"A bar of {dataset.id.timeframe} is from before and after what happens within it. Adjust the bars of days, and resample the result.")
-    if as_of is not None and as_of.tzinfo is None: raise InputError(f"as_of needs a time zone, and {as_of} has none. Add tzinfo=UTC.")
+    if dataset.adjustment != "raw":
+        raise InputError(f"{dataset.id} is adjusted already ({dataset.adjustment}); only raw bars can be.")
+    if timeframe_duration(dataset.id.timeframe) > timedelta(days=1):
+        raise InputError(f"A bar of {dataset.id.timeframe} is from before and after what happens within it. Adjust the "
+                         f"bars of days, and resample the result.")
+    if as_of is not None and as_of.tzinfo is None:
+        raise InputError(f"as_of needs a time zone, and {as_of} has none. Add tzinfo=UTC.")
     validate_actions(actions)
     until = min(as_of or dataset.bars["ts"].max(), dataset.bars["ts"].max())
     begun = dataset.bars.group_by("symbol").agg(begun=pl.col("ts").min())
-    known = actions.filter(pl.col("ex") <= until).join(begun, on="symbol").filter(pl.col("ex") > pl.col("begun")).drop("begun")
+    known = actions.filter(pl.col("ex") <= until).join(begun, on="symbol")
+    known = known.filter(pl.col("ex") > pl.col("begun")).drop("begun")
     _check_splits(dataset.bars, known)
     factors = action_factors(dataset.bars, known, to)
     factors = factors.group_by("symbol", "ex").agg(pl.col("price", "volume").product()) # several on one day are one
-    later = factors.sort("symbol", "ex", descending=[False, True]).with_columns(pl.col("price", "volume").cum_prod().over("symbol")).sort("ex")  # of this and all after it
-    bars = dataset.bars.sort("ts").join_asof(later, left_on="ts", right_on="ex", by="symbol", strategy="forward", allow_exact_matches=False, check_sortedness=False, suffix="_factor")
+    # of this and all after it
+    latest_first = factors.sort("symbol", "ex", descending=[False, True])
+    later = latest_first.with_columns(pl.col("price", "volume").cum_prod().over("symbol")).sort("ex")
+    bars = dataset.bars.sort("ts").join_asof(later, left_on="ts", right_on="ex", by="symbol", strategy="forward",
+                                             allow_exact_matches=False, check_sortedness=False, suffix="_factor")
     factor, shares = pl.col("price").fill_null(1.0), pl.col("volume_factor").fill_null(1.0)
-    adjusted = bars.with_columns(*(pl.col(p) * factor for p in PRICES), volume=pl.col("volume") * shares).select(dataset.bars.columns).sort("symbol", "ts")
+    adjusted = bars.with_columns(*(pl.col(p) * factor for p in PRICES), volume=pl.col("volume") * shares)
+    adjusted = adjusted.select(dataset.bars.columns).sort("symbol", "ts")
     counts = dict(known.group_by("kind").len().iter_rows())
-    note = f"adjusted ({to}) for " + ", ".join(f"{counts.get(k, 0)} {k}s" for k in (KINDS if to == "total" else KINDS[:1])) + f" until {until:%Y-%m-%d}"
+    applied = ", ".join(f"{counts.get(kind, 0)} {kind}s" for kind in (KINDS if to == "total" else KINDS[:1]))
+    note = f"adjusted ({to}) for {applied} until {until:%Y-%m-%d}"
     return replace(dataset, bars=adjusted, adjustment=to, notes=(*dataset.notes, note), version=None)
 
 # %% ../../../nbs/data/market/04_equities.ipynb #fb8b54fb
@@ -112,12 +143,14 @@ def save_actions(
 ) -> None:
     "Replace what is known of the actions of these symbols."
     for symbol in sorted({*validate_actions(actions)["symbol"], *symbols}):
-        with atomic_write(Path(folder)/venue/f"{symbol}.parquet") as file: actions.filter(symbol=symbol).write_parquet(file)
+        with atomic_write(Path(folder)/venue/f"{symbol}.parquet") as file:
+            actions.filter(symbol=symbol).write_parquet(file)
 
 def load_actions(folder: Path, venue: str, symbols: Iterable[str]) -> pl.DataFrame:
     "What is known of the actions of some symbols; none where nothing is kept."
     files = [p for s in symbols if (p := Path(folder)/venue/f"{s}.parquet").is_file()]
-    return validate_actions(pl.concat([pl.DataFrame(schema=ACTIONS_SCHEMA), *(pl.read_parquet(p) for p in files)]).sort("symbol", "ex", "kind", "value"))
+    return validate_actions(pl.concat([pl.DataFrame(schema=ACTIONS_SCHEMA), *(pl.read_parquet(p) for p in files)])
+                            .sort("symbol", "ex", "kind", "value"))
 
 # %% ../../../nbs/data/market/04_equities.ipynb #bb205ea9
 UNIVERSE_SCHEMA = {"symbol": pl.String, "start": TIME, "end": TIME}
@@ -126,43 +159,63 @@ def validate_universe(
     universe: pl.DataFrame, # symbol, start, end (null: still a member)
 ) -> pl.DataFrame:          # the same, sorted
     "Refuse memberships that end before they start, or overlap."
-    if dict(universe.schema) != UNIVERSE_SCHEMA: raise DataError(f"This is no universe: {', '.join(f'{n} {t}' for n, t in universe.schema.items())}. Needed are {', '.join(f'{n} {t}' for n, t in UNIVERSE_SCHEMA.items())}.")
+    if dict(universe.schema) != UNIVERSE_SCHEMA:
+        raise DataError(f"This is no universe: {', '.join(f'{n} {t}' for n, t in universe.schema.items())}. Needed are "
+                        f"{', '.join(f'{n} {t}' for n, t in UNIVERSE_SCHEMA.items())}.")
     ordered = universe.sort("symbol", "start")
-    for words, wrong in (("without a symbol or a start", pl.any_horizontal(pl.col("symbol", "start").is_null())), ("that end before they start", pl.col("end") <= pl.col("start")),
-                         ("that begin before the one before has ended", (pl.col("start") < pl.col("end").shift().over("symbol")) | (pl.col("end").shift().over("symbol").is_null() & pl.col("start").shift().over("symbol").is_not_null()))):
-        if (rows := ordered.filter(wrong)).height: raise DataError(f"{rows.height} membership(s) {words}; the first is {rows.row(0, named=True)}.")
+    before, ended = pl.col("start").shift().over("symbol"), pl.col("end").shift().over("symbol")
+    overlaps = (pl.col("start") < ended) | (ended.is_null() & before.is_not_null())
+    for words, wrong in (("without a symbol or a start", pl.any_horizontal(pl.col("symbol", "start").is_null())),
+                         ("that end before they start", pl.col("end") <= pl.col("start")),
+                         ("that begin before the one before has ended", overlaps)):
+        if (rows := ordered.filter(wrong)).height:
+            raise DataError(f"{rows.height} membership(s) {words}; the first is {rows.row(0, named=True)}.")
     return ordered
 
 def make_universe(
-    rows: pl.DataFrame, # symbol, start, end: dates or times, also as text; a membership lasts from the start of `start` (UTC) until that of `end`
+    rows: pl.DataFrame, # symbol, start, end: dates or times, also as text; dates begin at midnight UTC
 ) -> pl.DataFrame:      # valid memberships, sorted
     "Complete a frame to a universe."
-    if missing := sorted(set(UNIVERSE_SCHEMA) - set(rows.columns)): raise DataError(f"Memberships need the columns {', '.join(UNIVERSE_SCHEMA)}; {', '.join(missing)} is missing, and there are {', '.join(rows.columns)}.")
+    if missing := sorted(set(UNIVERSE_SCHEMA) - set(rows.columns)):
+        raise DataError(f"Memberships need the columns {', '.join(UNIVERSE_SCHEMA)}; {', '.join(missing)} is missing, "
+                        f"and there are {', '.join(rows.columns)}.")
     def moment(name: str) -> pl.Series:
-        told = rows[name]
-        if told.dtype == pl.String: told = told.replace("", None).str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
-        return told.cast(TIME) if getattr(told.dtype, "time_zone", None) else told.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        times = rows[name]
+        if times.dtype == pl.String:
+            times = times.replace("", None).str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
+        if getattr(times.dtype, "time_zone", None): return times.cast(TIME)
+        return times.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     try: return validate_universe(rows.select("symbol").with_columns(start=moment("start"), end=moment("end")))
-    except pl.exceptions.PolarsError as e: raise DataError(f"A membership begins or ends at no time: {str(e).splitlines()[0]} Write dates as 2024-03-01.") from e
+    except pl.exceptions.PolarsError as e:
+        raise DataError(f"A membership begins or ends at no time: {str(e).splitlines()[0]} Write dates as "
+                        f"2024-03-01.") from e
 
+# %% ../../../nbs/data/market/04_equities.ipynb #2f8239a9
 def members(
     universe: pl.DataFrame,
     at: datetime, # aware
 ) -> list[str]:
     "Who belonged at a moment."
     if at.tzinfo is None: raise InputError(f"A moment needs a time zone, and {at} has none. Add tzinfo=UTC.")
-    return universe.filter((pl.col("start") <= at) & (pl.col("end").is_null() | (pl.col("end") > at)))["symbol"].unique().sort().to_list()
+    present = universe.filter((pl.col("start") <= at) & (pl.col("end").is_null() | (pl.col("end") > at)))
+    return present["symbol"].unique().sort().to_list()
 
 def within_universe(
     dataset: Dataset,
     universe: pl.DataFrame, # valid
-) -> Dataset:               # only bars of the time in which their symbol belonged; a note says how much of the universe is there
+) -> Dataset:               # only bars of the time in which their symbol belonged; a note counts the members
     "The bars one could have chosen from, at each moment."
     spans = validate_universe(universe).with_row_index("membership")
-    joined = dataset.bars.sort("ts").join_asof(spans.sort("start"), left_on="ts", right_on="start", by="symbol", strategy="backward", check_sortedness=False)
-    bars = joined.filter(pl.col("start").is_not_null() & (pl.col("end").is_null() | (pl.col("ts") < pl.col("end")))).select(dataset.bars.columns).sort("symbol", "ts")
+    joined = dataset.bars.sort("ts").join_asof(spans.sort("start"), left_on="ts", right_on="start", by="symbol",
+                                               strategy="backward", check_sortedness=False)
+    inside = joined.filter(pl.col("start").is_not_null() & (pl.col("end").is_null() | (pl.col("ts") < pl.col("end"))))
+    bars = inside.select(dataset.bars.columns).sort("symbol", "ts")
     first, last = dataset.bars["ts"].min(), dataset.bars["ts"].max()
-    belonged = universe.filter((pl.col("start") <= last) & (pl.col("end").is_null() | (pl.col("end") > first)))["symbol"].unique()
+    during = (pl.col("start") <= last) & (pl.col("end").is_null() | (pl.col("end") > first))
+    belonged = universe.filter(during)["symbol"].unique()
     absent = sorted(set(belonged) - set(bars["symbol"].unique()))
-    share = f"{len(belonged) - len(absent)} of {len(belonged)} members have bars"
-    return replace(dataset, bars=bars, notes=(*dataset.notes, share + (f"; without: {', '.join(absent[:10])}{' and others' if len(absent) > 10 else ''}. Results lean towards those that are left" if absent else "")), version=None)
+    note = f"{len(belonged) - len(absent)} of {len(belonged)} members have bars"
+    if absent:
+        names = ", ".join(absent[:10]) + (" and others" if len(absent) > 10 else "")
+        note += f"; without: {names}. Results lean towards those that are left"
+    return replace(dataset, bars=bars, notes=(*dataset.notes, note), version=None)

@@ -36,15 +36,19 @@ class Instrument:
     def __post_init__(self):
         if self.kind not in get_args(Kind): raise unknown_name("kind of instrument", self.kind, get_args(Kind))
         for name in ("tick", "lot", "min_notional"):
-            if not getattr(self, name) >= 0: raise InputError(f"{name} = {getattr(self, name)} of {self.symbol}: allowed are 0 (no rule) and more.")
-        if not self.multiplier > 0: raise InputError(f"multiplier = {self.multiplier} of {self.symbol}: it must be positive.")
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} = {getattr(self, name)} of {self.symbol}: allowed are 0 (no rule) and more.")
+        if not self.multiplier > 0:
+            raise InputError(f"multiplier = {self.multiplier} of {self.symbol}: it must be positive.")
 
     def periods_per_year(
         self, duration: timedelta, # the time one bar spans
     ) -> float:                    # 365 x 24 for hours around the clock, 252 for the days of an exchange
         "Bars in a year: what annualises this instrument's metrics."
         if self.calendar == ALWAYS or duration > timedelta(days=1): return timedelta(days=365) / duration
-        if self.calendar != "XNYS": return float(session_schedule(self.calendar, date(2023, 1, 1), date(2023, 12, 31), duration).height) # a year like any other
+        if self.calendar != "XNYS":
+            # a year like any other
+            return float(session_schedule(self.calendar, date(2023, 1, 1), date(2023, 12, 31), duration).height)
         return 252.0 if duration == timedelta(days=1) else 252 * timedelta(hours=6.5) / duration
 
     def to_dict(self) -> dict[str, Any]: return asdict(self)
@@ -66,7 +70,8 @@ def session_times(
     schedule = xc.get_calendar(calendar, start=str(dates.min()), end=str(dates.max() + timedelta(days=7))).schedule
     times = pl.DataFrame({"date": schedule.index.to_numpy(), "ts": schedule["open"].dt.tz_localize(None).to_numpy(),
                           "known_at": schedule["close"].dt.tz_localize(None).to_numpy()})
-    times = times.with_columns(pl.col("date").cast(pl.Date), pl.col("ts", "known_at").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+    times = times.with_columns(pl.col("date").cast(pl.Date),
+                               pl.col("ts", "known_at").cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
     out = dates.to_frame().join(times, on="date", how="left", maintain_order="left")
     if (closed := out.filter(pl.col("ts").is_null())["date"]).len():
         raise DataError(f"{closed.len()} dates are no sessions of {calendar}, the first is {closed[0]}. "
@@ -96,12 +101,19 @@ def session_schedule(
     if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
     venue = xc.get_calendar(calendar, start=str(first - timedelta(days=7)), end=str(last + timedelta(days=7)))
     dates, schedule = venue.sessions_in_range(str(first), str(last)), venue.schedule
-    if not len(dates): return pl.DataFrame(schema={"date": pl.Date, **dict.fromkeys(("ts", "known_at", "opens"), pl.Datetime("us", "UTC"))})
+    if not len(dates):
+        return pl.DataFrame(schema={"date": pl.Date, **dict.fromkeys(("ts", "known_at", "opens"),
+                                                                     pl.Datetime("us", "UTC"))})
     due = session_times(pl.Series(dates.to_numpy()).cast(pl.Date), calendar).with_columns(opens="ts")
     if step < timedelta(days=1):
-        breaks = pl.DataFrame({"date": schedule.index.to_numpy(), **{name: schedule[name].dt.tz_localize(None).to_numpy() for name in ("break_start", "break_end")}})
-        due = due.join(breaks.with_columns(pl.col("date").cast(pl.Date), pl.exclude("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")), on="date", how="left")
+        breaks = pl.DataFrame({"date": schedule.index.to_numpy(),
+                               **{name: schedule[name].dt.tz_localize(None).to_numpy() for name in ("break_start",
+                                                                                                    "break_end")}})
+        utc = pl.exclude("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        due = due.join(breaks.with_columns(pl.col("date").cast(pl.Date), utc), on="date", how="left")
         whole = pl.datetime_ranges("ts", pl.coalesce("break_start", "known_at"), step, closed="left")
-        after = due.filter(pl.col("break_end").is_not_null()).with_columns(ts=pl.datetime_ranges("break_end", "known_at", step, closed="left")).explode("ts")
-        due = pl.concat([due.with_columns(ts=whole).explode("ts"), after]).sort("ts").drop("break_start", "break_end") # there is no trading at noon in Tokyo
+        later = pl.datetime_ranges("break_end", "known_at", step, closed="left")
+        after = due.filter(pl.col("break_end").is_not_null()).with_columns(ts=later).explode("ts")
+        # there is no trading at noon in Tokyo
+        due = pl.concat([due.with_columns(ts=whole).explode("ts"), after]).sort("ts").drop("break_start", "break_end")
     return due

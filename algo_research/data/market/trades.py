@@ -19,7 +19,8 @@ from ...core.errors import DataError, InputError, unknown_name
 from .bars import TIME, timeframe_duration, validate_bars
 
 # %% ../../../nbs/data/market/02_trades.ipynb #d6ef5458
-TRADES_SCHEMA = {"symbol": pl.String, "ts": TIME, "price": pl.Float64, "amount": pl.Float64, "side": pl.String, "id": pl.Int64}
+TRADES_SCHEMA = {"symbol": pl.String, "ts": TIME, "price": pl.Float64, "amount": pl.Float64, "side": pl.String,
+                 "id": pl.Int64}
 
 def _wrong_trades() -> dict[str, pl.Expr]:
     "What makes a row wrong, by what to say of it."
@@ -42,12 +43,14 @@ def validate_trades(
     if dict(trades.schema) != TRADES_SCHEMA or trades.columns != list(TRADES_SCHEMA):
         given = ", ".join(f"{name} {dtype}" for name, dtype in trades.schema.items()) or "no columns"
         raise DataError(f"These are no trades: {given}. Allowed are, in this order, "
-                        f"{', '.join(f'{name} {dtype}' for name, dtype in TRADES_SCHEMA.items())}. `make_trades` brings a frame there.")
+                        f"{', '.join(f'{name} {dtype}' for name, dtype in TRADES_SCHEMA.items())}. `make_trades` "
+                        f"brings a frame there.")
     wrong = trades.select(**_wrong_trades())
     for words in wrong.columns:
         if (rows := trades.filter(wrong[words].fill_null(False))).height:
             raise DataError(f"{rows.height} trade(s) {words}; the first is {rows.row(0, named=True)}. "
-                            "Sort by symbol, ts, id and drop what is repeated or wrong: `make_trades` sorts, it never drops.")
+                            "Sort by symbol, ts, id and drop what is repeated or wrong: `make_trades` sorts, it never "
+                            "drops.")
     return trades
 
 def make_trades(
@@ -56,15 +59,19 @@ def make_trades(
 ) -> pl.DataFrame:              # valid trades
     "Complete a frame to trades: columns in order, kinds cast, sorted."
     if symbol is not None: frame = frame.with_columns(symbol=pl.lit(symbol))
-    frame = frame.with_columns(pl.lit(None, TRADES_SCHEMA[name]).alias(name) for name in ("side", "id") if name not in frame.columns)
+    frame = frame.with_columns(pl.lit(None, TRADES_SCHEMA[name]).alias(name)
+                               for name in ("side", "id") if name not in frame.columns)
     if missing := [name for name in TRADES_SCHEMA if name not in frame.columns]:
-        raise DataError(f"The trades have no column {' or '.join(missing)}, only {', '.join(frame.columns)}. Rename what they have.")
+        raise DataError(f"The trades have no column {' or '.join(missing)}, only {', '.join(frame.columns)}. Rename "
+                        f"what they have.")
     if not isinstance(frame.schema["ts"], pl.Datetime):
-        raise DataError(f"`ts` is {frame.schema['ts']}, not a time. Milliseconds become one with `pl.from_epoch(\"ts\", \"ms\")`.")
+        raise DataError(f"`ts` is {frame.schema['ts']}, not a time. Milliseconds become one with "
+                        f"`pl.from_epoch(\"ts\", \"ms\")`.")
     if frame.schema["ts"].time_zone is None: frame = frame.with_columns(pl.col("ts").dt.replace_time_zone("UTC"))
     try: frame = frame.select(pl.col(name).cast(dtype) for name, dtype in TRADES_SCHEMA.items())
     except pl.exceptions.InvalidOperationError as e:
-        raise DataError(f"A column is of another kind: {str(e).splitlines()[0]}. Ids are whole numbers; leave `id` out otherwise.") from e
+        raise DataError(f"A column is of another kind: {str(e).splitlines()[0]}. Ids are whole numbers; leave `id` out "
+                        f"otherwise.") from e
     return validate_trades(frame.sort("symbol", "ts", "id", maintain_order=True))
 
 # %% ../../../nbs/data/market/02_trades.ipynb #bfd58b7b
@@ -95,7 +102,8 @@ def _aggregate(
     "The trades of each closed bar as one row."
     rows = trades.with_columns(bar=number).filter(pl.col("bar") >= 0).group_by("bar", maintain_order=True).agg(
         pl.col("symbol").first(), first=pl.col("ts").first(), last=pl.col("ts").last(),
-        open=pl.col("price").first(), high=pl.col("price").max(), low=pl.col("price").min(), close=pl.col("price").last(),
+        open=pl.col("price").first(), high=pl.col("price").max(), low=pl.col("price").min(),
+        close=pl.col("price").last(),
         trades=pl.len().cast(pl.Int64), sided=pl.col("side").null_count() == 0)
     amount, bars = trades["amount"].to_numpy(), rows["bar"].to_numpy()
     total = lambda values: pl.Series(sum_bars_nb(number.to_numpy(), values)[bars], dtype=pl.Float64)
@@ -110,7 +118,8 @@ def _event_bars(
     "Bars that open with their first trade and are known at their last."
     row, tick = pl.int_range(pl.len(), dtype=pl.Int64), pl.duration(microseconds=1)
     opened = ((pl.col("first").to_physical() - row).cum_max() + row).over("symbol").cast(TIME)
-    rows = _aggregate(trades, number).with_columns(ts=opened).with_columns(known_at=pl.max_horizontal("last", pl.col("ts") + tick))
+    rows = _aggregate(trades, number).with_columns(ts=opened)
+    rows = rows.with_columns(known_at=pl.max_horizontal("last", pl.col("ts") + tick))
     return _result(rows, trades, number)
 
 def _result(rows: pl.DataFrame, trades: pl.DataFrame, number: pl.Series) -> TradeBars:
@@ -121,7 +130,8 @@ def _result(rows: pl.DataFrame, trades: pl.DataFrame, number: pl.Series) -> Trad
 def time_bars(
     trades: pl.DataFrame,           # valid trades
     timeframe: str,                 # "1s", "5m", "1h", ...
-    until: datetime | None = None,  # trades are complete up to here (with a time zone); None: up to each symbol's last trade
+    # trades are complete up to here (with a time zone); None: up to each symbol's last trade
+    until: datetime | None = None,
 ) -> TradeBars:                     # known at the end of their interval
     "Bars by the clock, closed ones only."
     duration = timeframe_duration(timeframe)
@@ -138,7 +148,8 @@ def time_bars(
 # %% ../../../nbs/data/market/02_trades.ipynb #382fa99c
 def _positive(name: str, value: float) -> float:
     "A finite number above zero, or an error that says so."
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (math.isfinite(value) and value > 0):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not (math.isfinite(value)
+                                                                                         and value > 0):
         raise InputError(f"{name} is {value!r}; a positive finite number is needed.")
     return value
 
@@ -211,7 +222,8 @@ def trade_signs(
     given = pl.when(pl.col("side") == "buy").then(1.0).when(pl.col("side") == "sell").then(-1.0)
     change = pl.col("price").diff().over("symbol").sign()
     hint = pl.coalesce(given, pl.when(change != 0).then(change))
-    return trades.with_columns(hint=hint).select(sign=pl.col("hint").forward_fill().over("symbol").fill_null(0.0))["sign"]
+    sign = pl.col("hint").forward_fill().over("symbol").fill_null(0.0)
+    return trades.with_columns(hint=hint).select(sign=sign)["sign"]
 
 # %% ../../../nbs/data/market/02_trades.ipynb #e33e11f6
 @njit(cache=True)
@@ -252,7 +264,8 @@ def imbalance_bars(
     trades: pl.DataFrame,         # valid trades
     kind: Imbalance,              # what is added up: trades, base currency or quote currency
     expected_ticks: int,          # trades of the first bar, and what is expected of the next
-    bar_span: int | None = None,  # span of the mean of bar lengths, in bars: a weight of 2 / (span + 1); None: it stays as expected
+    # span of the mean of bar lengths, in bars: a weight of 2 / (span + 1); None: it stays as expected
+    bar_span: int | None = None,
     tick_span: int | None = None, # span of the mean signed size, in trades; None: 20 x `expected_ticks`
     shortest: int | None = None,  # trades a bar, at least; None: a tenth of `expected_ticks`
     longest: int | None = None,   # trades a bar, at most; None: ten times `expected_ticks`
@@ -260,13 +273,15 @@ def imbalance_bars(
     "Bars that close when takers leaned to one side further than expected (López de Prado 2018, 2.3.2)."
     sizes = {"tick": pl.lit(1.0), "volume": pl.col("amount"), "dollar": pl.col("price") * pl.col("amount")}
     if kind not in sizes: raise unknown_name("imbalance", str(kind), sizes)
-    given = {"expected_ticks": expected_ticks, "bar_span": bar_span, "tick_span": tick_span, "shortest": shortest, "longest": longest}
+    given = {"expected_ticks": expected_ticks, "bar_span": bar_span, "tick_span": tick_span, "shortest": shortest,
+             "longest": longest}
     for name, value in given.items():
         if value is not None or name == "expected_ticks": _whole(name, value)
     shortest, longest = shortest or max(expected_ticks // 10, 1), longest or 10 * expected_ticks
     bar_weight, tick_weight = 2 / (bar_span + 1) if bar_span else 0.0, 2 / ((tick_span or 20 * expected_ticks) + 1)
     if not shortest <= expected_ticks <= longest:
-        raise InputError(f"expected_ticks is {expected_ticks}; it must lie between shortest ({shortest}) and longest ({longest}).")
+        raise InputError(f"expected_ticks is {expected_ticks}; it must lie between shortest ({shortest}) and longest "
+                         f"({longest}).")
     trades = validate_trades(trades)
     signed = trades.select(trade_signs(trades) * sizes[kind]).to_series().to_numpy()
     return _event_bars(trades, pl.Series(cut_by_imbalance_nb(

@@ -27,20 +27,25 @@ def load_index(
     "Daily bars of an index, 1999 to 2018, from `arch`."
     from arch.data import nasdaq, sp500
     raw = {"SP500": sp500, "NASDAQ": nasdaq}[name].load()
-    frame = pl.DataFrame({"symbol": name, "date": raw.index.to_numpy(), **{c.lower(): raw[c].to_numpy() for c in ("Open", "High", "Low", "Close", "Volume")}})
+    frame = pl.DataFrame({"symbol": name, "date": raw.index.to_numpy(),
+                          **{c.lower(): raw[c].to_numpy() for c in ("Open", "High", "Low", "Close", "Volume")}})
     bars = make_bars(_sessions(frame.with_columns(pl.col("date").cast(pl.Date)), "XNYS"), timedelta(days=1))
-    return Dataset(DatasetId("arch", name, "1d"), bars, Instrument(name, "arch", "index", calendar="XNYS"), notes=(INDEX_NOTE,))
+    return Dataset(DatasetId("arch", name, "1d"), bars, Instrument(name, "arch", "index", calendar="XNYS"),
+                   notes=(INDEX_NOTE,))
 
 # %% ../../../nbs/data/samples/01_bundled.ipynb #2913aca9
-SURVIVORS_NOTE = ("survivorship: 20 stocks that were large at the end of the period; every strategy that holds them looks better "
+SURVIVORS_NOTE = ("survivorship: 20 stocks that were large at the end of the period; every strategy that holds them "
+                  "looks better "
                   "than it could have been")
 
 def load_stocks() -> Dataset:
     "Daily closes of twenty US stocks, 1990 to 2022, from `skfolio`."
     from skfolio.datasets import load_sp500_dataset
     wide = load_sp500_dataset()
-    frame = pl.DataFrame({"date": wide.index.to_numpy(), **{c: wide[c].to_numpy() for c in wide.columns}}).with_columns(pl.col("date").cast(pl.Date))
+    frame = pl.DataFrame({"date": wide.index.to_numpy(), **{name: wide[name].to_numpy() for name in wide.columns}})
+    frame = frame.with_columns(pl.col("date").cast(pl.Date))
     long = frame.unpivot(index="date", variable_name="symbol", value_name="close").drop_nulls()
     long = long.with_columns(open="close", high="close", low="close")
     return Dataset(DatasetId("skfolio", "SP500-20", "1d"), make_bars(_sessions(long, "XNYS"), timedelta(days=1)),
-                   Instrument("SP500-20", "skfolio", "equity", calendar="XNYS"), adjustment="total", close_only=True, notes=(SURVIVORS_NOTE,))
+                   Instrument("SP500-20", "skfolio", "equity", calendar="XNYS"), adjustment="total", close_only=True,
+                   notes=(SURVIVORS_NOTE,))

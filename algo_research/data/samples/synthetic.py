@@ -39,7 +39,8 @@ def _persistent(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.fromiter(accumulate(shocks.tolist(), lambda last, shock: VOLUME_MEMORY * last + shock), float, n)
 
 # %% ../../../nbs/data/samples/00_synthetic.ipynb #273992c0
-def _garch(rng: np.random.Generator, n: int, volatility: float, alpha=0.08, beta=0.9, stay=0.995, calm=0.6, wild=1.8) -> np.ndarray:
+def _garch(rng: np.random.Generator, n: int, volatility: float, alpha=0.08, beta=0.9, stay=0.995, calm=0.6,
+           wild=1.8) -> np.ndarray:
     "Per-bar volatility: GARCH(1,1) times a persistent calm or wild regime."
     z, switch = rng.standard_normal(n), rng.random(n)
     out, variance, regime = np.empty(n), 1.0, calm
@@ -68,7 +69,9 @@ def make_market(
 ) -> Dataset:
     "A seeded market whose truth is known."
     if market not in get_args(Market): raise unknown_name("synthetic market", market, get_args(Market))
-    if bars < 2 or not 0 < volatility < 0.5: raise InputError(f"{bars} bars of volatility {volatility}: allowed are 2 bars and more, volatility in (0, 0.5).")
+    if bars < 2 or not 0 < volatility < 0.5:
+        raise InputError(f"{bars} bars of volatility {volatility}: allowed are 2 bars and more, volatility in (0, "
+                         f"0.5).")
     rng = np.random.default_rng([seed, 20150101])
     signal, mean, jumps, sigma = _persistent(rng, bars), np.zeros(bars), np.zeros(bars), np.full(bars, volatility)
     if market == "drift": mean += drift * volatility
@@ -76,12 +79,15 @@ def make_market(
     if market == "garch": sigma, jumps = _garch(rng, bars, volatility), _jumps(rng, bars, volatility)
     path = _walk(rng, sigma, mean, jumps)
     step, name = timeframe_duration(timeframe), f"{market}:{seed}"
-    frame = pl.DataFrame({"symbol": name, "ts": pl.datetime_range(START, START + (bars - 1) * step, step, time_unit="us", eager=True),
+    frame = pl.DataFrame({"symbol": name, "ts": pl.datetime_range(START, START + (bars - 1) * step, step,
+                                                                  time_unit="us", eager=True),
                           "open": path[:, 0], "high": path.max(axis=1), "low": path.min(axis=1), "close": path[:, -1],
                           "volume": 1000 * np.exp(VOLUME_SCALE * signal)})
-    return Dataset(DatasetId("synthetic", name, timeframe), make_bars(frame, step), Instrument(name, "synthetic", "spot"),
+    return Dataset(DatasetId("synthetic", name, timeframe), make_bars(frame, step),
+                   Instrument(name, "synthetic", "spot"),
                    notes=(f"synthetic market {market!r}, seed {seed}",))
 
+# %% ../../../nbs/data/samples/00_synthetic.ipynb #bac253b0
 def planted_signal(
     bars: pl.DataFrame, # bars of a synthetic market
 ) -> np.ndarray:        # the standardised signal known at each bar's close; it tilts the next bar's mean

@@ -9,9 +9,10 @@ __all__ = ['Cache', 'MemoryCache', 'RedisCache', 'open_cache']
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -20,14 +21,17 @@ from ...core.errors import InputError, RetryableError, unknown_name
 from ...core.logging import get_logger
 
 # %% ../../../nbs/data/stores/02_cache.ipynb #29f1f462
-class Cache(Protocol):
+class Cache(ABC):
     "Keeps frames by name."
     hits: int   # questions it had an answer for
     misses: int # questions it had none for
     bytes: int  # of the frames it answered with
 
+    @abstractmethod
     def get(self, key: str) -> pl.DataFrame | None: "The frame of this name, if it is here."
+    @abstractmethod
     def put(self, key: str, frame: pl.DataFrame) -> None: "Keep a frame, if there is room."
+    @abstractmethod
     def ping(self) -> None: "Raise when it does not answer; reading goes on without it."
 
     @property
@@ -46,12 +50,18 @@ class MemoryCache(Cache):
 
     def __init__(self, max_bytes: int): # of all frames together
         from cachetools import LRUCache
-        if max_bytes <= 0: raise InputError(f"A cache of {max_bytes} bytes holds nothing. Write memory://512MB, or leave [store] cache empty for none.")
+        if max_bytes <= 0:
+            raise InputError(f"A cache of {max_bytes} bytes holds nothing. Write memory://512MB, or leave [store] "
+                             f"cache empty for none.")
         self.max_bytes, self._lock = max_bytes, threading.Lock()
         self._frames = LRUCache(max_bytes, getsizeof=pl.DataFrame.estimated_size)
         self.hits = self.misses = self.bytes = 0
 
-    def __repr__(self) -> str: return f"MemoryCache({self.max_bytes / 1e6:g} MB, {len(self._frames)} frames, {self.held / 1e6:.1f} MB held, hit rate {self.hit_rate:.2f})"
+    def __repr__(self) -> str:
+        return (f"MemoryCache({self.max_bytes / 1e6:g} MB, {len(self._frames)} frames, {self.held / 1e6:.1f} MB held, "
+                f"hit rate {self.hit_rate:.2f})")
+
+    def ping(self) -> None: pass # it is in this process
 
     @property
     def held(self) -> int:
@@ -79,8 +89,12 @@ class RedisCache(Cache):
         import redis
         parts = urlsplit(url)
         self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without user and password
-        if not parts.hostname or not re.fullmatch(r"(/\d*)?", parts.path): raise InputError(f"{self.name!r} is no address of a Redis server. Write redis://HOST:PORT/DB with a number for DB.")
-        self._away, self._again, self._clock, self._asked, self._told = redis.RedisError, again, clock, float("-inf"), False
+        if not parts.hostname or not re.fullmatch(r"(/\d*)?", parts.path):
+            raise InputError(f"{self.name!r} is no address of a Redis server. Write redis://HOST:PORT/DB with a number "
+                             f"for DB.")
+        self._away, self._again = redis.RedisError, again
+        self._clock, self._asked = clock, float("-inf")
+        self._told = False
         self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
         self.hits = self.misses = self.bytes = 0
 
@@ -91,7 +105,9 @@ class RedisCache(Cache):
         try: answer = getattr(self._client, command)(*arguments)
         except self._away as error:
             self._asked = self._clock()
-            if not self._told: get_logger().warning("the cache does not answer; reading goes on without it", cache=self.name, error=type(error).__name__)
+            if not self._told:
+                get_logger().warning("the cache does not answer; reading goes on without "
+                                     "it", cache=self.name, error=type(error).__name__)
             self._told = True
             return None
         self._asked, self._told = float("-inf"), False
@@ -99,7 +115,9 @@ class RedisCache(Cache):
 
     def ping(self) -> None:
         try: self._client.ping()
-        except self._away as error: raise RetryableError(f"The cache at {self.name} does not answer ({type(error).__name__}); reading goes on without it. Start the server, or correct or empty [store] cache.") from error
+        except self._away as error:
+            raise RetryableError(f"The cache at {self.name} does not answer ({type(error).__name__}); reading goes on "
+                                 f"without it. Start the server, or correct or empty [store] cache.") from error
 
     def get(self, key: str) -> pl.DataFrame | None:
         found = self._ask("get", f"algo:bars:{key}")
@@ -120,6 +138,9 @@ def open_cache(
     if not isinstance(url, str) or not url: return url or None
     scheme, _, rest = url.partition("://")
     if scheme in ("redis", "rediss") and rest: return RedisCache(url)
-    if scheme == "memory" and (match := re.fullmatch(r"(\d+(?:\.\d+)?)(KB|MB|GB)", rest.upper())): return MemoryCache(int(float(match[1]) * _SIZES[match[2]]))
-    if scheme == "memory": raise InputError(f"{rest!r} is no size of a cache. Write a number and KB, MB or GB, e.g. memory://512MB.")
-    raise unknown_name("kind of cache", scheme, ["memory", "redis"], "Write memory://512MB or redis://HOST:PORT/DB, or leave it empty for none.")
+    if scheme == "memory" and (match := re.fullmatch(r"(\d+(?:\.\d+)?)(KB|MB|GB)", rest.upper())):
+        return MemoryCache(int(float(match[1]) * _SIZES[match[2]]))
+    if scheme == "memory":
+        raise InputError(f"{rest!r} is no size of a cache. Write a number and KB, MB or GB, e.g. memory://512MB.")
+    raise unknown_name("kind of cache", scheme, ["memory", "redis"],
+                       "Write memory://512MB or redis://HOST:PORT/DB, or leave it empty for none.")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.errors import AlgoError, FatalError, InputError, RetryableError, SettingsError
 from ...core.secrets import MASK, read_secret, redact, remember_secret
@@ -33,7 +34,8 @@ class Address(NamedTuple):
 
     def mask(self, text: str) -> str:
         "A text without the password."
-        return redact(text.replace(quote(self.password, safe=""), MASK).replace(self.password, MASK) if self.password else text)
+        return redact(text.replace(quote(self.password, safe=""), MASK).replace(self.password, MASK) if self.password
+                      else text)
 
 def parse_address(
     url: str,                        # postgresql://USER@HOST:PORT/DATABASE?schema=algo
@@ -48,11 +50,13 @@ def parse_address(
     shown = f"{head}://{user}{at}{place}"
     if head not in ("postgresql", "postgres") or not place.partition("/")[2]:
         raise InputError(f"{shown!r} names no database. Write postgresql://USER@HOST:PORT/DATABASE.")
-    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", schema): raise InputError(f"{schema!r} is no name for a schema. Allowed are a-z, 0-9 and _.")
+    if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", schema):
+        raise InputError(f"{schema!r} is no name for a schema. Allowed are a-z, 0-9 and _.")
     password = unquote(given) or _secret(secrets) or os.environ.get("PGPASSWORD", "")
     with suppress(InputError): remember_secret(password)
     login = user + (f":{quote(password, safe='')}" if password else "") + at
-    return Address(shown, f"{head}://{login}{place}?{urlencode({'connect_timeout': 5, 'application_name': 'algo-research'} | options)}", schema, password)
+    query = urlencode({"connect_timeout": 5, "application_name": "algo-research"} | options)
+    return Address(shown, f"{head}://{login}{place}?{query}", schema, password)
 
 def _secret(folder: Path | str) -> str:
     try: return read_secret("postgres_password", folder).get_secret_value()
@@ -60,13 +64,19 @@ def _secret(folder: Path | str) -> str:
 
 # %% ../../../nbs/data/stores/05_database.ipynb #4ff31e41
 _REMEDIES = [  # (in the driver's message, or SQLSTATE; the error; what to do)
-    (("password", "authentication", "no pg_hba.conf entry", "28P01", "28000"), InputError, "Correct the user in the address, or the password: the secret 'postgres_password' (variable ALGO_SECRET_POSTGRES_PASSWORD), or PGPASSWORD."),
+    (("password", "authentication", "no pg_hba.conf entry", "28P01", "28000"), InputError,
+     "Correct the user in the address, or the password: the secret 'postgres_password' (variable "
+     "ALGO_SECRET_POSTGRES_PASSWORD), or PGPASSWORD."),
     (("database \"", "3D000"), InputError, "Create it (`createdb NAME`), or correct the address."),
     (("translate host name",), InputError, "Correct the host in the address."),
-    (("invalid URI", "invalid percent", "invalid port", "invalid integer"), InputError, "Correct the address: postgresql://USER@HOST:PORT/DATABASE."),
-    (("42501", "25006"), InputError, "Ask the owner of the database for the right, e.g. `grant usage, create on schema algo`, or use another user."),
+    (("invalid URI", "invalid percent", "invalid port", "invalid integer"), InputError,
+     "Correct the address: postgresql://USER@HOST:PORT/DATABASE."),
+    (("42501", "25006"), InputError, "Ask the owner of the database for the right, e.g. `grant usage, create on schema "
+                                     "algo`, or use another user."),
     (("53100",), FatalError, "The disk of the database is full. The store holds what it held before. Free some space."),
-    (("40001", "40P01", "55P03", "53", "57", "08", "Connection refused", "timeout", "timed out", "server closed", "starting up", "no connection", "Connection reset"), RetryableError, "Start the server, or correct host and port in the address; then try again."),
+    (("40001", "40P01", "55P03", "53", "57", "08", "Connection refused", "timeout", "timed out", "server closed",
+      "starting up", "no connection", "Connection reset"), RetryableError,
+     "Start the server, or correct host and port in the address; then try again."),
 ]
 
 def explain(error: Exception, address: Address) -> AlgoError:
@@ -97,9 +107,11 @@ class Database:
         self,
         url: str,                                               # postgresql://USER@HOST:PORT/DATABASE?schema=algo
         secrets: Path | str = "secrets",                        # the secrets folder
-        prepare: Callable[[Any, str], None] = lambda *_: None,  # done in every new connection, with a cursor and the schema's name
+        # done in every new connection, with a cursor and the schema's name
+        prepare: Callable[[Any, str], None] = lambda *_: None,
     ):
-        self._lock, self._connection, self._used = threading.Lock(), None, 0.0
+        self._lock = threading.Lock()
+        self._connection, self._used = None, 0.0
         self.address, self._prepare = parse_address(url, secrets), prepare
 
     def __repr__(self) -> str: return f"Database({self.address.shown!r})"
@@ -115,30 +127,6 @@ class Database:
         if connection is not None:
             with suppress(Exception): connection.close()
 
-    def _open(self):
-        try: import adbc_driver_postgresql.dbapi as driver
-        except ModuleNotFoundError as e: raise InputError(f"PostgreSQL needs the package {e.name}, which is not installed. Install it: pip install 'algo-research[postgres]'.") from e
-        connection = driver.connect(self.address.uri)
-        try:
-            with connection.cursor() as cursor:
-                for statement in (f'set search_path to "{self.address.schema}"', "set timezone to 'UTC'"): cursor.execute(statement)
-                connection.commit()
-                self._prepare(cursor, self.address.schema)
-                connection.commit()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _alive(self) -> bool:
-        "Whether the connection still stands; one in use is not asked."
-        if self._connection is None or time.monotonic() - self._used < 5: return self._connection is not None
-        with suppress(Exception):
-            with self._connection.cursor() as cursor: fetch(cursor, "select 1")
-            self._connection.rollback()  # the question began a transaction, and the next one may want to choose how it reads
-            return True
-        return False
-
     @contextmanager
     def transaction(
         self,
@@ -147,7 +135,9 @@ class Database:
         "What is done with the cursor holds, if nothing fails."
         with self._lock:
             try:
-                if not self._alive(): self.close(); self._connection = self._open()
+                if not self._alive():
+                    self.close()
+                    self._connection = self._open()
                 with self._connection.cursor() as cursor:
                     if frozen: cursor.execute("set transaction isolation level repeatable read, read only")
                     yield cursor
@@ -158,3 +148,34 @@ class Database:
                 if type(e).__module__.startswith("adbc_driver_manager"): raise explain(e, self.address) from None
                 raise
             finally: self._used = time.monotonic()
+
+# %% ../../../nbs/data/stores/05_database.ipynb #eb01731a
+@patch
+def _open(self: Database):
+    try: import adbc_driver_postgresql.dbapi as driver
+    except ModuleNotFoundError as e:
+        raise InputError(f"PostgreSQL needs the package {e.name}, which is not installed. Install it: pip install "
+                         f"'algo-research[postgres]'.") from e
+    connection = driver.connect(self.address.uri)
+    try:
+        with connection.cursor() as cursor:
+            for statement in (f'set search_path to "{self.address.schema}"', "set timezone to 'UTC'"):
+                cursor.execute(statement)
+            connection.commit()
+            self._prepare(cursor, self.address.schema)
+            connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+@patch
+def _alive(self: Database) -> bool:
+    "Whether the connection still stands; one in use is not asked."
+    if self._connection is None or time.monotonic() - self._used < 5: return self._connection is not None
+    with suppress(Exception):
+        with self._connection.cursor() as cursor: fetch(cursor, "select 1")
+        # the question began a transaction, and the next one may want to choose how it reads
+        self._connection.rollback()
+        return True
+    return False

@@ -9,37 +9,52 @@ __all__ = ['Place', 'LocalPlace', 'S3Place', 'open_place']
 import errno
 import os
 import re
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+
 from urllib.parse import unquote
 
 from ...core.errors import AlgoError, FatalError, InputError, RetryableError
 from ...core.files import atomic_write, ensure_folder
 
 # %% ../../../nbs/data/stores/01_places.ipynb #d39c72d3
-class Place(Protocol):
+class Place(ABC):
     "Keeps files."
-    def source(self, path: str) -> Path | BytesIO: "What a reader of Parquet can open; FileNotFoundError when there is no such file."
+    @abstractmethod
+    def source(self, path: str) -> Path | BytesIO:
+        "What a reader of Parquet can open; FileNotFoundError when there is no such file."
+    @abstractmethod
     def read(self, path: str) -> bytes: "The content; FileNotFoundError when there is no such file."
+    @abstractmethod
     def write(self, path: str, data: bytes | memoryview) -> None: "The file appears whole, or not at all."
-    def fsync(self, paths: list[str]) -> None: "What somebody else wrote into these files, where there are such, survives a power cut."
-    def stamps(self, paths: list[str]) -> list[str | None]: "For files of one folder, in order, what changes with each; None where there is none."
+    @abstractmethod
+    def fsync(self, paths: list[str]) -> None:
+        "What somebody else wrote into these files, where there are such, survives a power cut."
+    @abstractmethod
+    def stamps(self, paths: list[str]) -> list[str | None]:
+        "For files of one folder, in order, what changes with each; None where there is none."
+    @abstractmethod
     def folders(self, path: str) -> list[str]: "Names of the folders in a folder, sorted."
+    @abstractmethod
     def address(self, path: str) -> tuple[str, dict[str, str]]: "How Delta is told of a folder: address and options."
-    def explain(self, error: BaseException) -> AlgoError | None: "What a failure means, where this place knows more about it than the error says."
+    @abstractmethod
+    def explain(self, error: BaseException) -> AlgoError | None:
+        "What a failure means, where this place knows more about it than the error says."
+    @abstractmethod
     def ping(self, path: str = "") -> None: "Raise when files cannot be kept here, in this folder."
 
 # %% ../../../nbs/data/stores/01_places.ipynb #cccbe270
-class LocalPlace:
+class LocalPlace(Place):
     "A folder."
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         if unquote(path := str(self.folder.absolute())) != path:
-            raise InputError(f"The folder {path!r} has a percent code in its name, which Delta would take for {unquote(path)!r}. Choose another folder.")
+            raise InputError(f"The folder {path!r} has a percent code in its name, which Delta would take for "
+                             f"{unquote(path)!r}. Choose another folder.")
 
     def __str__(self) -> str: return str(self.folder)
     def source(self, path: str) -> Path: return self.folder/path
@@ -50,7 +65,8 @@ class LocalPlace:
 
     def fsync(self, paths: list[str]) -> None:
         for path in paths: self._sync(path)
-        for path in {path.rpartition("/")[0] for path in paths}:  # a name is kept by its folder; some file systems cannot be asked
+        # a name is kept by its folder; some file systems cannot be asked
+        for path in {path.rpartition("/")[0] for path in paths}:
             self._sync(path, (errno.EINVAL, errno.EBADF, errno.EACCES))
 
     def _sync(self, path: str, excused: tuple[int, ...] = ()) -> None:
@@ -60,7 +76,10 @@ class LocalPlace:
             finally: os.close(number)
         except FileNotFoundError: pass
         except OSError as e:
-            if e.errno not in excused: raise FatalError(f"The change is written, but the disk does not confirm that it has {path!r} of {str(self.folder)!r}: {e.strerror or e}. After a power cut it may be gone; look after the disk.") from e
+            if e.errno not in excused:
+                raise FatalError(f"The change is written, but the disk does not confirm that it has {path!r} of "
+                                 f"{str(self.folder)!r}: {e.strerror or e}. After a power cut it may be gone; look "
+                                 f"after the disk.") from e
 
     def stamps(self, paths: list[str]) -> list[str | None]: return [self._stamp(path) for path in paths]
 
@@ -83,21 +102,51 @@ class LocalPlace:
 _ROLES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
 _LIMITS = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 
-class S3Place:
+def _require_bucket(bucket: str, plain: bool) -> None:
+    "Refuse a wrong name, missing credentials, and an address that is not encrypted unless that is allowed."
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise InputError(f"{bucket.rpartition('@')[2]!r} is no name of a bucket. Write s3://BUCKET/PREFIX; "
+                         f"bucket names have 3 to 63 lower-case letters, digits, dots and hyphens. Credentials "
+                         f"belong into the environment.")
+    keyed = os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not keyed and not any(os.environ.get(name) for name in _ROLES):
+        raise InputError(f"The bucket {bucket!r} needs credentials, and the environment has none. Set "
+                         f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for services other than Amazon's "
+                         f"AWS_ENDPOINT_URL, too).")
+    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:") and not plain:
+        raise InputError("AWS_ENDPOINT_URL is not encrypted (http). Use https, or set AWS_ALLOW_HTTP=true when the "
+                         "network is your own.")
+
+def _explain(error: BaseException, bucket: str) -> AlgoError | None:
+    "What a failure of a bucket means, and what to do about it."
+    text, endpoint = str(error), os.environ.get("AWS_ENDPOINT_URL") or "Amazon's"
+    if isinstance(error, AlgoError): return error
+    if "NoSuchBucket" in text:
+        return InputError(f"There is no bucket {bucket!r} at the endpoint {endpoint}. Make it, or correct "
+                          f"[store] url.")
+    if re.search(r"\b40[13] |InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|ExpiredToken|InvalidToken",
+                 text):
+        return InputError(f"The endpoint {endpoint} refuses the credentials in the environment for the bucket "
+                          f"{bucket!r}. Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or grant them "
+                          f"reading and writing.")
+    if isinstance(error, FileNotFoundError): return None
+    if re.search(r"error sending request|HTTP error|\b50\d |timed out|connect", text):
+        return RetryableError(f"The endpoint {endpoint} of the bucket {bucket!r} does not answer. Check "
+                              f"AWS_ENDPOINT_URL and the network, or try again later.")
+    return None
+
+# %% ../../../nbs/data/stores/01_places.ipynb #335b00a7
+class S3Place(Place):
     "A prefix in a bucket of S3 or of a compatible service."
 
     def __init__(self, address: str): # BUCKET/PREFIX
         from obstore.store import S3Store
         self.bucket, _, self.prefix = address.strip("/").partition("/")
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.bucket):
-            raise InputError(f"{self.bucket.rpartition('@')[2]!r} is no name of a bucket. Write s3://BUCKET/PREFIX; bucket names have 3 to 63 lower-case letters, digits, dots and hyphens. Credentials belong into the environment.")
-        if not (os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY")) and not any(os.environ.get(name) for name in _ROLES):
-            raise InputError(f"The bucket {self.bucket!r} needs credentials, and the environment has none. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for services other than Amazon's AWS_ENDPOINT_URL, too).")
         plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")
-        if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:") and not plain:
-            raise InputError("AWS_ENDPOINT_URL is not encrypted (http). Use https, or set AWS_ALLOW_HTTP=true when the network is your own.")
+        _require_bucket(self.bucket, plain)
         self._files = S3Store(self.bucket, prefix=self.prefix or None, retry_config=_LIMITS,
-                              client_options={"allow_http": plain, "timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=5)})
+                              client_options={"allow_http": plain, "timeout": timedelta(seconds=60),
+                                              "connect_timeout": timedelta(seconds=5)})
 
     def __str__(self) -> str: return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
@@ -116,26 +165,20 @@ class S3Place:
     def fsync(self, paths: list[str]) -> None: pass  # a bucket answers when it has them
 
     def stamps(self, paths: list[str]) -> list[str | None]:
-        listed = chain(*self._ask("list", paths[0].rpartition("/")[0], offset=paths[0][:-1]))  # one request, however many files
+        # one request, however many files
+        listed = chain(*self._ask("list", paths[0].rpartition("/")[0], offset=paths[0][:-1]))
         found = {file["path"]: f"{file['e_tag']}-{file['last_modified']}" for file in listed}
         return [found.get(path) for path in paths]
 
     def folders(self, path: str) -> list[str]:
-        return sorted(name.rpartition("/")[2] for name in self._ask("list_with_delimiter", path or None)["common_prefixes"])
+        return sorted(name.rpartition("/")[2]
+                      for name in self._ask("list_with_delimiter", path or None)["common_prefixes"])
 
     def address(self, path: str) -> tuple[str, dict[str, str]]:
         return f"{self}/{path}", {"max_retries": "2", "retry_timeout": "20s", "connect_timeout": "5s"}
 
     def explain(self, error: BaseException) -> AlgoError | None:
-        text, endpoint = str(error), os.environ.get("AWS_ENDPOINT_URL") or "Amazon's"
-        if isinstance(error, AlgoError): return error
-        if "NoSuchBucket" in text: return InputError(f"There is no bucket {self.bucket!r} at the endpoint {endpoint}. Make it, or correct [store] url.")
-        if re.search(r"\b40[13] |InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|ExpiredToken|InvalidToken", text):
-            return InputError(f"The endpoint {endpoint} refuses the credentials in the environment for the bucket {self.bucket!r}. Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or grant them reading and writing.")
-        if isinstance(error, FileNotFoundError): return None
-        if re.search(r"error sending request|HTTP error|\b50\d |timed out|connect", text):
-            return RetryableError(f"The endpoint {endpoint} of the bucket {self.bucket!r} does not answer. Check AWS_ENDPOINT_URL and the network, or try again later.")
-        return None
+        return _explain(error, self.bucket)
 
     def ping(self, path: str = "") -> None: self._ask("list_with_delimiter", path or None)
 

@@ -9,6 +9,7 @@ __all__ = ['SCHEMA_VERSION', 'OLDEST_SERVER', 'MIGRATIONS', 'PACK_ROWS', 'Postgr
 import hashlib
 import io
 import json
+
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,86 +19,125 @@ import polars as pl
 from fastcore.basics import patch
 
 from ...core.errors import DataError, InputError, unknown_name
-from ..market.bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars
+from algo_research.data.market.bars import (
+    BARS_SCHEMA, Dataset, DatasetId, join_metadata, timeframe_duration, validate_bars,
+)
 from .cache import Cache, open_cache
 from .database import Database, fetch, fetch_frame
-from .delta import KEPT, Extent, Store, _check_compatible, _check_newest, _utc
+from algo_research.data.stores.base import (
+    MERGED_METADATA, Extent, Store, as_utc, require_compatible, require_newest,
+)
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #12250a1d
-_BAR = """series integer not null, ts timestamptz not null, open float8 not null, high float8 not null, low float8 not null, close float8 not null,
- volume float8, known_at timestamptz not null, added integer not null"""
+_BAR = """series integer not null, ts timestamptz not null, open float8 not null, high float8 not null,
+ low float8 not null, close float8 not null, volume float8, known_at timestamptz not null, added integer not null"""
 
 _TABLES = [
     "create table schema_version (version integer not null, at timestamptz not null default now())",
-    "create table dataset (id integer generated always as identity primary key, venue text not null, symbol text not null, timeframe text not null, unique (venue, symbol, timeframe))",
-    """create table version (dataset integer not null references dataset, version integer not null, at timestamptz not null default clock_timestamp(), reason text not null,
- metadata jsonb not null, added bigint not null, changed bigint not null, removed bigint not null, primary key (dataset, version))""",
-    "create table series (id integer generated always as identity primary key, dataset integer not null references dataset, symbol text not null, unique (dataset, symbol))",
+    "create table dataset (id integer generated always as identity primary key, venue text not null, "
+    "symbol text not null, timeframe text not null, unique (venue, symbol, timeframe))",
+    "create table version (dataset integer not null references dataset, version integer not null, "
+    "at timestamptz not null default clock_timestamp(), reason text not null, metadata jsonb not null, "
+    "added bigint not null, changed bigint not null, removed bigint not null, primary key (dataset, version))",
+    "create table series (id integer generated always as identity primary key, "
+    "dataset integer not null references dataset, symbol text not null, unique (dataset, symbol))",
     f"create table past ({_BAR}, removed integer not null)",
     "create index on past (series, removed, ts)",
-    "create table change (series integer not null, part date not null, version integer not null, primary key (series, part, version))",
-    "create table pack (series integer not null, part date not null, version integer not null, content text not null, data bytea not null, primary key (series, part, version))",
+    "create table change (series integer not null, part date not null, version integer not null, "
+    "primary key (series, part, version))",
+    "create table pack (series integer not null, part date not null, version integer not null, "
+    "content text not null, data bytea not null, primary key (series, part, version))",
     "alter table pack alter data set storage external",
 ]
 
 _NATIVE = [f"create table bar ({_BAR}, primary key (series, ts)) partition by range (ts)"]
 _HYPERTABLE = [f"create table bar ({_BAR}, primary key (series, ts))",
-               "select create_hypertable('bar', 'ts', chunk_time_interval => interval '1 month', create_default_indexes => false)"]
+               "select create_hypertable('bar', 'ts', chunk_time_interval => interval '1 month', "
+               "create_default_indexes => false)"]
 
-
-_VIEW = """create view bars as select d.venue, d.symbol as dataset, d.timeframe, s.symbol, b.ts, b.open, b.high, b.low, b.close, b.volume, b.known_at
- from bar b join series s on s.id = b.series join dataset d on d.id = s.dataset"""
+_VIEW = """create view bars as select d.venue, d.symbol as dataset, d.timeframe, s.symbol, b.ts, b.open, b.high, b.low,
+ b.close, b.volume, b.known_at from bar b join series s on s.id = b.series join dataset d on d.id = s.dataset"""
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #9bba50d8
 def _rollups(hypertable: bool) -> list[str]:
     "The statements that make `bar_1h` and `bar_1d`."
-    made, statements = "materialized view {} with (timescaledb.continuous, timescaledb.materialized_only = false)" if hypertable else "view {}", []
-    first, last = ("first(open, ts)", "last(close, ts)") if hypertable else ("(array_agg(open order by ts))[1]", "(array_agg(close order by ts desc))[1]")
-    for name, width in (("1h", "1 hour"), ("1d", "1 day")):
-        bucket = f"time_bucket('{width}', ts)" if hypertable else f"date_bin('{width}', ts, '1970-01-05 00:00+00')"
-        statements.append(f"""create {made.format(f"bar_{name}")} as select series, {bucket} as bucket, {first} as open, max(high) as high, min(low) as low, {last} as close,
- sum(volume) as volume, max(known_at) as known_at, count(*) as bars from bar group by series, {bucket}""" + (" with no data" if hypertable else ""))
-        if hypertable: statements.append(f"select add_continuous_aggregate_policy('bar_{name}', start_offset => null, end_offset => interval '{width}', schedule_interval => interval '1 hour')")
-    return statements
+    widths = {"bar_1h": "1 hour", "bar_1d": "1 day"}
+    make = _rollup_hypertable if hypertable else _rollup_native
+    return [statement for name, width in widths.items() for statement in make(name, width)]
 
-def _create(hypertable: bool) -> list[str]: return _TABLES + (_HYPERTABLE if hypertable else _NATIVE) + [_VIEW] + _rollups(hypertable)
+def _rollup_query(bucket: str, first: str, last: str) -> str:
+    return f"""select series, {bucket} as bucket, {first} as open, max(high) as high, min(low) as low, {last} as close,
+ sum(volume) as volume, max(known_at) as known_at, count(*) as bars from bar group by series, {bucket}"""
+
+def _rollup_native(name: str, width: str) -> list[str]:
+    query = _rollup_query(f"date_bin('{width}', ts, '1970-01-05 00:00+00')",
+                          "(array_agg(open order by ts))[1]", "(array_agg(close order by ts desc))[1]")
+    return [f"create view {name} as {query}"]
+
+def _rollup_hypertable(name: str, width: str) -> list[str]:
+    query = _rollup_query(f"time_bucket('{width}', ts)", "first(open, ts)", "last(close, ts)")
+    return [f"create materialized view {name} with (timescaledb.continuous, timescaledb.materialized_only = false) "
+            f"as {query} with no data",
+            f"select add_continuous_aggregate_policy('{name}', start_offset => null, "
+            f"end_offset => interval '{width}', schedule_interval => interval '1 hour')"]
+
+def _create(hypertable: bool) -> list[str]:
+    return _TABLES + (_HYPERTABLE if hypertable else _NATIVE) + [_VIEW] + _rollups(hypertable)
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #d0d39770
 SCHEMA_VERSION = 1  # of the tables
 OLDEST_SERVER = 14  # has `date_bin`
 MIGRATIONS = {0: _create}  # from a version to the next: the statements, for a hypertable or not
-_COLUMNS = {"bar": {"series", "ts", "open", "high", "low", "close", "volume", "known_at", "added"}, "dataset": {"id", "venue", "symbol", "timeframe"},
-            "version": {"dataset", "version", "at", "reason", "metadata", "added", "changed", "removed"}, "series": {"id", "dataset", "symbol"},
-            "change": {"series", "part", "version"}, "pack": {"series", "part", "version", "content", "data"}}
+_COLUMNS = {"bar": {"series", "ts", "open", "high", "low", "close", "volume", "known_at", "added"},
+            "dataset": {"id", "venue", "symbol", "timeframe"},
+            "version": {"dataset", "version", "at", "reason", "metadata", "added", "changed", "removed"},
+            "series": {"id", "dataset", "symbol"}, "change": {"series", "part", "version"},
+            "pack": {"series", "part", "version", "content", "data"}}
 
+def _stored_columns(cursor: Any, schema: str) -> dict[str, set[str]]:
+    "The columns of each table or view in a schema."
+    found = fetch(cursor, """select c.relname::text, a.attname::text from pg_attribute a
+ join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = $1 and a.attnum > 0 and c.relkind in ('r', 'p', 'v', 'm', 'f')""", schema)
+    columns: dict[str, set[str]] = {}
+    for table, column in found: columns.setdefault(table, set()).add(column)
+    return columns
+
+# %% ../../../nbs/data/stores/06_postgres.ipynb #4abbd3a4
 def _stored_version(cursor: Any, schema: str) -> int:
     "0 where there is no store yet."
-    columns: dict[str, set] = {}
-    for table, column in fetch(cursor, """select c.relname::text, a.attname::text from pg_attribute a join pg_class c on c.oid = a.attrelid
- join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and a.attnum > 0 and c.relkind in ('r', 'p', 'v', 'm', 'f')""", schema): columns.setdefault(table, set()).add(column)
+    columns = _stored_columns(cursor, schema)
     if "schema_version" in columns and "version" in columns["schema_version"]:
         version = fetch(cursor, f'select coalesce(max(version), 0) from "{schema}".schema_version')[0][0]
-        if version > SCHEMA_VERSION: raise DataError(f"The database has schema version {version} and this package knows up to {SCHEMA_VERSION}. Update algo-research.")
+        if version > SCHEMA_VERSION:
+            raise DataError(f"The database has schema version {version} and this package knows up to {SCHEMA_VERSION}. "
+                            f"Update algo-research.")
         if version and all(needed <= columns.get(table, set()) for table, needed in _COLUMNS.items()): return version
     elif not columns.keys() & {*_COLUMNS, "schema_version", "past", "bars", "bar_1h", "bar_1d"}: return 0
-    raise DataError(f"The schema {schema!r} holds tables that are not this store's, among them {', '.join(sorted(columns)[:4])}; nothing was changed. "
+    raise DataError(f"The schema {schema!r} holds tables that are not this store's, among them "
+                    f"{', '.join(sorted(columns)[:4])}; nothing was changed. "
                     "Choose another one: add ?schema=NAME to the address.")
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #506a95e3
 def _migrate(cursor: Any, schema: str) -> None:
     "Bring the tables up to date."
     if _stored_version(cursor, schema) == SCHEMA_VERSION: return
-    [(number, server)] = fetch(cursor, "select current_setting('server_version_num')::integer, current_setting('server_version')")
-    if number < OLDEST_SERVER * 10_000: raise InputError(f"The server is PostgreSQL {server}. Allowed are {OLDEST_SERVER} and newer: update it, or use another one.")
+    [(number,)] = fetch(cursor, "select current_setting('server_version_num')::integer")
+    [(server,)] = fetch(cursor, "select current_setting('server_version')")
+    if number < OLDEST_SERVER * 10_000:
+        raise InputError(f"The server is PostgreSQL {server}. Allowed are {OLDEST_SERVER} and newer: update it, or use "
+                         f"another one.")
     cursor.execute(f"select pg_advisory_xact_lock(hashtext('algo_research {schema}'))")
-    if not fetch(cursor, "select 1 from pg_namespace where nspname = $1", schema): cursor.execute(f'create schema "{schema}"')
+    if not fetch(cursor, "select 1 from pg_namespace where nspname = $1", schema):
+        cursor.execute(f'create schema "{schema}"')
     hypertable = fetch(cursor, "select count(*) from pg_extension where extname = 'timescaledb'")[0][0] > 0
     for version in range(_stored_version(cursor, schema), SCHEMA_VERSION):
         for statement in MIGRATIONS[version](hypertable): cursor.execute(statement)
         cursor.execute(f"insert into schema_version (version) values ({version + 1})")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #9892ca38
-class PostgresStore(Store):
-    "Bars in a PostgreSQL or TimescaleDB database."
+class _PostgresTables:
+    "The calls of a `PostgresStore`, added one idea at a time in what follows."
 
     def __init__(
         self,
@@ -112,54 +152,77 @@ class PostgresStore(Store):
     def ping(self) -> None: self._database.ping()
     def close(self) -> None: self._database.close()
 
-    def datasets(self) -> list[DatasetId]:
-        with self._transaction() as t: return self._datasets(t)
+# %% ../../../nbs/data/stores/06_postgres.ipynb #97f8c5c7
+@patch
+def datasets(self: _PostgresTables) -> list[DatasetId]:
+    "The ids of all datasets, sorted."
+    with self._transaction() as cursor: return self._datasets(cursor)
 
-    def _datasets(self, t: Any) -> list[DatasetId]: return sorted(DatasetId(*row) for row in fetch(t, "select venue, symbol, timeframe from dataset"))
+@patch
+def _datasets(self: _PostgresTables, cursor: Any) -> list[DatasetId]:
+    return sorted(DatasetId(*row) for row in fetch(cursor, "select venue, symbol, timeframe from dataset"))
 
-    def _key(self, t: Any, id: DatasetId) -> int:
-        "The number of a dataset."
-        found = fetch(t, "select id from dataset where (venue, symbol, timeframe) = ($1, $2, $3)", *id)
-        if not found: raise unknown_name("dataset", str(id), map(str, self._datasets(t)), "`algo data list` shows all; `algo data import` adds one.")
-        return found[0][0]
+@patch
+def _key(self: _PostgresTables, cursor: Any, id: DatasetId) -> int:
+    "The number of a dataset."
+    found = fetch(cursor, "select id from dataset where (venue, symbol, timeframe) = ($1, $2, $3)", *id)
+    if not found:
+        raise unknown_name("dataset", str(id), map(str, self._datasets(cursor)),
+                           "`algo data list` shows all; `algo data import` adds one.")
+    return found[0][0]
 
-    def versions(self, id: DatasetId | str) -> list[int]: return self.history(id)["version"].to_list()
+# %% ../../../nbs/data/stores/06_postgres.ipynb #3585b8fb
+def _list(values: Any) -> str: return ", ".join(map(str, values)) or "null"
 
-    def extent(self, id: DatasetId | str) -> Extent:
-        with self._transaction(frozen=True) as t:
-            key = self._key(t, DatasetId.parse(id))
-            [(bars,)] = fetch(t, "select (sum(added) - sum(removed))::bigint from version where dataset = $1", key)
-            ends = fetch(t, f"select min(ts), max(ts) from bar where series in ({_list(self._names(t, key))})")
-        return Extent(bars, *ends[0])
+@patch
+def versions(self: _PostgresTables, id: DatasetId | str) -> list[int]:
+    "Versions that can be read, oldest first."
+    return self.history(id)["version"].to_list()
 
-    def history(self, id: DatasetId | str) -> pl.DataFrame:
-        "A row a version: version, at (when it was written), reason, and how many bars it added, changed, removed."
-        with self._transaction() as t:
-            return fetch_frame(t, f"select version::bigint, at, reason, added, changed, removed from version where dataset = {self._key(t, DatasetId.parse(id))} order by version")
+@patch
+def extent(self: _PostgresTables, id: DatasetId | str) -> Extent:
+    "Number of bars, first and last time."
+    with self._transaction(frozen=True) as cursor:
+        key = self._key(cursor, DatasetId.parse(id))
+        [(bars,)] = fetch(cursor, "select (sum(added) - sum(removed))::bigint from version where dataset = $1", key)
+        ends = fetch(cursor, f"select min(ts), max(ts) from bar where series in ({_list(self._names(cursor, key))})")
+    return Extent(bars, *ends[0])
+
+@patch
+def history(self: _PostgresTables, id: DatasetId | str) -> pl.DataFrame:
+    "A row a version: version, at (when it was written), reason, and how many bars it added, changed, removed."
+    with self._transaction() as cursor:
+        key = self._key(cursor, DatasetId.parse(id))
+        return fetch_frame(cursor, "select version::bigint, at, reason, added, changed, removed from version "
+                                   f"where dataset = {key} order by version")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #03354232
 @patch
-def _ensure_partitions(self: PostgresStore, bars: pl.DataFrame) -> None:
+def _ensure_partitions(self: _PostgresTables, bars: pl.DataFrame) -> None:
     "A partition for every year of these bars; a hypertable makes its own."
     years = bars["ts"].dt.year().unique().sort().to_list()
-    with self._transaction() as t:
-        there = {name for (name,) in fetch(t, "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'bar'::regclass")}
+    with self._transaction() as cursor:
+        partitions = fetch(cursor, "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid "
+                                   "where i.inhparent = 'bar'::regclass")
+        there = {name for (name,) in partitions}
         missing = [year for year in years if f"bar_{year:04}" not in there]
-        if not missing or fetch(t, "select relkind::text from pg_class where oid = 'bar'::regclass") != [("p",)]: return
-        t.execute(f"select pg_advisory_xact_lock(hashtext('algo_research {self._database.address.schema}'))")
+        if not missing or fetch(cursor, "select relkind::text from pg_class where oid = 'bar'::regclass") != [("p",)]:
+            return
+        cursor.execute(f"select pg_advisory_xact_lock(hashtext('algo_research {self._database.address.schema}'))")
         for year in missing:
-            if fetch(t, "select to_regclass($1)::text", f"bar_{year:04}") != [(None,)]: continue  # another process was faster
-            t.execute(f"create table bar_{year:04} (like bar including all)")
-            t.execute(f"alter table bar attach partition bar_{year:04} for values from ('{year:04}-01-01 00:00+00') to ('{year + 1:04}-01-01 00:00+00')")
+            # another process was faster
+            if fetch(cursor, "select to_regclass($1)::text", f"bar_{year:04}") != [(None,)]: continue
+            cursor.execute(f"create table bar_{year:04} (like bar including all)")
+            cursor.execute(f"alter table bar attach partition bar_{year:04} for values from ('{year:04}-01-01 "
+                           f"00:00+00') to "
+                      f"('{year + 1:04}-01-01 00:00+00')")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #cc70bafd
 _FIELDS = ["open", "high", "low", "close", "volume", "known_at"]
 
-def _list(values: Any) -> str: return ", ".join(map(str, values)) or "null"
-
 @patch
 def write(
-    self: PostgresStore,
+    self: _PostgresTables,
     dataset: Dataset,
     reason: str = "",      # why this version is written; kept in the history
     replace: bool = False, # these bars are all there is afterwards, instead of being laid over what is stored
@@ -169,73 +232,89 @@ def write(
     return self._write(dataset, reason, replace, after=after)
 
 @patch
-def _write(self: PostgresStore, dataset: Dataset, reason: str = "", replace: bool = False, appending: bool = False, after: int | None = None) -> int:
+def _write(self: _PostgresTables, dataset: Dataset, reason: str = "", replace: bool = False, appending: bool = False,
+           after: int | None = None) -> int:
     bars = validate_bars(dataset.bars)
     if not bars.height: raise DataError(f"{dataset.id} has no bars; nothing was written.")
     metadata = dataset.metadata()
     self._ensure_partitions(bars)
-    with self._transaction() as t:
-        fetch(t, "insert into dataset (venue, symbol, timeframe) values ($1, $2, $3) on conflict do nothing", *dataset.id)
-        key = self._locked(t, dataset.id)
-        before, stored = self._newest(t, key)
-        _check_newest(dataset.id, before if stored else None, after)
-        if stored: _check_compatible(dataset, stored, replace)
-        if stored: metadata = join_metadata(stored, metadata, KEPT[appending, replace])
-        rows = self._numbered(t, key, bars, before + 1)
-        fresh, changed, removed = _differences(rows, self._stored(t, key, dataset.id, rows, before, replace), replace)
+    with self._transaction() as cursor:
+        fetch(cursor, "insert into dataset (venue, symbol, timeframe) values ($1, $2, $3) on conflict do "
+                      "nothing", *dataset.id)
+        key = self._locked(cursor, dataset.id)
+        before, stored = self._newest(cursor, key)
+        require_newest(dataset.id, before if stored else None, after)
+        if stored: require_compatible(dataset, stored, replace)
+        if stored: metadata = join_metadata(stored, metadata, MERGED_METADATA[appending, replace])
+        rows = self._numbered(cursor, key, bars, before + 1)
+        fresh, changed, removed = _differences(rows, self._stored(cursor, key, dataset.id, rows, before, replace),
+                                               replace)
         if not fresh.height + removed.height and stored == metadata: return before
-        self._exchange(t, dataset.id, fresh, pl.concat([changed, removed]), before + 1)
-        return self._note(t, key, before + 1, reason, metadata, fresh.height - changed.height, changed.height, removed.height)
+        self._exchange(cursor, dataset.id, fresh, pl.concat([changed, removed]), before + 1)
+        return self._note(cursor, key, before + 1, reason, metadata, fresh.height - changed.height, changed.height,
+                          removed.height)
 
 @patch
 def append(
-    self: PostgresStore,
+    self: _PostgresTables,
     dataset: Dataset, # bars newer than what is stored; others are upserted, which takes longer
 ) -> None:
     "Add bars without reading what is there: what a stream or a long import does all the time."
     self._write(dataset, appending=True)
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #766d950e
 @patch
-def _locked(self: PostgresStore, t: Any, id: DatasetId) -> int:
+def _locked(self: _PostgresTables, cursor: Any, id: DatasetId) -> int:
     "The number of a dataset that nobody else writes to until this transaction ends."
-    return fetch(t, "select id from dataset where id = $1 for update", self._key(t, id))[0][0]
+    return fetch(cursor, "select id from dataset where id = $1 for update", self._key(cursor, id))[0][0]
 
 @patch
-def _newest(self: PostgresStore, t: Any, key: int) -> tuple[int, dict[str, Any] | None]:
+def _newest(self: _PostgresTables, cursor: Any, key: int) -> tuple[int, dict[str, Any] | None]:
     "The newest version and its metadata; -1 before the first."
-    found = fetch(t, "select version, metadata::text from version where dataset = $1 order by version desc limit 1", key)
-    return (found[0][0], json.loads(found[0][1])) if found else (-1, None)
+    newest = fetch(cursor, "select version, metadata::text from version where dataset = $1 "
+                           "order by version desc limit 1", key)
+    return (newest[0][0], json.loads(newest[0][1])) if newest else (-1, None)
 
 @patch
-def _note(self: PostgresStore, t: Any, key: int, version: int, reason: str, metadata: dict[str, Any], added: int, changed: int, removed: int) -> int:
+def _note(self: _PostgresTables, cursor: Any, key: int, version: int, reason: str, metadata: dict[str, Any], added: int,
+          changed: int, removed: int) -> int:
     "Enter a version."
-    fetch(t, "insert into version (dataset, version, reason, metadata, added, changed, removed) values ($1, $2, $3, $4::text::jsonb, $5, $6, $7)",
+    fetch(cursor, "insert into version (dataset, version, reason, metadata, added, changed, removed) "
+                  "values ($1, $2, $3, $4::text::jsonb, $5, $6, $7)",
           key, version, reason, json.dumps(metadata), added, changed, removed)
     return version
 
 @patch
-def _numbered(self: PostgresStore, t: Any, key: int, bars: pl.DataFrame, version: int) -> pl.DataFrame:
+def _numbered(self: _PostgresTables, cursor: Any, key: int, bars: pl.DataFrame, version: int) -> pl.DataFrame:
     "The bars as rows of `bar`: the series' number for the symbol."
     symbols = bars["symbol"].unique().sort().to_list()
-    fetch(t, "insert into series (dataset, symbol) select $1, unnest($2::text[]) on conflict do nothing", key, symbols)
-    numbers = dict(fetch(t, "select symbol, id from series where dataset = $1", key))
+    fetch(cursor, "insert into series (dataset, symbol) select $1, unnest($2::text[]) on conflict do "
+                  "nothing", key, symbols)
+    numbers = dict(fetch(cursor, "select symbol, id from series where dataset = $1", key))
     series = bars["symbol"].replace_strict(list(numbers), list(numbers.values()), return_dtype=pl.Int32)
     return bars.select(series.alias("series"), "ts", *_FIELDS, added=pl.lit(version, pl.Int32))
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #565f6199
 @patch
-def _stored(self: PostgresStore, t: Any, key: int, id: DatasetId, rows: pl.DataFrame, version: int, all: bool) -> pl.DataFrame:
+def _stored(self: _PostgresTables, cursor: Any, key: int, id: DatasetId, rows: pl.DataFrame, version: int,
+            all: bool) -> pl.DataFrame:
     "What is stored from the first to the last of these bars, or all there is."
-    series, first, last = rows["series"].unique().sort().to_list(), rows["ts"].min(), rows["ts"].max()
-    if all: return self._read(t, id, [s for (s,) in fetch(t, "select id from series where dataset = $1", key)], version, None, None)
-    there = fetch(t, f"select exists (select from bar where series in ({_list(series)}) and ts between '{first}' and '{last}')")[0][0]
-    return self._read(t, id, series, version, first, last + timedelta(microseconds=1)) if there else rows.clear().drop("added")
+    if all:
+        series = [s for (s,) in fetch(cursor, "select id from series where dataset = $1", key)]
+        return self._read(cursor, id, series, version, None, None)
+    series = rows["series"].unique().sort().to_list()
+    first, last = rows["ts"].min(), rows["ts"].max()
+    within = f"series in ({_list(series)}) and ts between '{first}' and '{last}'"
+    [(there,)] = fetch(cursor, f"select exists (select from bar where {within})")
+    if not there: return rows.clear().drop("added")
+    return self._read(cursor, id, series, version, first, last + timedelta(microseconds=1))
 
 def _differences(
     rows: pl.DataFrame,    # what is written
     stored: pl.DataFrame,  # what is there
-    replace: bool,
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]: # rows to insert; keys of those that replace others; keys of stored rows that go
-    "What a write changes."
+    replace: bool,         # what is not written goes
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    "Rows to insert, keys of those that replace others, and keys of stored rows that go."
     keys = ["series", "ts"]
     both = rows.join(stored.with_columns(there=True), on=keys, how="left", suffix="_stored", maintain_order="left")
     differs = pl.any_horizontal(pl.col(f).ne_missing(pl.col(f + "_stored")) for f in _FIELDS)
@@ -245,28 +324,32 @@ def _differences(
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #c6eb31d8
 @patch
-def _copy(self: PostgresStore, t: Any, table: str, rows: pl.DataFrame) -> None:
+def _copy(self: _PostgresTables, cursor: Any, table: str, rows: pl.DataFrame) -> None:
     "COPY a frame into a table; one named `gone` is temporary."
     where = {"temporary": True} if table == "gone" else {"db_schema_name": self._database.address.schema}
-    if rows.height: t.adbc_ingest(table, rows.to_arrow(), mode="append", **where)
+    if rows.height: cursor.adbc_ingest(table, rows.to_arrow(), mode="append", **where)
 
 @patch
-def _exchange(self: PostgresStore, t: Any, id: DatasetId, fresh: pl.DataFrame, gone: pl.DataFrame, version: int) -> None:
+def _exchange(self: _PostgresTables, cursor: Any, id: DatasetId, fresh: pl.DataFrame, gone: pl.DataFrame,
+              version: int) -> None:
     "Rows in, and those with these keys out."
     if gone.height:
-        t.execute("create temporary table gone (series integer, ts timestamptz) on commit drop")
-        self._copy(t, "gone", gone)
-        t.execute("analyze gone")
-        within = f"bar.series in ({_list(gone['series'].unique())}) and bar.ts between '{gone['ts'].min()}' and '{gone['ts'].max()}'"  # the planner knows nothing of `gone`'s range
-        self._move(t, f"delete from bar using gone where bar.series = gone.series and bar.ts = gone.ts and {within}", version)
-    self._copy(t, "bar", fresh)
-    if _is_packed(id.timeframe): self._note_months(t, fresh, gone, version)
+        cursor.execute("create temporary table gone (series integer, ts timestamptz) on commit drop")
+        self._copy(cursor, "gone", gone)
+        cursor.execute("analyze gone")
+        # the planner knows nothing of `gone`'s range
+        within = (f"bar.series in ({_list(gone['series'].unique())}) "
+                  f"and bar.ts between '{gone['ts'].min()}' and '{gone['ts'].max()}'")
+        self._move(cursor, "delete from bar using gone where bar.series = gone.series and bar.ts = gone.ts "
+                           f"and {within}", version)
+    self._copy(cursor, "bar", fresh)
+    if _is_packed(id.timeframe): self._note_months(cursor, fresh, gone, version)
 
 @patch
-def _move(self: PostgresStore, t: Any, delete: str, version: int) -> int:
+def _move(self: _PostgresTables, cursor: Any, delete: str, version: int) -> int:
     "Move what a statement deletes from `bar` to `past`: how many."
-    t.execute(f"with out as ({delete} returning bar.*) insert into past select *, {version} from out")
-    return t.rowcount
+    cursor.execute(f"with out as ({delete} returning bar.*) insert into past select *, {version} from out")
+    return cursor.rowcount
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #91ab5135
 PACK_ROWS = 1000  # a month with fewer new bars waits for `compact`
@@ -279,22 +362,28 @@ def _pack(rows: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 _MONTH = pl.col("ts").dt.truncate("1mo").dt.date().alias("part")
+_PACK_SCHEMA = {"series": pl.Int32, "part": pl.Date, "version": pl.Int32, "content": pl.String, "data": pl.Binary}
 
 @patch
-def _note_months(self: PostgresStore, t: Any, fresh: pl.DataFrame, gone: pl.DataFrame, version: int) -> None:
+def _note_months(self: _PostgresTables, cursor: Any, fresh: pl.DataFrame, gone: pl.DataFrame, version: int) -> None:
     "Note which months a version touched, and pack those that held nothing before."
     touched = pl.concat([fresh.select("series", _MONTH), gone.select("series", _MONTH)]).unique().sort("series", "part")
     if not touched.height: return
-    known = set(fetch(t, f"select distinct series, part from change where series in ({_list(touched['series'].unique())})"))
-    self._copy(t, "change", touched.with_columns(version=pl.lit(version, pl.Int32)))
+    known = set(fetch(cursor, f"select distinct series, part from change where series in "
+                              f"({_list(touched['series'].unique())})"))
+    self._copy(cursor, "change", touched.with_columns(version=pl.lit(version, pl.Int32)))
     months = fresh.group_by("series", _MONTH, maintain_order=True)
-    self._copy_packs(t, [(*month, version, frame) for month, frame in months if month not in known and frame.height >= PACK_ROWS])
+    packed = [(month, frame) for month, frame in months if month not in known and frame.height >= PACK_ROWS]
+    self._copy_packs(cursor, [(*month, version, frame) for month, frame in packed])
 
 @patch
-def _copy_packs(self: PostgresStore, t: Any, months: list[tuple[int, date, int, pl.DataFrame]]) -> None:
-    packs = [(s, part, version, hashlib.sha256(data := _pack(frame)).hexdigest(), data) for s, part, version, frame in months]
-    self._copy(t, "pack", pl.DataFrame(packs, schema={"series": pl.Int32, "part": pl.Date, "version": pl.Int32, "content": pl.String, "data": pl.Binary}, orient="row"))
+def _copy_packs(self: _PostgresTables, cursor: Any, months: list[tuple[int, date, int, pl.DataFrame]]) -> None:
+    "Pack months, (series, month, version, rows) each, and store the packs."
+    packs = [(series, part, version, hashlib.sha256(data := _pack(frame)).hexdigest(), data)
+             for series, part, version, frame in months]
+    self._copy(cursor, "pack", pl.DataFrame(packs, schema=_PACK_SCHEMA, orient="row"))
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #c20a627a
 class _Part(NamedTuple):
     series: int
     month: date
@@ -302,32 +391,41 @@ class _Part(NamedTuple):
     content: str | None # hash of its pack, if it has one
 
 @patch
-def _parts(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None = None, end: datetime | None = None) -> list[_Part]:
+def _parts(self: _PostgresTables, cursor: Any, series: list[int], version: int, start: datetime | None = None,
+           end: datetime | None = None) -> list[_Part]:
     "The months of a version."
-    bounds = (f" and part >= date_trunc('month', '{start}'::timestamptz)::date" if start else "") + (f" and part < '{end}'::timestamptz" if end else "")
-    found = fetch(t, f"""select c.series, c.part, c.version, p.content from (select distinct on (series, part) series, part, version from change
- where series in ({_list(series)}) and version <= {version}{bounds} order by series, part, version desc) c left join pack p using (series, part, version) order by 1, 2""")
-    return [_Part(*row) for row in found]
+    touched = f"series in ({_list(series)}) and version <= {version}"
+    if start: touched += f" and part >= date_trunc('month', '{start}'::timestamptz)::date"
+    if end: touched += f" and part < '{end}'::timestamptz"
+    months = fetch(cursor, f"""select c.series, c.part, c.version, p.content
+ from (select distinct on (series, part) series, part, version from change
+  where {touched} order by series, part, version desc) c
+ left join pack p using (series, part, version) order by 1, 2""")
+    return [_Part(*row) for row in months]
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #28ba6842
 @patch
-def compact(self: PostgresStore, id: DatasetId | str) -> int:
+def compact(self: _PostgresTables, id: DatasetId | str) -> int:
     "Pack the months that are not packed: how many there were. A version of its own, with the same content."
     id = DatasetId.parse(id)
-    with self._transaction() as t:
-        key = self._locked(t, id)
-        version, metadata = self._newest(t, key)
-        series = [s for (s,) in fetch(t, "select id from series where dataset = $1", key)]
-        todo = [part for part in self._parts(t, series, version) if not part.content] if _is_packed(id.timeframe) else []
+    with self._transaction() as cursor:
+        key = self._locked(cursor, id)
+        version, metadata = self._newest(cursor, key)
+        series = [s for (s,) in fetch(cursor, "select id from series where dataset = $1", key)]
+        parts = self._parts(cursor, series, version) if _is_packed(id.timeframe) else []
+        todo = [part for part in parts if not part.content]
         for part in todo:
-            t.execute(f"delete from pack where series = {part.series} and part = '{part.month}'")
-            self._copy_packs(t, [(part.series, part.month, part.version, self._month(t, part))])
-        if todo: self._note(t, key, version + 1, "compacted", metadata, 0, 0, 0)
+            cursor.execute(f"delete from pack where series = {part.series} and part = '{part.month}'")
+            self._copy_packs(cursor, [(part.series, part.month, part.version, self._month(cursor, part))])
+        if todo: self._note(cursor, key, version + 1, "compacted", metadata, 0, 0, 0)
         return len(todo)
 
 @patch
-def _month(self: PostgresStore, t: Any, part: _Part) -> pl.DataFrame:
+def _month(self: _PostgresTables, cursor: Any, part: _Part) -> pl.DataFrame:
     "What the rows say about a month now."
-    return fetch_frame(t, f"select ts, {_list(_FIELDS)} from bar where series = {part.series} and ts >= '{part.month} 00:00+00' and ts < '{part.month} 00:00+00'::timestamptz + interval '1 month' order by ts")
+    begin = f"'{part.month} 00:00+00'::timestamptz"
+    return fetch_frame(cursor, f"select ts, {_list(_FIELDS)} from bar where series = {part.series} "
+                               f"and ts >= {begin} and ts < {begin} + interval '1 month' order by ts")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #1a1b01af
 def _version_sql(version: int, where: str) -> str:
@@ -337,152 +435,200 @@ def _version_sql(version: int, where: str) -> str:
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #622804c4
 @patch
-def _names(self: PostgresStore, t: Any, key: int) -> dict[int, str]:
+def _names(self: _PostgresTables, cursor: Any, key: int) -> dict[int, str]:
     "A dataset's series and their symbols, in the order of bars."
-    return dict(fetch(t, "select id, symbol from series where dataset = $1 order by symbol collate \"C\"", key))
+    return dict(fetch(cursor, "select id, symbol from series where dataset = $1 order by symbol collate \"C\"", key))
 
 @patch
-def _read_rows(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+def _read_rows(self: _PostgresTables, cursor: Any, series: list[int], version: int, start: datetime | None,
+               end: datetime | None) -> pl.DataFrame:
     "The rows of a version."
-    bounds = "".join(f" and ts {sign} '{moment:%Y-%m-%d %H:%M:%S.%f}+00'" for sign, moment in ((">=", start), ("<", end)) if moment)
-    return fetch_frame(t, _version_sql(version, f"series in ({_list(series)}){bounds}"))
+    where = f"series in ({_list(series)})"
+    if start: where += f" and ts >= '{start:%Y-%m-%d %H:%M:%S.%f}+00'"
+    if end: where += f" and ts < '{end:%Y-%m-%d %H:%M:%S.%f}+00'"
+    return fetch_frame(cursor, _version_sql(version, where))
 
 @patch
-def _read_months(self: PostgresStore, t: Any, series: list[int], version: int, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+def _read_months(self: _PostgresTables, cursor: Any, series: list[int], version: int, start: datetime | None,
+                 end: datetime | None) -> pl.DataFrame:
     "The packs of a version, and the rows of months where a pack is missing."
-    parts = self._parts(t, series, version, start, end)
+    parts = self._parts(cursor, series, version, start, end)
     missing = sorted({part.month for part in parts if not part.content})
-    packs = self._unpacked(t, [part for part in parts if part.month not in missing])
-    frames = [_cut(frame, start, end).select(pl.lit(part.series, pl.Int32).alias("series"), pl.all()) for part, frame in packs.items()]
-    for low, high in _runs(missing): frames.append(self._read_rows(t, series, version, max(low, start or low), min(high, end or high)))
-    return pl.concat(frames) if frames else pl.DataFrame(schema={"series": pl.Int32} | {name: BARS_SCHEMA[name] for name in ("ts", *_FIELDS)})
+    packs = self._unpacked(cursor, [part for part in parts if part.month not in missing])
+    frames = [_cut(frame, start, end).select(pl.lit(part.series, pl.Int32).alias("series"), pl.all())
+              for part, frame in packs.items()]
+    for low, high in _runs(missing):
+        frames.append(self._read_rows(cursor, series, version, max(low, start or low), min(high, end or high)))
+    if frames: return pl.concat(frames)
+    return pl.DataFrame(schema={"series": pl.Int32} | {name: BARS_SCHEMA[name] for name in ("ts", *_FIELDS)})
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #3d653222
 def _cut(frame: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
     first = frame["ts"].search_sorted(start) if start else 0
     return frame[first : frame["ts"].search_sorted(end) if end else None]
 
 def _runs(months: list[date]) -> list[list[datetime]]:
     "From where to where months follow one another."
-    found: list[list[datetime]] = []
+    runs: list[list[datetime]] = []
     for month in months:
-        begin, end = datetime(month.year, month.month, 1, tzinfo=UTC), datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
-        if found and found[-1][1] == begin: found[-1][1] = end
-        else: found.append([begin, end])
-    return found
+        begin = datetime(month.year, month.month, 1, tzinfo=UTC)
+        end = datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
+        if runs and runs[-1][1] == begin: runs[-1][1] = end
+        else: runs.append([begin, end])
+    return runs
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #52a96f49
 @patch
-def _unpacked(self: PostgresStore, t: Any, parts: list[_Part]) -> dict[_Part, pl.DataFrame]:
+def _unpacked(self: _PostgresTables, cursor: Any, parts: list[_Part]) -> dict[_Part, pl.DataFrame]:
     "The content of packs, from the cache where it has it."
-    found = {part: self.cache.get(f"pack/{part.content}") if self.cache else None for part in parts}
-    if wanted := [part for part, frame in found.items() if frame is None]:
-        keys = ", ".join(f"({part.series}, '{part.month}'::date, {part.version})" for part in wanted)
-        packs = fetch_frame(t, f"select data from pack where (series, part, version) in ({keys}) order by series, part")
-        for part, data in zip(wanted, packs["data"], strict=True):
-            try: found[part] = pl.read_parquet(io.BytesIO(data))
-            except pl.exceptions.PolarsError as e:
-                raise DataError(f"The packed month {part.month:%Y-%m} of series {part.series} is damaged: {str(e).splitlines()[0]} It is a copy; drop it with `delete from {self._database.address.schema}.pack "
-                                f"where series = {part.series}`, then `compact` packs the rows again.") from e
-            if self.cache: self.cache.put(f"pack/{part.content}", found[part])
-    return found
+    frames = {part: self.cache.get(f"pack/{part.content}") if self.cache else None for part in parts}
+    missing = [part for part, frame in frames.items() if frame is None]
+    if not missing: return frames
+    keys = ", ".join(f"({part.series}, '{part.month}'::date, {part.version})" for part in missing)
+    packs = fetch_frame(cursor, f"select data from pack where (series, part, version) in ({keys}) order by series, "
+                                f"part")
+    for part, data in zip(missing, packs["data"], strict=True):
+        frames[part] = self._unpack(part, data)
+        if self.cache: self.cache.put(f"pack/{part.content}", frames[part])
+    return frames
+
+@patch
+def _unpack(self: _PostgresTables, part: _Part, data: bytes) -> pl.DataFrame:
+    try: return pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as e:
+        table = f"{self._database.address.schema}.pack"
+        raise DataError(f"The packed month {part.month:%Y-%m} of series {part.series} is damaged: "
+                        f"{str(e).splitlines()[0]} It is a copy; drop it with `delete from {table} "
+                        f"where series = {part.series}`, then `compact` packs the rows again.") from e
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #159160d8
 @patch
-def _read(self: PostgresStore, t: Any, id: DatasetId, series: list[int], version: int, start: datetime | None, end: datetime | None) -> pl.DataFrame:
+def _read(self: _PostgresTables, cursor: Any, id: DatasetId, series: list[int], version: int, start: datetime | None,
+          end: datetime | None) -> pl.DataFrame:
     "What a version says, the fastest way."
-    return (self._read_months if _is_packed(id.timeframe) else self._read_rows)(t, series, version, start, end)
+    return (self._read_months if _is_packed(id.timeframe) else self._read_rows)(cursor, series, version, start, end)
 
 @patch
-def read(self: PostgresStore, id: DatasetId | str, symbols: list[str] | None = None, start: datetime | None = None,
+def read(self: _PostgresTables, id: DatasetId | str, symbols: list[str] | None = None, start: datetime | None = None,
          end: datetime | None = None, version: int | None = None) -> Dataset:
     "Bars with start <= ts < end, of all or some symbols, as of a version."
-    id, start, end = DatasetId.parse(id), _utc(start), _utc(end)
-    with self._transaction(frozen=True) as t:
-        key = self._key(t, id)
-        known = dict(fetch(t, "select version, metadata::text from version where dataset = $1 and ($2::integer is null or version = $2::integer) order by version desc limit 1", key, version))
-        if not known:
-            readable = [v for (v,) in fetch(t, "select version from version where dataset = $1 order by version", key)]
-            raise DataError(f"{id} has no version {version}. Readable versions: {', '.join(map(str, readable))}.")
-        [(version, metadata)] = known.items()
-        names = self._names(t, key)
+    id = DatasetId.parse(id)
+    start, end = as_utc(start), as_utc(end)
+    with self._transaction(frozen=True) as cursor:
+        key = self._key(cursor, id)
+        version, metadata = self._readable(cursor, key, id, version)
+        names = self._names(cursor, key)
         series = [s for s, symbol in names.items() if symbols is None or symbol in symbols]
-        bars = _as_bars(self._read(t, id, series, version, start, end), names)
-        if symbols and (absent := set(symbols) - set(bars["symbol"].unique())): self._check_symbols(t, id, absent, names, version)
+        bars = _as_bars(self._read(cursor, id, series, version, start, end), names)
+        if symbols and (absent := set(symbols) - set(bars["symbol"].unique())):
+            self._check_symbols(cursor, id, absent, names, version)
     return Dataset.from_metadata(id, bars, json.loads(metadata), version)
 
+@patch
+def _readable(self: _PostgresTables, cursor: Any, key: int, id: DatasetId, version: int | None) -> tuple[int, str]:
+    "A version's number and metadata; the newest one for None."
+    rows = fetch(cursor, "select version, metadata::text from version where dataset = $1 "
+                         "and ($2::integer is null or version = $2::integer) order by version desc limit "
+                         "1", key, version)
+    if rows: return rows[0]
+    readable = [v for (v,) in fetch(cursor, "select version from version where dataset = $1 order by version", key)]
+    raise DataError(f"{id} has no version {version}. Readable versions: {', '.join(map(str, readable))}.")
+
+# %% ../../../nbs/data/stores/06_postgres.ipynb #e81bb98f
 def _as_bars(frame: pl.DataFrame, names: dict[int, str]) -> pl.DataFrame:
     "Rows in order, with symbols in place of numbers."
-    if len(names) > 1: frame = frame.with_columns(pl.col("series").replace_strict(list(names), range(len(names)), return_dtype=pl.Int32)).sort("series", "ts")
-    elif not frame["ts"].is_sorted(): frame = frame.sort("ts")
-    symbol = pl.Series(list(names.values()), dtype=pl.String)[frame["series"]] if len(names) > 1 else pl.lit(next(iter(names.values())))
+    if len(names) == 1:
+        if not frame["ts"].is_sorted(): frame = frame.sort("ts")
+        return frame.select(pl.lit(next(iter(names.values()))).alias("symbol"), pl.exclude("series"))
+    rank = pl.col("series").replace_strict(list(names), range(len(names)), return_dtype=pl.Int32)
+    frame = frame.with_columns(rank).sort("series", "ts")
+    symbol = pl.Series(list(names.values()), dtype=pl.String)[frame["series"]]
     return frame.select(symbol.alias("symbol"), pl.exclude("series"))
 
 @patch
-def _check_symbols(self: PostgresStore, t: Any, id: DatasetId, absent: set[str], names: dict[int, str], version: int) -> None:
+def _check_symbols(self: _PostgresTables, cursor: Any, id: DatasetId, absent: set[str], names: dict[int, str],
+                   version: int) -> None:
     "A symbol may have no bars in a range, but it must have some."
-    live = f"exists (select from {{}} where series = s.id and added <= {version}{{}})"
-    kept = {s for (s,) in fetch(t, f"select s.id from series s where s.id in ({_list(names)}) and ({live.format('bar', '')} or {live.format('past', f' and removed > {version}')})")}
+    added = f"where series = s.id and added <= {version}"
+    live = f"exists (select from bar {added}) or exists (select from past {added} and removed > {version})"
+    kept = {s for (s,) in fetch(cursor, f"select s.id from series s where s.id in ({_list(names)}) and ({live})")}
     known = [symbol for s, symbol in names.items() if s in kept]
     if unknown := sorted(absent - set(known)): raise unknown_name("symbol", unknown[0], known, f"It is not in {id}.")
 
 # %% ../../../nbs/data/stores/06_postgres.ipynb #51db1ca9
 @patch
 def retain(
-    self: PostgresStore,
+    self: _PostgresTables,
     id: DatasetId | str,
     since: datetime,      # with a time zone; bars that open before it go
 ) -> int:                 # how many
     "Drop the bars before a time. A version of its own; those before it stay readable."
-    id, since = DatasetId.parse(id), _utc(since)
-    with self._transaction() as t:
-        key = self._locked(t, id)
-        before, metadata = self._newest(t, key)
+    id, since = DatasetId.parse(id), as_utc(since)
+    with self._transaction() as cursor:
+        key = self._locked(cursor, id)
+        before, metadata = self._newest(cursor, key)
         mine = f"series in (select id from series where dataset = {key})"
-        last = fetch(t, "select max(last) from (select (select max(ts) from bar where series = s.id) as last from series s where dataset = $1) as newest", key)[0][0]
-        if last and last < since: raise DataError(f"{id} has no bars from {since} on; nothing would be left. Choose a time up to {last}.")
-        removed = self._move(t, f"delete from bar where {mine} and ts < '{since:%Y-%m-%d %H:%M:%S.%f}+00'", before + 1)
+        last = fetch(cursor, "select max(last) from (select (select max(ts) from bar where series = s.id) as last from "
+                             "series s where dataset = $1) as newest", key)[0][0]
+        if last and last < since:
+            raise DataError(f"{id} has no bars from {since} on; nothing would be left. Choose a time up to {last}.")
+        removed = self._move(cursor, f"delete from bar where {mine} and ts < "
+                                     f"'{since:%Y-%m-%d %H:%M:%S.%f}+00'", before + 1)
         if not removed: return 0
         if _is_packed(id.timeframe):
-            t.execute(f"insert into change select distinct series, date_trunc('month', ts)::date, {before + 1} from past where removed = {before + 1} and {mine}")
-        self._note(t, key, before + 1, f"bars before {since:%Y-%m-%d %H:%M} dropped", metadata, 0, 0, removed)
+            cursor.execute(f"insert into change select distinct series, date_trunc('month', ts)::date, {before + 1} "
+                           f"from past where removed = {before + 1} and {mine}")
+        self._note(cursor, key, before + 1, f"bars before {since:%Y-%m-%d %H:%M} dropped", metadata, 0, 0, removed)
         return removed
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #8a273344
 @patch
 def forget(
-    self: PostgresStore,
+    self: _PostgresTables,
     id: DatasetId | str,
     before: int,          # the oldest version to keep
 ) -> int:                 # rows deleted for good
     "Give up the versions before one."
     id = DatasetId.parse(id)
-    with self._transaction() as t:
-        key = self._locked(t, id)
-        newest, _ = self._newest(t, key)
-        if not 0 <= before <= newest: raise InputError(f"{id} has no version {before} to keep. Allowed are 0 to {newest}.")
+    with self._transaction() as cursor:
+        key = self._locked(cursor, id)
+        newest, _ = self._newest(cursor, key)
+        if not 0 <= before <= newest:
+            raise InputError(f"{id} has no version {before} to keep. Allowed are 0 to {newest}.")
         mine = f"series in (select id from series where dataset = {key})"
-        t.execute(f"delete from past where {mine} and removed <= {before}")
-        deleted = t.rowcount
-        t.execute(f"delete from version where dataset = {key} and version < {before}")
+        cursor.execute(f"delete from past where {mine} and removed <= {before}")
+        deleted = cursor.rowcount
+        cursor.execute(f"delete from version where dataset = {key} and version < {before}")
         return deleted
 
+# %% ../../../nbs/data/stores/06_postgres.ipynb #b8362534
 @patch
-def verify(self: PostgresStore, id: DatasetId | str) -> list[str]:
+def verify(self: _PostgresTables, id: DatasetId | str) -> list[str]:
     "What is damaged: packs that do not say what the rows say, and rows that the history does not account for."
     id = DatasetId.parse(id)
-    with self._transaction(frozen=True) as t:
-        key = self._key(t, id)
-        version, _ = self._newest(t, key)
-        names = self._names(t, key)
-        mine = f"where series in ({_list(names)})"
-        counts = fetch(t, f"""select version, coalesce(found, 0), added + changed from version left join (select added as version, count(*) as found
- from (select added from bar {mine} union all select added from past {mine}) as rows group by added) as counted using (version) where dataset = {key} order by version""")
-        wrong = [f"version {number}: {found} bars instead of {expected}" for number, found, expected in counts if found != expected]
-        for part in self._parts(t, list(names), version) if _is_packed(id.timeframe) else []:
-            if part.content and not self._sound(t, part): wrong.append(f"pack: {names[part.series]} {part.month:%Y-%m}")
+    with self._transaction(frozen=True) as cursor:
+        key = self._key(cursor, id)
+        version, _ = self._newest(cursor, key)
+        names = self._names(cursor, key)
+        where = f"where series in ({_list(names)})"
+        counts = fetch(cursor, f"""select version, coalesce(found, 0), added + changed from version left join
+ (select added as version, count(*) as found
+  from (select added from bar {where} union all select added from past {where}) as rows group by added) as counted
+ using (version) where dataset = {key} order by version""")
+        wrong = [f"version {number}: {found} bars instead of {expected}"
+                 for number, found, expected in counts if found != expected]
+        for part in self._parts(cursor, list(names), version) if _is_packed(id.timeframe) else []:
+            if part.content and not self._sound(cursor, part):
+                wrong.append(f"pack: {names[part.series]} {part.month:%Y-%m}")
         return wrong
 
 @patch
-def _sound(self: PostgresStore, t: Any, part: _Part) -> bool:
+def _sound(self: _PostgresTables, cursor: Any, part: _Part) -> bool:
     "Whether a pack says what the rows say."
-    [(data,)] = fetch(t, "select data from pack where (series, part, version) = ($1, $2, $3)", *part[:3])
-    return hashlib.sha256(data).hexdigest() == part.content and pl.read_parquet(io.BytesIO(data)).equals(self._month(t, part))
+    [(data,)] = fetch(cursor, "select data from pack where (series, part, version) = ($1, $2, $3)", *part[:3])
+    if hashlib.sha256(data).hexdigest() != part.content: return False
+    return pl.read_parquet(io.BytesIO(data)).equals(self._month(cursor, part))
+
+# %% ../../../nbs/data/stores/06_postgres.ipynb #2d00d108
+class PostgresStore(_PostgresTables, Store):
+    "Bars in a PostgreSQL or TimescaleDB database."

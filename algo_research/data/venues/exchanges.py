@@ -8,12 +8,14 @@ __all__ = ['VALUES', 'PAGE_SCHEMA', 'Answer', 'Source', 'RateLimited', 'wait_sec
 
 # %% ../../../nbs/data/venues/00_exchanges.ipynb #a067c2a6
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.clock import Clock
 from ...core.errors import FatalError, InputError, RetryableError, unknown_name
@@ -24,14 +26,17 @@ from ..market.instruments import Instrument
 VALUES = [*PRICES, "volume"]
 PAGE_SCHEMA = {name: BARS_SCHEMA[name] for name in ("ts", *VALUES)}
 
-class Source(Protocol):
+class Source(ABC):
     "A market's past bars, page by page."
     venue: str             # first part of its datasets' ids
     page: int              # bars in a page, at most
     timeframes: list[str]  # what it has bars of
     windows: bool          # a page ends where its time is over, so that an empty one does not mean that nothing follows
+    @abstractmethod
     def now(self) -> datetime: "The time at the source, UTC."
+    @abstractmethod
     def instrument(self, symbol: str) -> Instrument: "What is traded, by the source's own rules."
+    @abstractmethod
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         "A page of bars from `start` on, in `PAGE_SCHEMA`, as they came; the last may still be open."
 
@@ -60,16 +65,21 @@ def _sorted_error(error: Exception, exchange: Any, name: str, what: str) -> Exce
     text = str(error).removeprefix(f"{exchange.id} ")[:300]
     if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
         headers = {k.lower(): v for k, v in (exchange.last_response_headers or {}).items()}
-        return RateLimited(f"{name} refuses requests for a while ({what}).", wait_seconds(headers.get("retry-after"), 30.0))
+        return RateLimited(f"{name} refuses requests for a while "
+                           f"({what}).", wait_seconds(headers.get("retry-after"), 30.0))
     if isinstance(error, ccxt.AuthenticationError | ccxt.PermissionDenied):
-        return InputError(f"{name} does not accept the credentials ({text}). Public market data needs none; otherwise set ALGO_SECRET_{name.upper()}_KEY and _SECRET.")
-    if isinstance(error, ccxt.OperationFailed | ccxt.BadResponse | ccxt.NullResponse): return RetryableError(f"{name} cannot be reached, or did not answer ({what}): {text}")
-    if isinstance(error, ccxt.BadRequest | ccxt.NotSupported | ccxt.ArgumentsRequired): return InputError(f"{name} does not do this ({what}): {text}")
+        return InputError(f"{name} does not accept the credentials ({text}). Public market data needs none; otherwise "
+                          f"set ALGO_SECRET_{name.upper()}_KEY and _SECRET.")
+    if isinstance(error, ccxt.OperationFailed | ccxt.BadResponse | ccxt.NullResponse):
+        return RetryableError(f"{name} cannot be reached, or did not answer ({what}): {text}")
+    if isinstance(error, ccxt.BadRequest | ccxt.NotSupported | ccxt.ArgumentsRequired):
+        return InputError(f"{name} does not do this ({what}): {text}")
     if isinstance(error, ccxt.BaseError): return FatalError(f"{name} answered {what} with an error: {text}")
     return RetryableError(f"{name} gave an answer that cannot be understood ({what}): {type(error).__name__}: {text}")
 
 Answer = TypeVar("Answer")
 
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #b435848d
 def retry(
     ask: Callable[[], Answer], # may raise RetryableError
     clock: Clock,              # waits pass on it
@@ -82,8 +92,10 @@ def retry(
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         return error.wait if isinstance(error, RateLimited) else min(longest, 2.0 ** (state.attempt_number - 1))
-    return Retrying(retry=retry_if_exception_type(RetryableError), stop=stop_after_attempt(attempts), wait=wait, sleep=clock.sleep,
-                    before_sleep=lambda state: tell(f"{state.outcome.exception()} Again in {state.upcoming_sleep:.0f} s."), reraise=True)(ask)
+    return Retrying(retry=retry_if_exception_type(RetryableError), stop=stop_after_attempt(attempts), wait=wait,
+                    sleep=clock.sleep,
+                    before_sleep=lambda state: tell(f"{state.outcome.exception()} Again in {state.upcoming_sleep:.0f} "
+                                                    f"s."), reraise=True)(ask)
 
 # %% ../../../nbs/data/venues/00_exchanges.ipynb #7839a434
 def stored_symbol(
@@ -119,11 +131,15 @@ def _binance_at(url: str) -> dict[str, Any]:
     "What makes ccxt's Binance client talk to another server, spot and perpetuals, and to nobody else."
     root = url.rstrip("/")
     ws, spot = root.replace("http", "ws", 1), f"{root}/api/v3"
-    api = {"public": spot, "private": spot, "sapi": f"{root}/sapi/v1", "fapiData": f"{root}/futures/data", "ws": {"spot": f"{ws}/stream/ws", "ws-api": {"spot": f"{ws}/ws-api/v3"}}}
-    api |= {f"fapi{kind}{version}": f"{root}/fapi/v{version[1:] or 1}" for kind in ("Public", "Private") for version in ("", "V2", "V3")}
-    return {"urls": {"api": api}, "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot", "linear"]}, "fetchMargins": False, "fetchCurrencies": False}}
+    api = {"public": spot, "private": spot, "sapi": f"{root}/sapi/v1", "fapiData": f"{root}/futures/data",
+           "ws": {"spot": f"{ws}/stream/ws", "ws-api": {"spot": f"{ws}/ws-api/v3"}}}
+    api |= {f"fapi{kind}{version}": f"{root}/fapi/v{version[1:] or 1}" for kind in ("Public", "Private")
+            for version in ("", "V2", "V3")}
+    return {"urls": {"api": api}, "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot", "linear"]},
+                                              "fetchMargins": False, "fetchCurrencies": False}}
 
-class ExchangeSource:
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #5a1718ec
+class ExchangeSource(Source):
     "An exchange's public market data, through ccxt."
 
     def __init__(
@@ -133,12 +149,18 @@ class ExchangeSource:
         timeout: float = 10.0,    # seconds until a request counts as failed
     ):
         import ccxt
-        if exchange == "sandbox" and not url: raise InputError("The sandbox needs its address. Start it with `algo sandbox`, which prints it, and pass --url.")
-        if exchange != "sandbox" and url: raise InputError(f"An address is for the sandbox, and {exchange} has its own. Leave it out, or choose 'sandbox'.")
-        if exchange not in (*ccxt.exchanges, "sandbox"): raise unknown_name("exchange", exchange, [*ccxt.exchanges, "sandbox"])
+        if exchange == "sandbox" and not url:
+            raise InputError("The sandbox needs its address. Start it with `algo sandbox`, which prints it, and pass "
+                             "--url.")
+        if exchange != "sandbox" and url:
+            raise InputError(f"An address is for the sandbox, and {exchange} has its own. Leave it out, or choose "
+                             f"'sandbox'.")
+        if exchange not in (*ccxt.exchanges, "sandbox"):
+            raise unknown_name("exchange", exchange, [*ccxt.exchanges, "sandbox"])
         name = "binance" if exchange == "sandbox" else exchange
         self.venue, self.ccxt_name, self.page, self.windows = exchange, name, _PAGES.get(name, 500), name == "coinbase"
-        self.settings = {"timeout": int(timeout * 1000), "enableRateLimit": exchange != "sandbox", **(_binance_at(url) if url else {})}
+        self.settings = {"timeout": int(timeout * 1000), "enableRateLimit": exchange != "sandbox",
+                         **(_binance_at(url) if url else {})}
         self._ccxt = getattr(ccxt, name)(dict(self.settings))
         self.timeframes = list(self._ccxt.timeframes or ())
 
@@ -149,18 +171,6 @@ class ExchangeSource:
         try: return call(self._ccxt)
         except Exception as e: raise _sorted_error(e, self._ccxt, self.venue, what) from e
 
-    def markets(self) -> dict[str, Any]:
-        "ccxt's description of every market, by ccxt's name."
-        found = self.ask("its markets", lambda api: api.load_markets())
-        kinds = self._ccxt.options["fetchMarkets"]["types"] if self.ccxt_name == "binance" else [] # each is told by itself; others may have none of a kind
-        if found and all(any(m[kind] for m in found.values()) for kind in kinds): return found
-        self._ccxt.markets = None  # ccxt would keep what an answer lacked
-        raise RetryableError(f"{self.venue} did not name all its markets.")
-
-    def symbols(self) -> list[str]:
-        "Everything it trades, as the store writes it."
-        return sorted(stored_symbol(s) for s in self.markets())
-
     def now(self) -> datetime:
         if not self._ccxt.has.get("fetchTime"): return datetime.now(UTC)
         return self.ask("its time", lambda api: datetime.fromtimestamp(api.fetch_time() / 1000, UTC))
@@ -169,11 +179,30 @@ class ExchangeSource:
         markets = self.markets()
         m = markets[market_symbol(symbol, markets, self.venue)]
         limits, precision = m.get("limits") or {}, m.get("precision") or {}
-        return Instrument(stored_symbol(m["symbol"]), self.venue, _KINDS.get(m["type"], "spot"), _step(self._ccxt, precision.get("price")), _step(self._ccxt, precision.get("amount")),
-                          float((limits.get("cost") or {}).get("min") or 0.0), float(m.get("contractSize") or 1.0), bool(m.get("inverse")), m["quote"])
+        return Instrument(stored_symbol(m["symbol"]), self.venue, _KINDS.get(m["type"], "spot"),
+                          _step(self._ccxt, precision.get("price")), _step(self._ccxt, precision.get("amount")),
+                          float((limits.get("cost") or {}).get("min") or 0.0), float(m.get("contractSize") or 1.0),
+                          bool(m.get("inverse")), m["quote"])
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known = market_symbol(symbol, self.markets(), self.venue)
-        rows = self.ask(f"bars of {symbol}", lambda api: api.fetch_ohlcv(known, timeframe, since=math.ceil(start.timestamp() * 1000), limit=limit))
+        since = math.ceil(start.timestamp() * 1000)
+        rows = self.ask(f"bars of {symbol}", lambda api: api.fetch_ohlcv(known, timeframe, since=since, limit=limit))
         frame = pl.DataFrame([r[:6] for r in rows], schema={**PAGE_SCHEMA, "ts": pl.Int64}, orient="row", strict=False)
         return frame.with_columns(pl.from_epoch("ts", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
+
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #d96cc1f7
+@patch
+def markets(self: ExchangeSource) -> dict[str, Any]:
+    "ccxt's description of every market, by ccxt's name."
+    found = self.ask("its markets", lambda api: api.load_markets())
+    # each is told by itself; others may have none of a kind
+    kinds = self._ccxt.options["fetchMarkets"]["types"] if self.ccxt_name == "binance" else []
+    if found and all(any(m[kind] for m in found.values()) for kind in kinds): return found
+    self._ccxt.markets = None  # ccxt would keep what an answer lacked
+    raise RetryableError(f"{self.venue} did not name all its markets.")
+
+@patch
+def symbols(self: ExchangeSource) -> list[str]:
+    "Everything it trades, as the store writes it."
+    return sorted(stored_symbol(s) for s in self.markets())

@@ -21,14 +21,16 @@ from ..market.instruments import ALWAYS, Instrument, session_schedule
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #2ca6c820
 def _calendar(mic: str | None) -> str:
-    "An exchange's calendar by its market identifier code (ISO 10383); those of the Nasdaq and its neighbours are New York's."
+    "An exchange's calendar by its market identifier code (ISO 10383); the Nasdaq's is New York's."
     import exchange_calendars as xc
     american = {"XNAS", "XNGS", "XNCM", "XNMS", "ARCX", "BATS", "XASE", "IEXG"}
     if mic in american: return "XNYS"
     if mic in xc.get_calendar_names(): return str(mic)
-    raise InputError(f"There is no calendar of the exchange {mic!r}, so nobody can say when its bars are known. Import the provider's file instead: `algo data import --calendar`.")
+    raise InputError(f"There is no calendar of the exchange {mic!r}, so nobody can say when its bars are known. Import "
+                     f"the provider's file instead: `algo data import --calendar`.")
 
-class _Provider:
+# %% ../../../nbs/data/venues/01_providers.ipynb #61aaa8ae
+class _Provider(Source):
     "What both have in common: a client, and errors by what to do next."
     venue: str
     page: int
@@ -48,12 +50,20 @@ class _Provider:
         try:
             answer = self._client.get(path, params={k: v for k, v in params.items() if v is not None})
             body = answer.json()
-        except httpx.HTTPError as e: raise RetryableError(f"{self.venue} cannot be reached, or did not answer ({what}): {type(e).__name__} {redact(str(e))[:200]}") from e
+        except httpx.HTTPError as e:
+            raise RetryableError(f"{self.venue} cannot be reached, or did not answer ({what}): {type(e).__name__} "
+                                 f"{redact(str(e))[:200]}") from e
         except ValueError as e:
-            if answer.status_code != 200: self._refused(answer.status_code, redact(answer.text)[:100], what, answer.headers) # a page of a server in between
+            if answer.status_code != 200:
+                # a page of a server in between
+                self._refused(answer.status_code, redact(answer.text)[:100], what, answer.headers)
             raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}).") from e
-        with self._understood(what): code = int(body.get("code") or 0) if isinstance(body, dict) and body.get("status") == "error" else answer.status_code
-        if code != 200: self._refused(code, redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what, answer.headers)
+        with self._understood(what):
+            refused = isinstance(body, dict) and body.get("status") == "error"
+            code = int(body.get("code") or 0) if refused else answer.status_code
+        if code != 200:
+            self._refused(code, redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what,
+                          answer.headers)
         return body
 
     @contextmanager
@@ -61,36 +71,44 @@ class _Provider:
         "What an answer lacks, or says in a way that nobody documented, may be there the next time."
         try: yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, pl.exceptions.PolarsError) as e:
-            raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}): {type(e).__name__} {redact(str(e))[:100]}") from e
+            raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}): {type(e).__name__} "
+                                 f"{redact(str(e))[:100]}") from e
 
     def _refused(self, code: int, text: str, what: str, headers: Mapping[str, str]) -> None:
         if code == 429: raise RateLimited(f"{self.venue} refuses requests for a while ({what}).", self._wait(headers))
-        if code in (401, 403): raise InputError(f"{self.venue} does not accept the credentials, or the plan does not include {what} ({text}). {self._credentials}")
+        if code in (401, 403):
+            raise InputError(f"{self.venue} does not accept the credentials, or the plan does not include {what} "
+                             f"({text}). {self._credentials}")
         if code >= 500: raise RetryableError(f"{self.venue} cannot answer now ({what}): {code} {text}")
         if code in (400, 404, 422): raise InputError(f"{self.venue} does not do this ({what}): {text}")
         raise FatalError(f"{self.venue} answered {what} with an error: {code} {text}")
 
     _credentials = ""
-    def _wait(self, headers: Mapping[str, str]) -> float: return max(1.0, wait_seconds(headers.get("retry-after"), 60.0))
+    def _wait(self, headers: Mapping[str, str]) -> float:
+        return max(1.0, wait_seconds(headers.get("retry-after"), 60.0))
 
 def _at_sessions(days: pl.DataFrame, calendar: str) -> pl.DataFrame:
     "Bars of days, by `date`, at the times their sessions opened; days without a session are left out."
     if not days.height: return pl.DataFrame(schema=PAGE_SCHEMA)
     first, last = days["date"].min(), days["date"].max()
-    if calendar == ALWAYS: return days.with_columns(ts=pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")).select(list(PAGE_SCHEMA))
+    if calendar == ALWAYS:
+        midnight = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        return days.with_columns(ts=midnight).select(list(PAGE_SCHEMA))
     due = session_schedule(calendar, first, last, timedelta(days=1)).select("date", "ts")
     return days.join(due, on="date").select(list(PAGE_SCHEMA)).sort("ts")
 
 def _values(rows: list[Mapping[str, Any]], names: Mapping[str, str], time: pl.Expr) -> pl.DataFrame:
     "Rows of JSON as a page; numbers may be written as text."
-    frame = pl.DataFrame({**{ours: [None if r.get(theirs) is None else float(r[theirs]) for r in rows] for ours, theirs in names.items()}},
+    frame = pl.DataFrame({**{ours: [None if r.get(theirs) is None else float(r[theirs]) for r in rows] for ours,
+                             theirs in names.items()}},
                          schema=dict.fromkeys(names, pl.Float64)).with_columns(time)
     return frame
 
 _OHLCV = ("open", "high", "low", "close", "volume")
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #f5e776c3
-_TWELVE = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "45m": "45min", "1h": "1h", "2h": "2h", "4h": "4h", "1d": "1day"}
+_TWELVE = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "45m": "45min", "1h": "1h", "2h": "2h",
+           "4h": "4h", "1d": "1day"}
 
 class TwelveDataSource(_Provider):
     "Stocks, ETFs, currencies and crypto currencies from Twelve Data; needs the secret `twelvedata_key`."
@@ -98,7 +116,8 @@ class TwelveDataSource(_Provider):
     _credentials = "Set ALGO_SECRET_TWELVEDATA_KEY, or the file twelvedata_key in the secrets folder."
 
     def __init__(self, secrets: Any = "secrets", url: str = "https://api.twelvedata.com", timeout: float = 20.0):
-        super().__init__(url, {"Authorization": f"apikey {read_secret('twelvedata_key', secrets).get_secret_value()}"}, timeout)
+        super().__init__(url, {"Authorization": f"apikey {read_secret('twelvedata_key', secrets).get_secret_value()}"},
+                         timeout)
         self.timeframes, self._found = list(_TWELVE), dict[str, tuple[Instrument, dict[str, str]]]()
 
     def instrument(self, symbol: str) -> Instrument:
@@ -106,13 +125,20 @@ class TwelveDataSource(_Provider):
         wanted, _, listing = symbol.replace("-", "/").upper().partition(":")
         what = f"the symbol {symbol}"
         told = self._ask("/symbol_search", what, symbol=wanted)
-        with self._understood(what): rows = [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code") or "", r.get("currency") or "USD") for r in told["data"]]
-        if not (exact := [r for r in rows if r[0].upper() in (wanted, wanted.replace("/", "-")) and listing in ("", r[2])]):
+        with self._understood(what):
+            rows = [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code") or "", r.get("currency") or "USD")
+                    for r in told["data"]]
+        if not (exact := [r for r in rows if r[0].upper() in (wanted, wanted.replace("/", "-")) and listing in ("",
+                                                                                                                r[2])]):
             raise unknown_name(f"symbol of {self.venue}", symbol, [f"{r[0]}:{r[2]}" if listing else r[0] for r in rows])
         name, kind, mic, currency = exact[0]
-        calendar, ours = (ALWAYS, "spot") if kind == "Digital Currency" else ("24/5", "spot") if kind == "Physical Currency" else (_calendar(mic), "equity")
-        quote = name.partition("/")[2] if ours == "spot" and "/" in name else currency  # a pair's currency is told by its name, "US Dollar"
-        made = Instrument(name.replace("/", "-") + (f":{listing}" if listing else ""), self.venue, ours, quote=quote, calendar=calendar)
+        if kind == "Digital Currency": calendar, ours = ALWAYS, "spot"
+        elif kind == "Physical Currency": calendar, ours = "24/5", "spot"
+        else: calendar, ours = _calendar(mic), "equity"
+        # a pair's currency is told by its name, "US Dollar"
+        quote = name.partition("/")[2] if ours == "spot" and "/" in name else currency
+        made = Instrument(name.replace("/", "-") + (f":{listing}" if listing else ""), self.venue, ours, quote=quote,
+                          calendar=calendar)
         self._found[made.symbol] = made, {"symbol": name} | ({"mic_code": mic} if ours == "equity" and mic else {})
         return made
 
@@ -122,10 +148,12 @@ class TwelveDataSource(_Provider):
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known, named = self._known(symbol)
-        daily, what, end = timeframe == "1d", f"bars of {symbol}", start + min(limit, self.page) * timeframe_duration(timeframe)
+        daily, what = timeframe == "1d", f"bars of {symbol}"
+        end = start + min(limit, self.page) * timeframe_duration(timeframe)
         shape = "%Y-%m-%d" if daily else "%Y-%m-%d %H:%M:%S"
         try:
-            told = self._ask("/time_series", what, **named, interval=_TWELVE[timeframe], start_date=f"{start:{shape}}", end_date=f"{end:{shape}}",
+            told = self._ask("/time_series", what, **named, interval=_TWELVE[timeframe], start_date=f"{start:{shape}}",
+                             end_date=f"{end:{shape}}",
                              outputsize=self.page, timezone="UTC", order="ASC", adjust="none")
         except InputError as e:
             if "No data is available" not in str(e): raise
@@ -136,16 +164,20 @@ class TwelveDataSource(_Provider):
         times = pl.Series("datetime", [r["datetime"] for r in rows], dtype=pl.String)
         frame = _values(rows, {name: name for name in _OHLCV}, times)
         if daily: return _at_sessions(frame.with_columns(date=pl.col("datetime").str.head(10).str.to_date()), calendar)
-        return frame.with_columns(ts=pl.col("datetime").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC")).select(list(PAGE_SCHEMA))
+        ts = pl.col("datetime").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC")
+        return frame.with_columns(ts=ts).select(list(PAGE_SCHEMA))
 
     def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
         "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
         (known, named), first = self._known(symbol), f"{since:%Y-%m-%d}"
         split = self._ask("/splits", f"splits of {symbol}", **named, start_date=first)
-        paid = self._ask("/dividends", f"dividends of {symbol}", **named, start_date=first, adjust="false") # as they were paid; by default later splits are worked in
+        # as they were paid; by default later splits are worked in
+        paid = self._ask("/dividends", f"dividends of {symbol}", **named, start_date=first, adjust="false")
         with self._understood(f"splits and dividends of {symbol}"):
-            splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"])) for s in split["splits"]]
-            return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"])) for d in paid["dividends"])])
+            splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"]))
+                      for s in split["splits"]]
+            return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"]))
+                                        for d in paid["dividends"])])
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #c9623730
 _ALPACA = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1Day"}
@@ -153,10 +185,14 @@ _ALPACA = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1D
 class AlpacaSource(_Provider):
     "US stocks and crypto currencies from Alpaca; needs the secrets `alpaca_key` and `alpaca_secret`."
     venue, page, windows = "alpaca", 10_000, False
-    _credentials = "Set ALGO_SECRET_ALPACA_KEY and ALGO_SECRET_ALPACA_SECRET, or files of these names in the secrets folder."
+    _credentials = ("Set ALGO_SECRET_ALPACA_KEY and ALGO_SECRET_ALPACA_SECRET, "
+                    "or files of these names in the secrets folder.")
 
-    def __init__(self, secrets: Any = "secrets", url: str = "https://data.alpaca.markets", trading: str = "https://paper-api.alpaca.markets", feed: str = "iex", timeout: float = 20.0):
-        super().__init__(url, {"APCA-API-KEY-ID": read_secret("alpaca_key", secrets).get_secret_value(), "APCA-API-SECRET-KEY": read_secret("alpaca_secret", secrets).get_secret_value()}, timeout)
+    def __init__(self, secrets: Any = "secrets", url: str = "https://data.alpaca.markets",
+                 trading: str = "https://paper-api.alpaca.markets", feed: str = "iex", timeout: float = 20.0):
+        headers = {"APCA-API-KEY-ID": read_secret("alpaca_key", secrets).get_secret_value(),
+                   "APCA-API-SECRET-KEY": read_secret("alpaca_secret", secrets).get_secret_value()}
+        super().__init__(url, headers, timeout)
         self.timeframes, self._trading, self._feed = list(_ALPACA), trading.rstrip("/"), feed
 
     def _wait(self, headers: Mapping[str, str]) -> float:
@@ -174,34 +210,46 @@ class AlpacaSource(_Provider):
             raise unknown_name(f"symbol of {self.venue}", symbol, names) from e
         with self._understood(f"the symbol {symbol}"):
             crypto, ours = asset["class"] == "crypto", asset["symbol"].replace("/", "-")
-            tick, lot = float(asset.get("price_increment") or (0.0 if crypto else 0.01)), float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0))
-        return Instrument(ours, self.venue, "spot" if crypto else "equity", tick, lot, quote=ours.partition("-")[2] or "USD", calendar=ALWAYS if crypto else "XNYS")
+            tick = float(asset.get("price_increment") or (0.0 if crypto else 0.01))
+            lot = float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0))
+        return Instrument(ours, self.venue, "spot" if crypto else "equity", tick, lot,
+                          quote=ours.partition("-")[2] or "USD", calendar=ALWAYS if crypto else "XNYS")
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         name, crypto, daily = symbol.replace("-", "/"), "-" in symbol, timeframe == "1d"
-        begin = datetime.combine(start.date(), datetime.min.time(), UTC) if daily and not crypto else start  # a day's stamp lies before its session
-        path, more = ("/v1beta3/crypto/us/bars", {"symbols": name}) if crypto else (f"/v2/stocks/{name}/bars", {"feed": self._feed, "adjustment": "raw"})
-        answer = self._ask(path, f"bars of {symbol}", timeframe=_ALPACA[timeframe], start=f"{begin:%Y-%m-%dT%H:%M:%SZ}", limit=max(1, min(limit, self.page)), sort="asc", **more)
+        # a day's stamp lies before its session
+        begin = datetime.combine(start.date(), datetime.min.time(), UTC) if daily and not crypto else start
+        if crypto: path, more = "/v1beta3/crypto/us/bars", {"symbols": name}
+        else: path, more = f"/v2/stocks/{name}/bars", {"feed": self._feed, "adjustment": "raw"}
+        answer = self._ask(path, f"bars of {symbol}", timeframe=_ALPACA[timeframe], start=f"{begin:%Y-%m-%dT%H:%M:%SZ}",
+                           limit=max(1, min(limit, self.page)), sort="asc", **more)
         with self._understood(f"bars of {symbol}"):
             rows = (answer["bars"] or {}).get(name, []) if crypto else answer["bars"] or []
-            frame = _values(rows, {name: name[0] for name in _OHLCV}, pl.Series("t", [r["t"] for r in rows], dtype=pl.String))
-            frame = frame.with_columns(ts=pl.col("t").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC"))
+            frame = _values(rows, {name: name[0] for name in _OHLCV},
+                            pl.Series("t", [r["t"] for r in rows], dtype=pl.String))
+            frame = frame.with_columns(ts=pl.col("t").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us",
+                                                                      time_zone="UTC"))
         if not daily or crypto: return frame.select(list(PAGE_SCHEMA))
-        return _at_sessions(frame.with_columns(date=pl.col("ts").dt.convert_time_zone("America/New_York").dt.date()).drop("ts"), "XNYS")
+        return _at_sessions(frame.with_columns(date=pl.col("ts").dt.convert_time_zone("America/New_York").dt.date())
+                            .drop("ts"), "XNYS")
 
     def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
         "Splits and cash dividends from a day on: symbol, date, kind, value (see `data.equities`)."
         rows, token = [], ""
         while token is not None:
-            answer = self._ask("/v1/corporate-actions", f"actions of {symbol}", symbols=symbol, start=f"{since:%Y-%m-%d}", types="forward_split,reverse_split,cash_dividend", limit=1000, page_token=token or None)
+            answer = self._ask("/v1/corporate-actions", f"actions of {symbol}", symbols=symbol,
+                               start=f"{since:%Y-%m-%d}", types="forward_split,reverse_split,cash_dividend", limit=1000,
+                               page_token=token or None)
             with self._understood(f"actions of {symbol}"):
                 told, token = answer["corporate_actions"], answer.get("next_page_token")
-                rows += [(symbol, a["ex_date"], "split", float(a["new_rate"]) / float(a["old_rate"])) for kind in ("forward_splits", "reverse_splits") for a in told.get(kind) or []]
+                rows += [(symbol, a["ex_date"], "split", float(a["new_rate"]) / float(a["old_rate"]))
+                         for kind in ("forward_splits", "reverse_splits") for a in told.get(kind) or []]
                 rows += [(symbol, a["ex_date"], "dividend", float(a["rate"])) for a in told.get("cash_dividends") or []]
         with self._understood(f"actions of {symbol}"): return _actions(rows)
 
 def _actions(rows: list[tuple[str, str, str, float]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema={"symbol": pl.String, "date": pl.String, "kind": pl.String, "value": pl.Float64}, orient="row").with_columns(pl.col("date").str.to_date())
+    schema = {"symbol": pl.String, "date": pl.String, "kind": pl.String, "value": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("date").str.to_date())
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #9bcae8b0
 def open_source(
