@@ -18,7 +18,6 @@ import polars as pl
 
 from algo_research.backtest.engine import backtest
 from algo_research.backtest.ledger import TrialLedger
-from algo_research.core.settings import Settings
 from algo_research.data.samples.synthetic import make_market, planted_signal
 from algo_research.execution.costs import CostSettings
 from algo_research.research.plan import ResearchSettings

@@ -1,6 +1,7 @@
 """A layer imports only layers below it, the lower ones load no heavy library, and no private name crosses a module."""
 
 import ast
+import itertools
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def layers(container: str) -> list[list[str]]:
 def upward_imports(container: str) -> list[tuple[str, str]]:
     """For each layer a module above it that it must not import, and each pair of siblings both ways."""
     lines = layers(container)
-    up = [(low, high) for above, below in zip(lines, lines[1:], strict=False) for high in above for low in below]
+    up = [(low, high) for above, below in itertools.pairwise(lines) for high in above for low in below]
     beside = [(one, other) for line in lines for one in line for other in line if one != other]
     return [(f"{container}.{one}", f"{container}.{other}") for one, other in up + beside]
 

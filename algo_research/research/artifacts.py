@@ -20,7 +20,9 @@ from ..backtest.holds import MatchedHold
 from ..backtest.verdict import Evidence, Verdict, weigh
 from ..core.settings import Settings
 from ..data.market.bars import Dataset
-from ..views.cards import key_figures_html, label, markdown_table, sparkline_svg
+from ..views.cards import key_figures_html, sparkline_svg
+from ..views.tables import markdown_table
+from ..views.theme import label
 from .road import BOOTSTRAP_SEED, Research
 from ..stats.information import information_table, rank_information
 from ..stats.metrics import Performance, performance, wealth
