@@ -27,13 +27,16 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = {
-    "runs": (7, "The road in one call, papermill runs and their records, reports."),
+LAYERS = {
+    "runs": (10, "Papermill runs and their records, reports."),
+    "research": (8, "The plan of a piece of research, the road in one call, its artifacts."),
+    "workspace": (7, "The settings of a workspace, and what every process opens."),
     "backtest": (6, "Targets become a result, the result a verdict; the ledger of trials."),
     "strategies": (5, "The protocol, its gate, and the strategies."),
     "models": (4, "Walk-forward training, tracking."),
     "features": (3, "The contract of a feature, the indicators, the gates."),
     "execution": (3, "The only place where targets become fills."),
+    "views": (3, "Key figures, tables and pictures."),
     "data": (2, "Bars, instruments, sources, imports, the store, checks."),
     "stats": (2, "Metrics, Sharpe ratios, bootstrap, labels, splits."),
     "core": (1, "Settings, errors, hashing, logging, clock, services."),
@@ -272,25 +275,25 @@ def _first_lines(notebook: nbformat.NotebookNode) -> tuple[str, str]:
 
 def package_pages(root: Path, notebooks: dict[Path, nbformat.NotebookNode], modules: dict[Path, str]) -> Iterator[tuple[str, str]]:
     """A page for each package, and the reference's home."""
-    for package, (floor, text) in FLOORS.items():
+    for package, (layer, text) in LAYERS.items():
         mine = [(p, m) for p, m in modules.items() if m.split(".")[0] == package and p in notebooks]
         rows = [f"[{_first_lines(notebooks[p])[0]}]({m.split('.')[1]}.ipynb)\n: {_first_lines(notebooks[p])[1]}" for p, m in mine]
-        body = [f"# `{package}`", f"Floor {floor}. {text}", *rows, _toctree([m.split(".")[1] for _, m in mine], "hidden")]
+        body = [f"# `{package}`", f"Layer {layer}. {text}", *rows, _toctree([m.split(".")[1] for _, m in mine], "hidden")]
         yield f"api/{package}/index.md", "\n\n".join(body) + "\n"
-    rows = [f"[`algo_research.{p}`]({p}/index.md)\n: Floor {floor}. {text}" for p, (floor, text) in FLOORS.items()]
+    rows = [f"[`algo_research.{p}`]({p}/index.md)\n: Layer {layer}. {text}" for p, (layer, text) in LAYERS.items()]
     intro = [
         "# Reference",
         "{.lead}\nEach module is a notebook: what it promises, why, its code, and demonstrations that are executed and compared by the tests.",
-        "A package may use only packages on lower floors. Lists of their own: [public names](names.md), [commands](commands.md), [settings](settings.md), [templates](templates/index.md).",
+        "A package may use only packages in lower layers. Lists of their own: [public names](names.md), [commands](commands.md), [settings](settings.md), [templates](templates/index.md).",
     ]
-    entries = ["names", "commands", "settings", "templates/index", *(f"{p}/index" for p in FLOORS)]
+    entries = ["names", "commands", "settings", "templates/index", *(f"{p}/index" for p in LAYERS)]
     yield "api/index.md", "\n\n".join([*intro, *rows, _toctree(entries, "hidden")]) + "\n"
 
 
 def names_page(names: list[Name]) -> str:
     """Every public function and class, by module."""
     parts = ["# Public names", "{.lead}\nFunctions, classes and their methods, with the first line of their docstrings."]
-    for package in FLOORS:
+    for package in LAYERS:
         parts.append(f"## {package}")
         for module in sorted({n.module for n in names if n.module.split(".")[0] == package}):
             rows = [f'<tr><td><a href="{module.replace(".", "/")}.html#{n.label}"><code>{n.name}</code></a></td><td>{html.escape(n.promise)}</td></tr>' for n in names if n.module == module]

@@ -197,7 +197,7 @@ def visit(page, served: str, width: int, scheme: str) -> None:
     picture.scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('.cell_output img').naturalWidth > 100")
 
-    opened("api/runs/figures.html")
+    opened("api/views/performance.html")
     page.wait_for_function("(f => f.length > 0 && f.every(x => x.dataset.drawn))([...document.querySelectorAll('.plotly-figure')])")
     for figure in page.locator(".plotly-figure").all():
         drawn, column = figure.locator(".main-svg").first.bounding_box(), figure.bounding_box()
