@@ -39,8 +39,21 @@ def median_time(function):
 
 def simulate(vbt, frame, open_, target, val_price):
     return vbt.Portfolio.from_orders(
-        frame, size=target, size_type="targetpercent", price=open_, val_price=val_price, direction="both", init_cash=1e6,
-        cash_sharing=True, group_by=True, call_seq="auto", lock_cash=False, update_value=False, freq="1min", **COSTS)
+        frame,
+        size=target,
+        size_type="targetpercent",
+        price=open_,
+        val_price=val_price,
+        direction="both",
+        init_cash=1e6,
+        cash_sharing=True,
+        group_by=True,
+        call_seq="auto",
+        lock_cash=False,
+        update_value=False,
+        freq="1min",
+        **COSTS,
+    )
 
 
 def books(*args):

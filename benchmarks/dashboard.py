@@ -38,7 +38,10 @@ def make_runs(workspace: Path) -> None:
     """Two small runs to look at."""
     workspace.mkdir(exist_ok=True)
     (workspace / "settings.ini").write_text("[research]\nengine = kernel\n")
-    for parameters in (["run", "backtest", "-p", "dataset=synthetic/planted:0/1h"], ["run", "research", "-p", "dataset=synthetic/planted:0/1h", "-p", "folds=2"]):
+    for parameters in (
+        ["run", "backtest", "-p", "dataset=synthetic/planted:0/1h"],
+        ["run", "research", "-p", "dataset=synthetic/planted:0/1h", "-p", "folds=2"],
+    ):
         subprocess.run([*ALGO, *parameters], cwd=workspace, env=environment(), check=True, capture_output=True)
 
 
@@ -52,7 +55,9 @@ class Server:
         self.url, self.warm = f"http://127.0.0.1:{self.port}/", warm
         command = [*ALGO, "dashboard", "--no-browser", "--port", str(self.port), "--warm", str(warm), *options]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the server
-        self.process = subprocess.Popen(command, cwd=workspace, env=environment(), stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=workspace, env=environment(), stdout=self.log, stderr=subprocess.STDOUT
+        )
 
     def __enter__(self) -> Server:
         for _ in range(600):
@@ -151,7 +156,9 @@ def choose(page, name: str, value: str) -> float:
             control.dispatchEvent(new Event('change'));
             while (root.dataset.turn === before && performance.now() - begun < 60000) await new Promise((r) => setTimeout(r, 5));
             return (performance.now() - begun) / 1000;
-        }""", [name, value])
+        }""",
+        [name, value],
+    )
 
 
 def show(name: str, seconds: list[float]) -> None:
@@ -196,7 +203,9 @@ def main() -> None:
                 page.wait_for_selector(".algo .cards .card >> nth=0", timeout=120_000)
                 leave(page)
             left = server.settle(150)
-        print(f"kernels after {told.users} users and {told.pages} pages: {left}, of which {server.warm} wait for the next user")
+        print(
+            f"kernels after {told.users} users and {told.pages} pages: {left}, of which {server.warm} wait for the next user"
+        )
 
 
 if __name__ == "__main__":

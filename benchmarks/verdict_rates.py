@@ -37,7 +37,7 @@ LINES = [  # name, market, costs, other strategies tried beside the model, allow
 ]
 
 
-def settings(costs: CostSettings) :
+def settings(costs: CostSettings):
     return settings_class()(research=ResearchSettings(engine="kernel", reserve=0), costs=costs)
 
 
@@ -89,9 +89,14 @@ def main() -> None:
         bars = verdict("planted", 0, USUAL, True, 0.1)[1]
         strength = strength_for(ORACLE_Z, bars)
         edges = count(pool, "planted", range(given.planted_seeds), USUAL, True, strength)
-        print(f"{'planted, oracle z = 6, costs, all':36} {edges:6d} {given.planted_seeds:5d}   at least 90 of 100", flush=True)
+        print(
+            f"{'planted, oracle z = 6, costs, all':36} {edges:6d} {given.planted_seeds:5d}   at least 90 of 100",
+            flush=True,
+        )
         zs = [oracle_z(s, strength, bars) for s in range(given.planted_seeds)]
-        print(f"(signal strength {strength:.4f} volatilities; {bars} bars out of sample; oracle z on these seeds: mean {np.mean(zs):.2f}, sd {np.std(zs, ddof=1):.2f})")
+        print(
+            f"(signal strength {strength:.4f} volatilities; {bars} bars out of sample; oracle z on these seeds: mean {np.mean(zs):.2f}, sd {np.std(zs, ddof=1):.2f})"
+        )
 
 
 if __name__ == "__main__":

@@ -72,19 +72,36 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
             "preheat_kernel": warm > 0,
             "default_pool_size": warm,
             "multi_kernel_manager_class": "algo_research.cli.kernels.DashboardKernelManager",
-            "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"],  # others only cost time
+            "extension_allowlist": [
+                "@jupyter-widgets/jupyterlab-manager",
+                "@voila-dashboards/widgets-manager8",
+                "anywidget",
+            ],  # others only cost time
         },
         "VoilaKernelManager": {"fill_delay": 2.0},  # the page that was just opened needs the machine first
-        "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, idle // 3), "cull_connected": False},
+        "MappingKernelManager": {
+            "cull_idle_timeout": idle,
+            "cull_interval": max(1, idle // 3),
+            "cull_connected": False,
+        },
     }
 
 
 def dashboard(
-    name: Annotated[str, typer.Argument(help="Which one: performance (of runs) or data_quality (of datasets).")] = "performance",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default the next free one from 8866 on.", show_default=False)] = None,
+    name: Annotated[
+        str, typer.Argument(help="Which one: performance (of runs) or data_quality (of datasets).")
+    ] = "performance",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="By default the next free one from 8866 on.", show_default=False),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
-    warm: Annotated[int, typer.Option(min=0, help="Kernels that wait with the dashboard computed; each takes about 250 MB.")] = 2,
-    idle: Annotated[int, typer.Option(min=1, help="Seconds after which the kernel of a page that went away is shut down.")] = 60,
+    warm: Annotated[
+        int, typer.Option(min=0, help="Kernels that wait with the dashboard computed; each takes about 250 MB.")
+    ] = 2,
+    idle: Annotated[
+        int, typer.Option(min=1, help="Seconds after which the kernel of a page that went away is shut down.")
+    ] = 60,
     set_: Set = None,
     env: Env = None,
     root: Root = None,
@@ -109,14 +126,35 @@ def dashboard(
         lay_out_assets(Path(folder))
         (Path(folder) / "voila.json").write_text(json.dumps(voila_settings(warm, idle)))
         places = [folder, *filter(None, [os.environ.get("JUPYTER_PATH")])]
-        environment = {**os.environ, "JUPYTER_PATH": os.pathsep.join(places), "ALGO_DASHBOARD_WORKSPACE": str(settings.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        environment = {
+            **os.environ,
+            "JUPYTER_PATH": os.pathsep.join(places),
+            "ALGO_DASHBOARD_WORKSPACE": str(settings.root),
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
         if env:
             environment["ALGO_ENV"] = env
-        environment |= {"ALGO_WORKSPACE__REPORTS": str(settings.workspace.reports), "ALGO_STORE__URL": settings.store.url}
-        console(stderr=True).print(f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)")
-        command = [sys.executable, "-m", "voila", str(known[name]), f"--port={port}", f"--Voila.config_file_paths={folder}", *(() if browser else ("--no-browser",))]
+        environment |= {
+            "ALGO_WORKSPACE__REPORTS": str(settings.workspace.reports),
+            "ALGO_STORE__URL": settings.store.url,
+        }
+        console(stderr=True).print(
+            f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)"
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "voila",
+            str(known[name]),
+            f"--port={port}",
+            f"--Voila.config_file_paths={folder}",
+            *(() if browser else ("--no-browser",)),
+        ]
         server = subprocess.Popen(command, env=environment)
-        for number in (signal.SIGINT, signal.SIGTERM):  # polars has put a handler of its own there that lets waiting go on
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        ):  # polars has put a handler of its own there that lets waiting go on
             signal.signal(number, signal.default_int_handler)
         try:
             code = server.wait()

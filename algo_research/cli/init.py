@@ -47,7 +47,12 @@ def contents() -> dict[str, bytes]:
     from algo_research.runs.parameters import shipped
 
     notebooks = {f"tutorials/{p.name}": p.read_bytes() for p in sorted(shipped("tutorials").glob("*.ipynb"))}
-    texts = {"settings.ini": SETTINGS, ".gitignore": IGNORE, "README.md": README, "templates/README.md": "Your own run templates: notebooks with one cell tagged `parameters`.\n"}
+    texts = {
+        "settings.ini": SETTINGS,
+        ".gitignore": IGNORE,
+        "README.md": README,
+        "templates/README.md": "Your own run templates: notebooks with one cell tagged `parameters`.\n",
+    }
     return {**{name: text.encode() for name, text in texts.items()}, **notebooks}
 
 

@@ -26,7 +26,9 @@ class DashboardKernelManager(AsyncMappingKernelManager):
         if now - last > timedelta(seconds=1.5 * self.cull_interval):
             taken = now
         connected = connected or self._kernel_connections.get(kernel_id, 0) > 0
-        self._asked = {known: told for known, told in self._asked.items() if known in self} | {kernel_id: (taken, now, connected)}
+        self._asked = {known: told for known, told in self._asked.items() if known in self} | {
+            kernel_id: (taken, now, connected)
+        }
         if now - taken >= timedelta(seconds=self.cull_idle_timeout * (1 if connected else 3)):
             await super().cull_kernel_if_idle(kernel_id)
 

@@ -70,5 +70,5 @@ class Faults:
         if kind == "duplicate":
             return rows[: i + n] + rows[i:]
         if kind == "late":
-            return rows[:-n - 1]
+            return rows[: -n - 1]
         return [rows[j] for j in self.rng.permutation(len(rows))]

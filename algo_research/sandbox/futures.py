@@ -79,12 +79,24 @@ async def _funding(exchange: Exchange, query: dict[str, str], fault: str | None)
         first = int(np.searchsorted(paid, start or 0))
         last = min(first + limit, len(paid) if end is None else int(np.searchsorted(paid, end, side="right")))
     rows = zip(paid[first:last].tolist(), rates[first:last].tolist(), marks[first:last].tolist(), strict=True)
-    return _spoiled(exchange, [{"symbol": symbol.name, "fundingTime": t, "fundingRate": number(r), "markPrice": number(p)} for t, r, p in rows], fault)
+    return _spoiled(
+        exchange,
+        [
+            {"symbol": symbol.name, "fundingTime": t, "fundingRate": number(r), "markPrice": number(p)}
+            for t, r, p in rows
+        ],
+        fault,
+    )
 
 
 async def _interest(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
     """The last `limit` values of a range: it is counted from its end."""
-    symbol, (start, end), limit, now = exchange.symbol(query.get("symbol")), _times(query), spot.page_limit(query, 30, 500), exchange.time.now()
+    symbol, (start, end), limit, now = (
+        exchange.symbol(query.get("symbol")),
+        _times(query),
+        spot.page_limit(query, 30, 500),
+        exchange.time.now(),
+    )
     if query.get("period") not in PERIODS:
         raise Refused(400, -1130, "Data sent for parameter 'period' is not valid.")
     if start is not None and start < now - HISTORY:
@@ -93,7 +105,16 @@ async def _interest(exchange: Exchange, query: dict[str, str], fault: str | None
     first, last = max(begin, now - HISTORY, start or 0), now if end is None else min(now, end)
     moments = np.arange(-(-first // step) * step, last + 1, step)[-limit:]
     rows = zip(moments.tolist(), *(column.tolist() for column in interest(symbol, moments)), strict=True)
-    told = [{"symbol": symbol.name, "sumOpenInterest": number(c), "sumOpenInterestValue": number(v), "CMCCirculatingSupply": "0", "timestamp": t} for t, c, v in rows]
+    told = [
+        {
+            "symbol": symbol.name,
+            "sumOpenInterest": number(c),
+            "sumOpenInterestValue": number(v),
+            "CMCCirculatingSupply": "0",
+            "timestamp": t,
+        }
+        for t, c, v in rows
+    ]
     return _spoiled(exchange, told, fault)
 
 
