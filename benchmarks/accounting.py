@@ -1,7 +1,8 @@
 """Our accounting against vectorbt's `Portfolio.from_orders`: same data, same process, medians after a warm-up.
 
-Timed: from arrays of prices and targets to order records (vectorbt computes cash, positions and equity later, on demand;
-that is timed in a row of its own). Ours always returns all of them. `kernel` is ours without checking the input.
+Timed: from arrays of prices and targets to order records (vectorbt computes cash, positions and equity later, on
+demand; that is timed in a row of its own). Ours always returns all of them. `kernel` is ours without checking the
+input.
 """
 
 import statistics

@@ -1,12 +1,15 @@
-"""Our stores beside ArcticDB, in one run: minute bars written, read, resampled and corrected. Medians; the peers take turns.
+"""Our stores beside ArcticDB, in one run: minute bars written, read, resampled and corrected. Medians; the peers take
+turns.
 
-ArcticDB cannot live in our environment (it brings its own pandas), so it answers from a second one, which is made when there is none:
+ArcticDB cannot live in our environment (it brings its own pandas), so it answers from a second one, which is made
+when there is none:
 
     python benchmarks/stores.py [--arcticdb-python PATH] [--postgres] [--rounds 5] [--rows 1000000]
 
-What differs: ours keeps two columns more (symbol, known_at), checks every bar, compresses harder, waits until the disk has it, and keeps every
-version; ArcticDB's files are mapped into memory and are not synchronised. "cold": a new store object, the operating system's cache is warm;
-for ArcticDB there is no such difference but the opening of its library. "hot": the same was read before.
+What differs: ours keeps two columns more (symbol, known_at), checks every bar, compresses harder, waits until the
+disk has it, and keeps every version; ArcticDB's files are mapped into memory and are not synchronised. "cold": a new
+store object, the operating system's cache is warm; for ArcticDB there is no such difference but the opening of its
+library. "hot": the same was read before.
 """
 
 import argparse
@@ -332,7 +335,8 @@ def show(seconds, stores, rows: int, rounds: int) -> None:
         table.add_row(title, *(f"{v:.2f}" if v else "-" for v in values.values()), *ratios)
     Console(width=160).print(table)
     print(
-        f"{SYMBOLS} x {rows:,} minute bars; medians of {rounds} (reads {3 * rounds}); rates: more is better, times: less."
+        f"{SYMBOLS} x {rows:,} minute bars; medians of {rounds} (reads {3 * rounds}); rates: more is better, times: "
+        "less."
     )
 
 

@@ -1,8 +1,10 @@
-"""Sync from an exchange that fails in every way it can, with processes that are killed; then compare with the truth, bar for bar.
+"""Sync from an exchange that fails in every way it can, with processes that are killed; then compare with the truth,
+bar for bar.
 
     python benchmarks/storm.py [--bars 500045] [--kills 20] [--seed 5]
 
-Two symbols of minute bars, one with a true hole. The exchange is `algo_research.sandbox`; waits pass on its own time, so that nothing waits for real but requests that time out.
+Two symbols of minute bars, one with a true hole. The exchange is `algo_research.sandbox`; waits pass on its own time,
+so that nothing waits for real but requests that time out.
 """
 
 from __future__ import annotations
@@ -80,7 +82,9 @@ def drive(url: str, folder: str, since: str) -> None:
 
 
 def storm(markets: list[Dataset], folder: Path, kills: int, seed: int) -> tuple[Exchange, int]:
-    """Sync both markets while faults strike; the process is killed after about equal numbers of requests. The exchange, and how many were killed."""
+    """Sync both markets while faults strike; the process is killed after about equal numbers of requests.
+    The exchange, and how many were killed.
+    """
     from algo_research.sandbox.exchange import Exchange, MarketTime, running
     from algo_research.sandbox.faults import Faults
     from algo_research.sandbox.market import symbols_of
@@ -136,7 +140,8 @@ def differences(markets: list[Dataset], folder: Path, now: datetime) -> list[str
                 kept.join(closed, on="ts", how="anti").height,
             )
             found.append(
-                f"{market.id.symbol}: {lost} lost, {invented} invented, {kept.join(closed, on=closed.columns, how='anti').height - invented} changed"
+                f"{market.id.symbol}: {lost} lost, {invented} invented, "
+                f"{kept.join(closed, on=closed.columns, how='anti').height - invented} changed"
             )
     return found
 
@@ -157,7 +162,8 @@ def main() -> None:
         wrong = differences(markets, Path(folder), datetime.fromtimestamp(exchange.time.now() / 1000, UTC))
     faults = {kind: exchange.faults.counts[kind] for kind in RATES}
     print(
-        f"{sum(m.bars.height for m in markets):,} bars, {exchange.requests:,} requests, {sum(faults.values())} faults, {killed} kills, {exchange.bans} bans, {time.monotonic() - begun:.0f} s"
+        f"{sum(m.bars.height for m in markets):,} bars, {exchange.requests:,} requests, {sum(faults.values())} "
+        f"faults, {killed} kills, {exchange.bans} bans, {time.monotonic() - begun:.0f} s"
     )
     print("faults: " + ", ".join(f"{kind} {n}" for kind, n in faults.items()))
     print("the store equals the source, bar for bar" if not wrong else "\n".join(wrong))

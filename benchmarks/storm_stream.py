@@ -1,8 +1,10 @@
-"""A live stream whose connection breaks again and again, and whose first source falls silent; then compare the store with the truth.
+"""A live stream whose connection breaks again and again, and whose first source falls silent; then compare the store
+with the truth.
 
     python benchmarks/storm_stream.py [--seconds 200] [--disconnects 50] [--silence 60] [--speed 4]
 
-Bars of one second at several times their speed, from two servers that show the same market. The delay is from the exchange's event to the stored bar, in our seconds.
+Bars of one second at several times their speed, from two servers that show the same market. The delay is from the
+exchange's event to the stored bar, in our seconds.
 """
 
 from __future__ import annotations
@@ -95,7 +97,8 @@ def storm(
         kept = store.read(DatasetId("sandbox", market.id.symbol, "1s")).bars
         if not kept.equals(market.bars[: kept.height]) or kept.height < 200 + (seconds - 5) * speed:
             wrong.append(
-                f"{market.id.symbol}: {kept.height} bars, {market.bars[: kept.height].join(kept, on='ts', how='anti').height} lost, "
+                f"{market.id.symbol}: {kept.height} bars, "
+                f"{market.bars[: kept.height].join(kept, on='ts', how='anti').height} lost, "
                 f"{kept.join(market.bars, on=market.bars.columns, how='anti').height} invented or changed"
             )
     report.delays = [d / speed for d in report.delays]
@@ -113,13 +116,16 @@ def main() -> None:
         report, wrong, broken = storm(Path(folder), told.seconds, told.disconnects, told.silence, told.speed)
     delays = np.array(report.delays) * 1000
     print(
-        f"{report.bars:,} bars from the stream, {report.backfilled:,} from REST, {report.repeated:,} came again, {report.left_out} left out"
+        f"{report.bars:,} bars from the stream, {report.backfilled:,} from REST, {report.repeated:,} came again, "
+        f"{report.left_out} left out"
     )
     print(
-        f"{broken} broken connections, {len(report.interruptions)} interruptions, {report.failovers} failovers; the first source was silent for {told.silence:g} s"
+        f"{broken} broken connections, {len(report.interruptions)} interruptions, {report.failovers} failovers; the "
+        f"first source was silent for {told.silence:g} s"
     )
     print(
-        f"delay from event to stored bar: median {np.median(delays):.0f} ms, p95 {np.quantile(delays, 0.95):.0f} ms, worst {delays.max():.0f} ms"
+        f"delay from event to stored bar: median {np.median(delays):.0f} ms, p95 {np.quantile(delays, 0.95):.0f} ms, "
+        f"worst {delays.max():.0f} ms"
     )
     print("every closed bar is in the store, once" if not wrong else "\n".join(wrong))
     sys.exit(bool(wrong))

@@ -24,7 +24,8 @@ def algo(
 ) -> subprocess.CompletedProcess[str]:
     """The command in a workspace: what it printed, and its exit code, which must be `code` if that is given.
 
-    It runs in this process, which has imported already what each new one would have to; `apart`, or with another environment for Python, in one of its own.
+    It runs in this process, which has imported already what each new one would have to; `apart`, or with another
+    environment for Python, in one of its own.
     """
     if apart or any(name.startswith("PYTHON") for name in more):
         done = subprocess.run(

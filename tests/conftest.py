@@ -38,7 +38,9 @@ def free_port() -> int:
 def running(
     command: list[str], folder: Path, ready: Callable[[], bool], stop: str = "INT", **options
 ) -> Iterator[None]:
-    """A server in a folder; both end with this process, however that ends: a shell waits for our end of a pipe to close."""
+    """A server in a folder; both end with this process, however that ends:
+    a shell waits for our end of a pipe to close.
+    """
     shell = ["sh", "-c", f'"$@" & read _; kill -{stop} $!; wait; rm -rf "$0"', folder, *command]
     with subprocess.Popen(
         shell, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **options

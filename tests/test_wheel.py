@@ -1,6 +1,7 @@
 """The journey of somebody who has the wheel and nothing else: install, init, run, look.
 
-The environment is new and holds what the wheel requires and no more; the packages come from this one instead of from the network.
+The environment is new and holds what the wheel requires and no more; the packages come from this one instead of from
+the network.
 """
 
 import os
@@ -50,7 +51,9 @@ def required(package: Distribution) -> list[Distribution]:
 
 
 def put(found: Distribution, environment: Path) -> None:
-    """A package's files into another environment, as links where that is possible; but not its commands, which name the environment they belong to."""
+    """A package's files into another environment, as links where that is possible;
+    but not its commands, which name the environment they belong to.
+    """
     for file in found.files or ():
         source = Path(found.locate_file(file)).resolve()
         target = environment / os.path.relpath(source, sys.prefix)

@@ -2,8 +2,9 @@
 
     python tools/docs.py [--out _docs] [--work _proc] [--no-build]
 
-Notebooks are not executed: the site shows the outputs they were committed with. Their exported cells become the reference: signature,
-docstring, and the source folded away. What changed is written to `_proc/`, so that a second build is quick.
+Notebooks are not executed: the site shows the outputs they were committed with. Their exported cells become the
+reference: signature, docstring, and the source folded away. What changed is written to `_proc/`, so that a second
+build is quick.
 """
 
 import argparse
@@ -164,14 +165,18 @@ def module_of(notebook: nbformat.NotebookNode) -> str | None:
 
 
 def _is_page(path: Path) -> bool:
-    """Dashboards are not read, and tutorials without a number (the start page of JupyterLab) speak of one's own workspace."""
+    """Dashboards are not read, and tutorials without a number (the start page of JupyterLab) speak of one's own
+    workspace.
+    """
     if any(part.startswith((".", "_")) for part in path.parts) or path.parts[0] == "dashboards":
         return False
     return path.parts[0] != "tutorials" or path.name[0].isdigit()
 
 
 def process_notebooks(root: Path) -> tuple[dict[Path, nbformat.NotebookNode], dict[Path, str], list[Name]]:
-    """Every notebook of the tree after nbdev's processors, by its path in `nbs/`; the modules they export; all names."""
+    """Every notebook of the tree after nbdev's processors, by its path in `nbs/`; the modules they export;
+    all names.
+    """
     from nbdev.serve import proc_nbs
 
     modules, names, before = {}, [], Path.cwd()
@@ -324,8 +329,10 @@ def package_pages(
     rows = [f"[`algo_research.{p}`]({p}/index.md)\n: Layer {layer}. {text}" for p, (layer, text) in LAYERS.items()]
     intro = [
         "# Reference",
-        "{.lead}\nEach module is a notebook: what it promises, why, its code, and demonstrations that are executed and compared by the tests.",
-        "A package may use only packages in lower layers. Lists of their own: [public names](names.md), [commands](commands.md), [settings](settings.md), [templates](templates/index.md).",
+        "{.lead}\nEach module is a notebook: what it promises, why, its code, and demonstrations that are executed "
+        "and compared by the tests.",
+        "A package may use only packages in lower layers. Lists of their own: [public names](names.md), "
+        "[commands](commands.md), [settings](settings.md), [templates](templates/index.md).",
     ]
     entries = ["names", "commands", "settings", "templates/index", *(f"{p}/index" for p in LAYERS)]
     yield "api/index.md", "\n\n".join([*intro, *rows, _toctree(entries, "hidden")]) + "\n"
@@ -341,7 +348,9 @@ def names_page(names: list[Name]) -> str:
         parts.append(f"## {package}")
         for module in sorted({n.module for n in names if n.module.split(".")[0] == package}):
             rows = [
-                f'<tr><td><a href="{module.replace(".", "/")}.html#{n.label}"><code>{n.name}</code></a></td><td>{html.escape(n.promise)}</td></tr>'
+                "<tr><td><a "
+                f'href="{module.replace(".", "/")}.html#{n.label}"><code>{n.name}</code></a></td>'
+                f"<td>{html.escape(n.promise)}</td></tr>"
                 for n in names
                 if n.module == module
             ]
@@ -382,18 +391,22 @@ def settings_page() -> str:
 
     parts = [
         "# Settings",
-        "{.lead}\nEvery setting, its default and its meaning. `algo settings` shows the values in force and where each came from.",
+        "{.lead}\nEvery setting, its default and its meaning. `algo settings` shows the values in force and where "
+        "each came from.",
     ]
     parts.append(
-        f"In the environment and in `.env` the key `fees` of `[costs]` is `{PREFIX}COSTS{SEPARATOR}FEES`. [How to set them](../howto/settings.md)."
+        f"In the environment and in `.env` the key `fees` of `[costs]` is `{PREFIX}COSTS{SEPARATOR}FEES`. [How to "
+        "set them](../howto/settings.md)."
     )
     for section, made in settings_class().sections().items():
         rows = [
-            f"<tr><td><code>{key}</code></td><td><code>{html.escape(str(f.default)) or '&nbsp;'}</code></td><td>{html.escape(f.description or '')}</td></tr>"
+            f"<tr><td><code>{key}</code></td><td><code>{html.escape(str(f.default)) or '&nbsp;'}</code></td>"
+            f"<td>{html.escape(f.description or '')}</td></tr>"
             for key, f in made.model_fields.items()
         ]
         table = (
-            '<table class="settings table">\n<thead><tr><th>key</th><th>default</th><th>meaning</th></tr></thead>\n<tbody>'
+            '<table class="settings '
+            'table">\n<thead><tr><th>key</th><th>default</th><th>meaning</th></tr></thead>\n<tbody>'
             + "\n".join(rows)
             + "</tbody>\n</table>"
         )
@@ -463,7 +476,10 @@ def _place(path: Path) -> str:
 def templates_page(templates: list[str], notebooks: dict[Path, nbformat.NotebookNode]) -> str:
     """The templates as they ship, without outputs."""
     rows = [f"[`{t}`]({t}.ipynb)\n: {_first_lines(notebooks[Path(f'templates/{t}.ipynb')])[1]}" for t in templates]
-    intro = "{.lead}\nThe notebooks that `algo run TEMPLATE` executes. The cell after the imports holds the parameters and their defaults."
+    intro = (
+        "{.lead}\nThe notebooks that `algo run TEMPLATE` executes. The cell after the imports holds the parameters "
+        "and their defaults."
+    )
     return "\n\n".join(["# Templates", intro, *rows, *([_toctree(templates, "hidden")] if templates else [])]) + "\n"
 
 
@@ -506,7 +522,8 @@ _STYLE = re.compile(r"""(?:url\(\s*|@import\s+)["']?([^"')\s;]+)""")
 _SCRIPT = re.compile(
     r"""(?:\bfetch\(|\bimport\(|\bimportScripts\(|\.src\s*=|\bfrom\s+|\bopen\(\s*["'`]GET["'`]\s*,)\s*["'`]((?:https?:)?//[^"'`]+)"""
 )
-_MAPS_ONLY = "https://cdn.jsdelivr.net/npm/@mapbox/maki"  # plotly asks for these icons when it draws a map of places, which no page has
+# plotly asks for these icons when it draws a map of places, which no page has
+_MAPS_ONLY = "https://cdn.jsdelivr.net/npm/@mapbox/maki"
 
 
 @dataclass

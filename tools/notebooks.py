@@ -2,8 +2,8 @@
 
     python tools/notebooks.py [nbs/data ...]
 
-Cleaned notebooks carry no execution counts, which nbval wants, so it works on a copy. A cell marked `#| eval: false` is skipped; a cell tagged
-`nbval-ignore-output` runs and is not compared.
+Cleaned notebooks carry no execution counts, which nbval wants, so it works on a copy. A cell marked `#| eval: false`
+is skipped; a cell tagged `nbval-ignore-output` runs and is not compared.
 """
 
 import os

@@ -25,7 +25,9 @@ def aggregate(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Composite bars, weighted by volume, without venues that deviate or have gone silent; its notes name who was left out."""
+    """Composite bars, weighted by volume, without venues that deviate or have gone silent;
+    its notes name who was left out.
+    """
     from algo_research.core.errors import InputError
     from algo_research.data.catalog import RESERVED_VENUES, load_dataset
     from algo_research.data.intake.aggregate import aggregate_bars
@@ -35,13 +37,15 @@ def aggregate(
         out, dataset = console(), made.dataset
         if dataset.id.venue in RESERVED_VENUES:
             raise InputError(
-                f"The venue {dataset.id.venue!r} is not for composites: its datasets come with the package. Write e.g. composite/{dataset.id.symbol}/{dataset.id.timeframe}."
+                f"The venue {dataset.id.venue!r} is not for composites: its datasets come with the package. Write "
+                f"e.g. composite/{dataset.id.symbol}/{dataset.id.timeframe}."
             )
         if dataset.id in workspace.store.datasets() and not any(
             note.startswith("Composite of") for note in workspace.store.read(dataset.id).notes
         ):
             raise InputError(
-                f"{dataset.id} is stored and is no composite; it would be replaced. Choose another id, e.g. composite/{dataset.id.symbol}/{dataset.id.timeframe}."
+                f"{dataset.id} is stored and is no composite; it would be replaced. Choose another id, e.g. "
+                f"composite/{dataset.id.symbol}/{dataset.id.timeframe}."
             )
         out.print(f"{dataset!r}")
         for note in dataset.notes:

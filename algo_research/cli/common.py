@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from rich.console import Console
+    from rich.status import Status
     from rich.table import Table
 
     from algo_research.workspace.bootstrap import Workspace
@@ -83,6 +84,11 @@ def table(*columns: str, title: str | None = None, numbers: int = 99) -> Table:
     for i, name in enumerate(columns):
         made.add_column(name, justify="right" if 0 < i <= numbers else "left", overflow="fold")
     return made
+
+
+def tell(status: Status, name: str, text: str) -> None:
+    """Say on the terminal how far something has come."""
+    status.update(f"{name}: {text}")
 
 
 def stopped_by_signals(after: float | None) -> asyncio.Event:

@@ -17,7 +17,8 @@ def list_dashboards() -> dict[str, Path]:
     """Notebooks by name."""
     from algo_research.runs.parameters import shipped
 
-    return {p.stem: p for p in sorted(shipped("pages").glob("*.ipynb"))}
+    pages = shipped("pages")  # type: ignore[arg-type]
+    return {p.stem: p for p in sorted(pages.glob("*.ipynb"))}
 
 
 def free_port(wanted: int | None) -> int:
@@ -47,7 +48,7 @@ def lay_out_assets(folder: Path) -> None:
 
     from algo_research.runs.parameters import shipped
 
-    assets = shipped("pages") / "_assets"
+    assets = shipped("pages") / "_assets"  # type: ignore[arg-type]
     shutil.copytree(assets / "voila", folder / "voila", dirs_exist_ok=True)
     static = folder / "voila" / "templates" / "algo" / "static"
     static.mkdir()
@@ -64,7 +65,8 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
             "log_level": "WARN",
             "tornado_settings": {
                 "allow_remote_access": False,  # a page of another host whose name leads here is refused
-                "disable_check_xsrf": True,  # no page gets the cookie, so a leaving page could not say goodbye; requests of another origin are still refused
+                # no page gets the cookie, so a leaving page could not say goodbye; another origin is still refused
+                "disable_check_xsrf": True,
             },
         },
         "VoilaConfiguration": {
@@ -106,7 +108,9 @@ def dashboard(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Serve a dashboard on this machine until Ctrl-C; runs and datasets that are made meanwhile appear by themselves."""
+    """Serve a dashboard on this machine until Ctrl-C;
+    runs and datasets that are made meanwhile appear by themselves.
+    """
     import json
     import os
     import signal

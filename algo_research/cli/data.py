@@ -83,12 +83,23 @@ def import_(
         columns[ours] = theirs
     with open_workspace(root, env) as workspace:
         imported = import_file(
-            file, id, timeframe, label, columns, calendar, kind, adjustment, sort, drop_duplicates, workspace.clock
-        )  # type: ignore[arg-type]
+            file,
+            id,
+            timeframe,
+            label,  # type: ignore[arg-type]
+            columns,
+            calendar,
+            kind,  # type: ignore[arg-type]
+            adjustment,  # type: ignore[arg-type]
+            sort,
+            drop_duplicates,
+            workspace.clock,
+        )
         dataset = imported.dataset
         if dataset.id.venue in RESERVED_VENUES:
             raise InputError(
-                f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}."
+                f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose "
+                f"another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}."
             )
         new, changed, same = stored_changes(dataset, workspace.store)
         out = console()
@@ -101,7 +112,8 @@ def import_(
             return
         if changed and not replace:
             raise InputError(
-                f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace to change them (earlier versions stay readable)."
+                f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace "
+                "to change them (earlier versions stay readable)."
             )
         version = workspace.store.write(dataset)
         snapshot = workspace.store.snapshot(dataset.id, version)
@@ -120,7 +132,8 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     out, b, i = console(), found.bars, found.instrument
     out.print(f"{found!r}")
     out.print(
-        f"  {i.kind}, quoted in {i.quote}, calendar {i.calendar}, {found.periods_per_year:g} bars a year; content {found.snapshot().content[:16]}"
+        f"  {i.kind}, quoted in {i.quote}, calendar {i.calendar}, {found.periods_per_year:g} bars a year; content "
+        f"{found.snapshot().content[:16]}"
     )
     if versions:
         out.print(f"  version {found.version}; readable versions {', '.join(map(str, versions))}")
@@ -129,7 +142,8 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     for symbol in found.symbols[:20]:
         part = b.filter(symbol=symbol)
         out.print(
-            f"  {symbol:<12} {part.height:>9,} bars  {part['ts'][0]:%Y-%m-%d} to {part['ts'][-1]:%Y-%m-%d}  {sparkline(part['close'].to_numpy())}  {part['close'][0]:g} to {part['close'][-1]:g}"
+            f"  {symbol:<12} {part.height:>9,} bars  {part['ts'][0]:%Y-%m-%d} to {part['ts'][-1]:%Y-%m-%d}  "
+            f"{sparkline(part['close'].to_numpy())}  {part['close'][0]:g} to {part['close'][-1]:g}"
         )
     rows = table("open time (UTC)", *(c for c in b.columns if c not in ("symbol", "ts")))
     ends = [*b.head(3).iter_rows(named=True), *b.tail(3).iter_rows(named=True)]
@@ -177,7 +191,9 @@ def check(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """What is wrong with the bars, by which evidence; the quality score, and what can be repaired. Changes nothing without --yes."""
+    """What is wrong with the bars, by which evidence; the quality score, and what can be repaired.
+    Changes nothing without --yes.
+    """
     import polars as pl
 
     from algo_research.core.errors import InputError, unknown_name
@@ -198,7 +214,8 @@ def check(
         out.print(f"{found!r}")
         for file in damaged:
             out.print(
-                f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with --replace, or restore the file."
+                f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with "
+                "--replace, or restore the file."
             )
         if damaged:
             raise typer.Exit(1)
@@ -231,7 +248,8 @@ def check(
         )
         score = quality_score(check_bars(mended), mended.bars)
     out.print(
-        f"Repaired: version {version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. All versions: algo data history {found.id}"
+        f"Repaired: version {version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. "
+        f"All versions: algo data history {found.id}"
     )
 
 
@@ -255,18 +273,22 @@ def print_findings(findings: pl.DataFrame, reasons: pl.DataFrame, most: int | No
     ranked = sorted(findings.iter_rows(named=True), key=lambda r: -worth[r["finding"]] * r["bars"])
     for row in ranked[:most]:
         out.print(
-            f"  -{worth[row['finding']] * row['bars']:.4f}  [bold]{row['finding']}[/bold]: {span(row)}\n           {row['evidence']}"
+            f"  -{worth[row['finding']] * row['bars']:.4f}  [bold]{row['finding']}[/bold]: {span(row)}\n           "
+            f"{row['evidence']}"
         )
     print_rest([row["finding"] for row in ranked[most:]] if most else [])
 
 
 def print_proposals(proposals: pl.DataFrame, most: int | None = MOST) -> None:
-    """What can be repaired: range, action, and its first bar (time, open, high, low, close, volume) before and after."""
+    """What can be repaired: range, action, and its first bar (time, open, high, low, close,
+    volume) before and after.
+    """
     out = console()
     out.print("Repairs:")
     for row in proposals.head(most or proposals.height).iter_rows(named=True):
         out.print(
-            f"  [bold]{row['rule']}[/bold]: {span(row)}: {row['action']}\n    before  {row['before']}\n    after   {row['after']}"
+            f"  [bold]{row['rule']}[/bold]: {span(row)}: {row['action']}\n    before  {row['before']}\n    after   "
+            f"{row['after']}"
         )
     print_rest(proposals["rule"][most:].to_list() if most else [])
 
@@ -277,7 +299,8 @@ def print_rest(names: list[str]) -> None:
 
     if names:
         console().print(
-            f"  ... and {len(names):,} more ({', '.join(f'{name} {n:,}' for name, n in Counter(names).most_common())}); --all shows them"
+            f"  ... and {len(names):,} more "
+            f"({', '.join(f'{name} {n:,}' for name, n in Counter(names).most_common())}); --all shows them"
         )
 
 
@@ -291,7 +314,8 @@ def history(dataset: DatasetArgument, env: Env = None, root: Root = None) -> Non
     with open_workspace(root, env) as workspace:
         if DatasetId.parse(dataset).venue in RESERVED_VENUES:
             raise InputError(
-                f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the store."
+                f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the "
+                "store."
             )
         versions = workspace.store.history(dataset)
     rows = table("version", "written (UTC)", "added", "changed", "removed", "reason", numbers=0)

@@ -136,7 +136,9 @@ def examine(root, env) -> Iterator[Check]:
 
 
 def doctor(env: Env = None, root: Root = None) -> None:
-    """Look at the environment, the versions and the services, and say what to do. Exit code 1 when something is wrong."""
+    """Look at the environment, the versions and the services, and say what to do.
+    Exit code 1 when something is wrong.
+    """
     from rich.markup import escape
 
     rows, wrong = table("", "check", "found", numbers=0), []

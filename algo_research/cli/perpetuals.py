@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace
+from .common import Env, Root, console, open_workspace, tell
 
 EXAMPLE = "Example: algo data perpetuals BTC/USDT:USDT --exchange binance --since 2024-01-01 --what funding"
 
@@ -27,8 +27,11 @@ def perpetuals(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Fetch what is missing of funding rates and open interest, and nothing else; Binance tells thirty days of open interest and no more."""
+    """Fetch what is missing of funding rates and open interest, and nothing else;
+    Binance tells thirty days of open interest and no more.
+    """
     from datetime import UTC
+    from functools import partial
 
     from algo_research.core.errors import AlgoError, unknown_name
     from algo_research.data.intake.perpetuals import SCHEMAS, PerpetualExchange, sync_perpetual
@@ -53,8 +56,8 @@ def perpetuals(
                         workspace.clock,
                         first,
                         period,
-                        tell=lambda text, symbol=symbol, status=status: status.update(f"{symbol}: {text}"),
-                    )  # type: ignore[misc]
+                        tell=partial(tell, status, symbol),
+                    )
             except AlgoError as e:  # the others are no worse for it
                 failed.append(e)
                 if len(wanted) > 1:
@@ -68,6 +71,7 @@ def perpetuals(
             failed[0]
             if len(wanted) == 1
             else type(failed[0])(
-                f"{len(failed)} of {len(wanted)} failed; the others are current. The same command goes on where they stopped."
+                f"{len(failed)} of {len(wanted)} failed; the others are current. The same command goes on where they "
+                "stopped."
             )
         )

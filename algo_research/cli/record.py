@@ -8,7 +8,10 @@ import typer
 
 from .common import Env, Root, console, open_workspace, stopped_by_signals
 
-EXAMPLE = "Example: algo data record BTC/USDT ETH/USDT --exchange binance\n\nThen, in a notebook: workspace.recordings.trades('binance', 'BTC-USDT')"
+EXAMPLE = (
+    "Example: algo data record BTC/USDT ETH/USDT --exchange binance\n\n"
+    "Then, in a notebook: workspace.recordings.trades('binance', 'BTC-USDT')"
+)
 
 
 def record(
@@ -28,7 +31,9 @@ def record(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Keep every trade once, and every change of the order book in its sequence; trades that were missed are asked for, a book begins anew from a snapshot."""
+    """Keep every trade once, and every change of the order book in its sequence;
+    trades that were missed are asked for, a book begins anew from a snapshot.
+    """
     import asyncio
 
     from algo_research.data.intake.recording import KINDS, BinanceFeed
@@ -46,7 +51,8 @@ def record(
     with open_workspace(root, env) as workspace:
         report = asyncio.run(listen(workspace))
     out.print(
-        f"{report.trades:,} trades ({report.filled:,} of them asked for, {report.lost:,} lost), {report.updates:,} updates and {report.snapshots:,} snapshots of books, {report.gaps:,} gaps"
+        f"{report.trades:,} trades ({report.filled:,} of them asked for, {report.lost:,} lost), {report.updates:,} "
+        f"updates and {report.snapshots:,} snapshots of books, {report.gaps:,} gaps"
     )
     for reason in dict.fromkeys(report.interruptions):
         out.print(f"  {report.interruptions.count(reason)} x {reason}")

@@ -38,7 +38,9 @@ def stream(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Store every bar as it closes; what was missed while nobody was connected is fetched, so that nothing is missing afterwards."""
+    """Store every bar as it closes; what was missed while nobody was connected is fetched,
+    so that nothing is missing afterwards.
+    """
     import asyncio
     from datetime import UTC
 
@@ -68,11 +70,13 @@ def stream(
     with open_workspace(root, env) as workspace:
         report = asyncio.run(listen(workspace))
     out.print(
-        f"{report.bars:,} bars from the stream, {report.backfilled:,} from past bars, {len(report.interruptions)} interruptions, {report.failovers} times another feed took over"
+        f"{report.bars:,} bars from the stream, {report.backfilled:,} from past bars, {len(report.interruptions)} "
+        f"interruptions, {report.failovers} times another feed took over"
     )
     for reason in dict.fromkeys(report.interruptions):
         out.print(f"  {report.interruptions.count(reason)} x {reason}")
     if report.delays and exchange != "sandbox":  # whose time is its own
         out.print(
-            f"From the exchange's event to the stored bar: median {np.median(report.delays) * 1000:.0f} ms, p95 {np.quantile(report.delays, 0.95) * 1000:.0f} ms (by two clocks)"
+            f"From the exchange's event to the stored bar: median {np.median(report.delays) * 1000:.0f} ms, p95 "
+            f"{np.quantile(report.delays, 0.95) * 1000:.0f} ms (by two clocks)"
         )

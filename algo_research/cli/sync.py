@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace
+from .common import Env, Root, console, open_workspace, tell
 
 EXAMPLE = "Example: algo data sync BTC/USDT ETH/USDT --exchange binance --timeframe 1h --since 2024-01-01"
 
@@ -45,6 +45,7 @@ def sync(
 ) -> None:
     """Fetch what is missing and nothing else: closed bars only; interrupted, the same command goes on."""
     from datetime import UTC
+    from functools import partial
 
     from algo_research.core.errors import AlgoError
     from algo_research.data.intake.ingest import plan_sync
@@ -58,10 +59,6 @@ def sync(
         for symbol in symbols:
             try:
                 with progress.status(symbol) as status:
-
-                    def tell(name: str, text: str, status=status) -> None:
-                        status.update(f"{name}: {text}")
-
                     plan = plan_sync(
                         source,
                         workspace.store,
@@ -70,9 +67,11 @@ def sync(
                         workspace.clock,
                         first,
                         last,
-                        lambda text, symbol=symbol: tell(symbol, text),
-                    )  # type: ignore[misc]
-                    done = None if dry_run else fill(plan, source, workspace.store, workspace.clock, tell)
+                        partial(tell, status, symbol),
+                    )
+                    done = (
+                        None if dry_run else fill(plan, source, workspace.store, workspace.clock, partial(tell, status))
+                    )
             except KeyboardInterrupt:
                 progress.print(
                     "[yellow]interrupted[/yellow]: what came before is stored; the same command goes on there"
@@ -97,7 +96,9 @@ def sync(
             failed[0]
             if len(symbols) == 1
             else type(failed[0])(
-                f"{len(failed)} of {len(symbols)} symbols failed{'; the others are current' if len(failed) < len(symbols) else ''}. The same command goes on where they stopped."
+                f"{len(failed)} of {len(symbols)} symbols "
+                f"failed{'; the others are current' if len(failed) < len(symbols) else ''}. The same command goes on "
+                "where they stopped."
             )
         )
     out.print("Nothing was stored (--dry-run)." if dry_run else f"Next: algo data check {plan.id}")

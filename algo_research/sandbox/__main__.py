@@ -11,7 +11,10 @@ import typer
 
 from .faults import KINDS
 
-EXAMPLE = "Example: algo sandbox synthetic/garch:1/1m --speed 60 --fault rate_limit=0.01\n\nThen: algo data sync GARCH1/USDT --exchange sandbox --url http://127.0.0.1:8765 --timeframe 1m --since 2015-01-01"
+EXAMPLE = (
+    "Example: algo sandbox synthetic/garch:1/1m --speed 60 --fault rate_limit=0.01\n\n"
+    "Then: algo data sync GARCH1/USDT --exchange sandbox --url http://127.0.0.1:8765 --timeframe 1m --since 2015-01-01"
+)
 FAULTS = "\b\nKinds of fault:\n" + "\n".join(f"  {kind:13}{meaning}" for kind, meaning in KINDS.items())
 
 
@@ -67,7 +70,9 @@ def sandbox(
         ),
     ] = None,
 ) -> None:
-    """A local exchange that speaks Binance spot's public API, for ccxt and whatever else; nothing leaves this machine."""
+    """A local exchange that speaks Binance spot's public API, for ccxt and whatever else;
+    nothing leaves this machine.
+    """
     from datetime import UTC, timedelta
 
     from algo_research.data.catalog import load_dataset
@@ -98,7 +103,8 @@ def sandbox(
     async def serve() -> None:
         runner = await start_(exchange, port)
         typer.echo(
-            f"{', '.join(f'{s.base}/{s.quote}' for s in exchange.symbols.values())} at {exchange.url}  (its time {begin:%Y-%m-%d %H:%M}, {speed:g} x; Ctrl-C stops it)",
+            f"{', '.join(f'{s.base}/{s.quote}' for s in exchange.symbols.values())} at {exchange.url}  (its time "
+            f"{begin:%Y-%m-%d %H:%M}, {speed:g} x; Ctrl-C stops it)",
             err=True,
         )
         try:

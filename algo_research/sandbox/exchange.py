@@ -1,4 +1,6 @@
-"""The exchange's public REST API, as far as Binance spot's clients need it (its perpetuals: `futures`): https://developers.binance.com/docs/binance-spot-api-docs"""
+"""The exchange's public REST API, as far as Binance spot's clients need it (its perpetuals: `futures`):
+https://developers.binance.com/docs/binance-spot-api-docs
+"""
 
 from __future__ import annotations
 
@@ -372,7 +374,9 @@ async def _connect(request: web.Request) -> web.StreamResponse:
 
 
 async def _state(request: web.Request) -> web.Response:
-    """What the sandbox tells about itself; POST ?advance=SECONDS lets time pass, ?dark=1 lets it fall silent until ?dark=0, ?disconnect=1 ends every stream."""
+    """What the sandbox tells about itself; POST ?advance=SECONDS lets time pass,
+    ?dark=1 lets it fall silent until ?dark=0, ?disconnect=1 ends every stream.
+    """
     exchange: Exchange = request.app[EXCHANGE]
     if request.method == "POST":
         exchange.time.advance(float(request.query.get("advance", 0)))

@@ -60,7 +60,9 @@ class Faults:
         return None
 
     def spoil(self, kind: str, rows: list[list[Any]]) -> list[list[Any]]:
-        """A page of candles with something wrong; a page that is too short for it stays as it is, and does not count."""
+        """A page of candles with something wrong; a page that is too short for it stays as it is,
+        and does not count.
+        """
         if len(rows) < 8:
             self.counts[kind] -= 1
             return rows

@@ -60,7 +60,9 @@ class Symbol:
         return float(values[-1, 3]) if len(times) else float(self.values[0, 0])
 
     def klines(self, interval: str, start: int | None, end: int | None, limit: int, now: int) -> list[list]:
-        """Rows as Binance answers them: the first `limit` from `start` on, or the last ones when there is no start. The last row may still be open."""
+        """Rows as Binance answers them: the first `limit` from `start` on, or the last ones when there is no start.
+        The last row may still be open.
+        """
         span = INTERVALS[interval]
         if span % self.step:
             raise InputError(f"{self.name} has bars of {self.step // 1000} s; {interval} is no multiple of it.")

@@ -60,7 +60,9 @@ class Provider:
     def aggregated(
         self, symbol: str, minutes: int, begin: datetime, end: datetime, extended: bool = False
     ) -> pl.DataFrame:
-        """Bars of a length: of a stock counted from the opening of its session, of a day one; `extended` with what is traded before and after hours."""
+        """Bars of a length: of a stock counted from the opening of its session, of a day one;
+        `extended` with what is traded before and after hours.
+        """
         rows = self.bars[symbol].filter((pl.col("ts") >= begin) & (pl.col("ts") < min(end, self.now)))
         if symbol in self.stocks and not extended and rows.height:
             due = session_schedule("XNYS", rows["ts"][0].date(), rows["ts"][-1].date(), timedelta(days=1)).select(
@@ -117,12 +119,13 @@ class Provider:
                         for day, v in found
                     ]
                 }
-            later = lambda day: (
-                math.prod(v for s, d, kind, v in self.actions if s == q["symbol"] and kind == "split" and d > day)
-                if q.get("adjust", "true") == "true"
-                else 1
-            )  # noqa: E731
-            return 200, {"dividends": [{"ex_date": day, "amount": v / later(day)} for day, v in found]}
+            splits = [(d, v) for s, d, kind, v in self.actions if s == q["symbol"] and kind == "split"]
+            if q.get("adjust", "true") != "true":
+                splits = []
+            amounts = [v / math.prod(w for d, w in splits if d > day) for day, v in found]
+            return 200, {
+                "dividends": [{"ex_date": day, "amount": v} for (day, _), v in zip(found, amounts, strict=True)]
+            }
         if q["symbol"] not in self.bars:
             return failed(404, f"**symbol** or **figi** parameter is missing or invalid: {q['symbol']}.", 200)
         if q["interval"] not in SPANS:

@@ -60,7 +60,9 @@ def parse_stream(exchange: Exchange, name: str) -> tuple[Symbol, str, str]:
 
 
 def messages(symbol: Symbol, kind: str, interval: str, since: int, now: int) -> list[dict[str, Any]]:
-    """What a stream says about the time after `since` up to `now`: every bar that closed and how far the open one has come, every trade, every change of the book."""
+    """What a stream says about the time after `since` up to `now`:
+    every bar that closed and how far the open one has come, every trade, every change of the book.
+    """
     if kind == "kline":
         span = INTERVALS[interval]
         rows = symbol.klines(interval, since - span, None, 1000, now)

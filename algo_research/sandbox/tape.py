@@ -1,6 +1,7 @@
 """What happens within a bar: trades, best prices and an order book.
 
-Made from the bars as a function of the time alone, so that REST and streams, asked whenever, tell one story; or replayed from captured messages.
+Made from the bars as a function of the time alone, so that REST and streams, asked whenever, tell one story; or
+replayed from captured messages.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ _weights = np.stack(
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Every bar as `TICKS` trades that touch its open, high, low and close and share its volume, within a book that moves along."""
+    """Every bar as `TICKS` trades that touch its open, high, low and close and share its volume,
+    within a book that moves along.
+    """
 
     times: np.ndarray  # opening times of the bars, milliseconds
     values: np.ndarray  # (bars, 5): open, high, low, close, volume
@@ -233,7 +236,9 @@ class Capture:
 
 
 def read_capture(path: Path) -> Capture:
-    """Captured messages of Binance spot: lines of "<ns since 1970> <JSON>", gzipped when the name ends in .gz. Time is the exchange's."""
+    """Captured messages of Binance spot: lines of "<ns since 1970> <JSON>", gzipped when the name ends in .gz.
+    Time is the exchange's.
+    """
     told: dict[str, tuple[list[int], list[dict[str, Any]]]] = {
         "updates": ([], []),
         "trades": ([], []),
@@ -253,7 +258,8 @@ def read_capture(path: Path) -> Capture:
             now = received // 1_000_000 + (offset or 0)
             if isinstance(event, DepthUpdate) and event.previous_id is not None:
                 raise InputError(
-                    f"{path} was captured from a futures exchange; the sandbox speaks the spot API. Give a spot capture."
+                    f"{path} was captured from a futures exchange; the sandbox speaks the spot API. Give a spot "
+                    "capture."
                 )
             if isinstance(event, DepthSnapshot | DepthUpdate):
                 events.append((now, event))
@@ -279,6 +285,7 @@ def read_capture(path: Path) -> Capture:
     snapshots = [t for t, event in events if isinstance(event, DepthSnapshot)]
     if not snapshots or not told["trades"][0]:
         raise DataError(
-            f"{path} holds no {'trade' if snapshots else 'snapshot of the order book'}; the sandbox needs a snapshot, updates and trades."
+            f"{path} holds no {'trade' if snapshots else 'snapshot of the order book'}; the sandbox needs a "
+            "snapshot, updates and trades."
         )
     return Capture(symbol, snapshots[0], max(t[-1] for t, _ in told.values() if t), told, events)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment
-from markupsafe import Markup
 
 from .theme import BAD, COLOURS
 
@@ -76,7 +75,7 @@ _CARDS = Environment(autoescape=True, trim_blocks=True).from_string("""\
 {% endfor %}
 </dl>\
 {% if chart %}
-<div class="spark">{{ chart }}<span>equity out of sample, net: the strategy (blue) and the matched hold (orange)\
+<div class="spark">{{ chart | safe }}<span>equity out of sample, net: the strategy (blue) and the matched hold (orange)\
 </span></div>\
 {% endif %}
 {% for note in notes %}
@@ -93,9 +92,8 @@ def cards_html(
     notes: Sequence[str] = (),             # and what else must be known
 ) -> str:                                  # one <div> with its style
     "An answer and the figures it rests on."
-    shown = _CARDS.render(good=good, mark=mark, sentence=sentence[:1].upper() + sentence[1:], cards=cards,
-                          chart=Markup(chart), notes=notes)
-    return _STYLE + shown
+    sentence = sentence[:1].upper() + sentence[1:]
+    return _STYLE + _CARDS.render(good=good, mark=mark, sentence=sentence, cards=cards, chart=chart, notes=notes)
 
 # %% ../../nbs/views/01_cards.ipynb #8cffd051
 def _percent(x: float | None, sign: bool = True) -> str:

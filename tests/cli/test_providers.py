@@ -71,7 +71,9 @@ def workspace(tmp_path):
     ],
 )
 def test_bars_of_sessions_are_all_there(workspace, bars, exchange, timeframe, minutes):
-    """Every bar of every session up to the last that closed, none of before and after hours; a day is known at its session's close; a second sync finds nothing to do."""
+    """Every bar of every session up to the last that closed, none of before and after hours;
+    a day is known at its session's close; a second sync finds nothing to do.
+    """
     with served(Provider(bars, now=datetime.now(UTC))) as provider:
         done = sync(workspace, provider, exchange, "--timeframe", timeframe, "--until", "2024-07-05T18:00:00")
         assert done.returncode == 0, done.stderr
@@ -213,7 +215,9 @@ def test_an_answer_that_lacks_what_was_asked_for(bars, keys, exchange, body):
 
 
 def test_a_window_a_call(bars, keys):
-    """An empty one costs a request, however long nothing was traded; who asks goes on from there, and a refusal loses nothing."""
+    """An empty one costs a request, however long nothing was traded;
+    who asks goes on from there, and a refusal loses nothing.
+    """
 
     class Refusing(Provider):
         def twelve(self, path, *question):

@@ -75,7 +75,8 @@ def figures_are_drawn(page) -> int:
     """How many figures there are; each must be visible, inside the window's width, and have something drawn."""
     boxes = page.evaluate("""[...document.querySelectorAll('.algo.live .figure')].map(f => {
         const box = f.getBoundingClientRect(), svg = f.querySelector('.main-svg').getBoundingClientRect();
-        return {id: f.dataset.id, width: svg.width, height: svg.height, right: box.right, marks: f.querySelectorAll('.plot path, .plot .point, .xy path').length};
+        const marks = f.querySelectorAll('.plot path, .plot .point, .xy path').length;
+        return {id: f.dataset.id, width: svg.width, height: svg.height, right: box.right, marks};
     })""")
     width = page.evaluate("document.documentElement.clientWidth")
     for box in boxes:
@@ -117,7 +118,8 @@ def test_pickers_periods_and_comparison_work(server, watched):
     page.click(".algo.live details.compare summary")
     page.check(f".algo.live details.compare input[value='{runs[0]}']")
     page.wait_for_function(
-        f"document.querySelector('.algo.live table').innerText.includes('{runs[0][-8:]}') && !document.querySelector('.algo.live .busy')"
+        f"document.querySelector('.algo.live table').innerText.includes('{runs[0][-8:]}') && "
+        "!document.querySelector('.algo.live .busy')"
     )
     assert "Compared with 1" in page.inner_text(".algo.live summary")
     figures_are_drawn(page)
@@ -130,10 +132,13 @@ def test_dark_and_narrow(server, watched):
     page.wait_for_timeout(300)
     assert figures_are_drawn(page) == 9
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    heads = page.evaluate("""[...document.querySelectorAll('.figure')].flatMap(f => [...f.querySelectorAll('.gtitle, .gtitle-subtitle')].map(t => {
-        const box = f.getBoundingClientRect(), text = t.getBoundingClientRect();
-        return [t.textContent, text.top >= box.top && text.right <= box.right && text.bottom <= box.top + f._fullLayout._size.t];
-    }))""")
+    heads = page.evaluate("""[...document.querySelectorAll('.figure')].flatMap(f => {
+        const box = f.getBoundingClientRect(), plot = box.top + f._fullLayout._size.t;
+        return [...f.querySelectorAll('.gtitle, .gtitle-subtitle')].map(t => {
+            const text = t.getBoundingClientRect();
+            return [t.textContent, text.top >= box.top && text.right <= box.right && text.bottom <= plot];
+        });
+    })""")
     assert len(heads) > 9 and not [
         text for text, whole in heads if not whole
     ]  # no title is cut, none lies on the figure

@@ -31,7 +31,8 @@ def site(tmp_path):
     (tmp_path / "picture.png").write_bytes(b"")
     (tmp_path / "own.js").write_text('fetch("index.html"); const text = "see https://example.org";')
     (tmp_path / "index.html").write_text(
-        '<link rel="stylesheet" href="style.css"><h1 id="top">x</h1><a href="a/page.html#part">y</a><a href="#top">up</a><a href="https://example.org">out</a>'
+        '<link rel="stylesheet" href="style.css"><h1 id="top">x</h1><a href="a/page.html#part">y</a><a '
+        'href="#top">up</a><a href="https://example.org">out</a>'
         '<img src="picture.png"><script src="own.js"></script>'
     )
     (tmp_path / "a/page.html").write_text(
@@ -60,7 +61,8 @@ PLANTED = {
     '<p style="background: url(https://example.org/p.png)">': "loads https://example.org/p.png",
     "<style>@import 'https://example.org/f.css';</style>": "loads https://example.org/f.css",
     '<script>fetch("https://example.org/data.json")</script>': "loads https://example.org/data.json",
-    '<script type="module">import "./own.js"; import x from "https://example.org/m.js"</script>': "loads https://example.org/m.js",
+    '<script type="module">import "./own.js"; import x from '
+    '"https://example.org/m.js"</script>': "loads https://example.org/m.js",
 }
 
 

@@ -36,12 +36,14 @@ def dice_workspace(folder: Path) -> Path:
         "dice",
         (
             "",
-            "import numpy as np, polars as pl\nfrom algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import DatasetId",
+            "import numpy as np, polars as pl\nfrom algo_research.runs.record import current_run\nfrom "
+            "algo_research.runs.parameters import DatasetId",
         ),
         ("parameters", "throws: int = 10  # how often\nseed: int = 0\ndataset: DatasetId = 'synthetic/noise:0/1h'"),
         (
             "step:throw",
-            "run = current_run()\nfaces = pl.DataFrame({'face': np.random.default_rng(seed).integers(1, 7, throws)})\nrun.save('faces', faces)\nfaces.head(3)",
+            "run = current_run()\nfaces = pl.DataFrame({'face': np.random.default_rng(seed).integers(1, 7, "
+            "throws)})\nrun.save('faces', faces)\nfaces.head(3)",
         ),
         ("step:count", "run.metrics({'mean': faces['face'].mean()})"),
     )

@@ -1,4 +1,6 @@
-"""The report in a browser: drawn, complete in itself, the answer first, on a screen and on paper; and what it says of a run that failed."""
+"""The report in a browser: drawn, complete in itself, the answer first, on a screen and on paper;
+and what it says of a run that failed.
+"""
 
 import json
 import re
@@ -91,7 +93,8 @@ def reports(tmp_path_factory) -> dict[str, Path]:
 
 DRAWN = """[...document.querySelectorAll('.plot')].map(p => ({
   title: p.getAttribute('aria-label'), width: p.getBoundingClientRect().width, height: p.getBoundingClientRect().height,
-  marks: p.querySelectorAll('.trace path, .points path, .point path, .barlayer path, .boxlayer path, .heatmaplayer image').length,
+  marks: p.querySelectorAll(
+    '.trace path, .points path, .point path, .barlayer path, .boxlayer path, .heatmaplayer image').length,
   words: p.querySelectorAll('.annotation-text').length}))"""
 
 
@@ -153,8 +156,10 @@ def test_the_first_screen_answers(browser, reports, width):
 
 def test_no_legend_covers_data(browser, reports):
     overlaps = """[...document.querySelectorAll('.plot')].filter(p => p.querySelector('.legend')).map(p => {
-      const legend = p.querySelector('.legend').getBoundingClientRect(), areas = [...p.querySelectorAll('.nsewdrag')].map(a => a.getBoundingClientRect());
-      return {title: p.getAttribute('aria-label'), below: Math.min(...areas.map(a => legend.top - a.bottom)), cut: legend.bottom - p.getBoundingClientRect().bottom}})"""
+      const legend = p.querySelector('.legend').getBoundingClientRect();
+      const bottoms = [...p.querySelectorAll('.nsewdrag')].map(a => a.getBoundingClientRect().bottom);
+      const below = Math.min(...bottoms.map(bottom => legend.top - bottom));
+      return {title: p.getAttribute('aria-label'), below, cut: legend.bottom - p.getBoundingClientRect().bottom}})"""
     for width in (1280, 420):
         with Visit(browser, reports["research"], width) as visit:
             found = visit.page.evaluate(overlaps)
@@ -163,7 +168,8 @@ def test_no_legend_covers_data(browser, reports):
 
 
 def test_light_dark_and_paper(browser, reports, tmp_path):
-    background = "[getComputedStyle(document.body).backgroundColor, document.querySelector('.plot')._fullLayout.paper_bgcolor, document.querySelector('.plot')._fullLayout.width]"
+    background = """(layout => [getComputedStyle(document.body).backgroundColor, layout.paper_bgcolor, layout.width])(
+      document.querySelector('.plot')._fullLayout)"""
     with Visit(browser, reports["research"], scheme="dark") as visit:
         assert visit.page.evaluate(background)[:2] == ["rgb(21, 24, 29)", "#15181d"]
         visit.page.emulate_media(color_scheme="light")

@@ -31,7 +31,8 @@ from algo_research.core.settings import Settings
 from algo_research.research.plan import ResearchSettings
 from algo_research.data.samples.synthetic import make_market
 from algo_research.research import road
-found = road.research(make_market("garch", 3, bars=3000), settings_class()(research=ResearchSettings(engine="kernel")), TrialLedger())
+settings = settings_class()(research=ResearchSettings(engine="kernel"))
+found = road.research(make_market("garch", 3, bars=3000), settings, TrialLedger())
 print(json.dumps({"hashes": found.hashes, "module": road.__file__}))
 """
 

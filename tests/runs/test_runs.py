@@ -63,7 +63,7 @@ def test_a_run_leaves_what_it_should_and_is_not_repeated(workspace):
     assert "throw" in algo(workspace, "show", "last", "--log").stdout
 
 
-# ---------------------------------------------------------------------------------------------------------------- reproduction
+# --------------------------------------------------------------------------------------------------------- reproduction
 
 
 @pytest.fixture
@@ -142,13 +142,16 @@ def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(works
         "count",
         (
             "",
-            "from algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import DatasetId\nimport numpy as np, polars as pl\nfrom datetime import datetime, UTC",
+            "from algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import "
+            "DatasetId\nimport numpy as np, polars as pl\nfrom datetime import datetime, UTC",
         ),
         ("parameters", "dataset: DatasetId = 'synthetic/noise:0/1h'\nname: str = 'a'"),
         (
             "",
-            "run = current_run()\nledger = run.workspace().ledger\nts = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC), '1h', eager=True)\n"
-            "ledger.record(dataset, {'name': name}, ts, np.random.default_rng(len(name)).normal(size=len(ts)))\nrun.metrics({'trials': ledger.count(dataset)})",
+            "run = current_run()\nledger = run.workspace().ledger\nts = pl.datetime_range(datetime(2024, 1, 1, "
+            "tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC), '1h', eager=True)\n"
+            "ledger.record(dataset, {'name': name}, ts, "
+            "np.random.default_rng(len(name)).normal(size=len(ts)))\nrun.metrics({'trials': ledger.count(dataset)})",
         ),
     )
     for name in ("a", "bb", "ccc"):
@@ -292,12 +295,14 @@ def test_a_stopped_driver_leaves_a_run_that_says_so(workspace, number, status):
     assert not list(workspace.glob("reports/faulty/*"))
 
 
-# ---------------------------------------------------------------------------------------------------------------- secrets
+# -------------------------------------------------------------------------------------------------------------- secrets
 
 
 @pytest.mark.slow
 def test_a_planted_secret_reaches_no_file(workspace):
-    """Printed whole and in pieces, raised, displayed, in a widget's text, by a child process, in metrics, in artifacts, and in a child's last words."""
+    """Printed whole and in pieces, raised, displayed, in a widget's text, by a child process, in metrics,
+    in artifacts, and in a child's last words.
+    """
     key, token = "zq-7f31c9-planted", "Bearer xk/93 ölplatt+form"
     (workspace / "secrets").mkdir()
     (workspace / "secrets" / "token").write_text(token + "\n")
@@ -307,21 +312,26 @@ def test_a_planted_secret_reaches_no_file(workspace):
         ("parameters", "where: str = 'print'"),
         (
             "step:read",
-            "import base64, os, sys, json, time, subprocess\nfrom algo_research.core.secrets import read_secret\nfrom algo_research.runs.record import current_run\n"
-            "key, token = read_secret('venue_key').get_secret_value(), read_secret('token').get_secret_value()\nrun = current_run()",
+            "import base64, os, sys, json, time, subprocess\nfrom algo_research.core.secrets import "
+            "read_secret\nfrom algo_research.runs.record import current_run\n"
+            "key, token = read_secret('venue_key').get_secret_value(), read_secret('token').get_secret_value()\nrun "
+            "= current_run()",
         ),
         (
             "step:print",
-            "print(key, token, repr(token), json.dumps(token))\nsys.stdout.write(key[:7]); sys.stdout.flush(); time.sleep(0.3); sys.stdout.write(key[7:] + '\\n')\nprint(token, file=sys.stderr)\n"
+            "print(key, token, repr(token), json.dumps(token))\nsys.stdout.write(key[:7]); sys.stdout.flush(); "
+            "time.sleep(0.3); sys.stdout.write(key[7:] + '\\n')\nprint(token, file=sys.stderr)\n"
             "print(base64.b64encode(key.encode()).decode())",
         ),
         (
             "step:display",
-            "from IPython.display import HTML, JSON, display\ndisplay(HTML(f'<b title=\"{token}\">{key}</b>'), JSON({'nested': [{'key': key}]}))\nimport ipywidgets\nipywidgets.Text(value=key)",
+            "from IPython.display import HTML, JSON, display\ndisplay(HTML(f'<b title=\"{token}\">{key}</b>'), "
+            "JSON({'nested': [{'key': key}]}))\nimport ipywidgets\nipywidgets.Text(value=key)",
         ),
         (
             "step:process",
-            "subprocess.run(['sh', '-c', 'echo $ALGO_SECRET_VENUE_KEY; echo $ALGO_SECRET_VENUE_KEY >&2'])\nos.write(1, (key + '\\n').encode())\nrun.tell('process', key)",
+            "subprocess.run(['sh', '-c', 'echo $ALGO_SECRET_VENUE_KEY; echo $ALGO_SECRET_VENUE_KEY "
+            ">&2'])\nos.write(1, (key + '\\n').encode())\nrun.tell('process', key)",
         ),
         ("step:save", "run.save('note', {'key': key})\nrun.save('raw.csv', f'a,b\\n{token},1\\n'.encode())\nkey"),
         ("step:raise", "if where == 'raise': raise ValueError({'key': key, 'token': token})"),
@@ -356,7 +366,8 @@ def test_a_secret_written_by_a_killed_kernel_is_masked_too(workspace):
         ("parameters", "x: int = 0"),
         (
             "step:print",
-            "import os, signal, time\nprint(os.environ['ALGO_SECRET_VENUE_KEY'], flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)",
+            "import os, signal, time\nprint(os.environ['ALGO_SECRET_VENUE_KEY'], "
+            "flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)",
         ),
     )
     algo(workspace, "run", "leaky", code=1, ALGO_SECRET_VENUE_KEY=key)
@@ -365,7 +376,7 @@ def test_a_secret_written_by_a_killed_kernel_is_masked_too(workspace):
     assert [p for p in written if key.encode() in p.read_bytes()] == []
 
 
-# ---------------------------------------------------------------------------------------------------------------- bad input
+# ----------------------------------------------------------------------------------------------------------- bad input
 
 
 BAD = {

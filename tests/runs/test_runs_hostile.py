@@ -43,12 +43,14 @@ def test_the_kernel_sees_the_settings_that_were_hashed(workspace):
         "look",
         (
             "",
-            "from algo_research.runs.parameters import DatasetId\nfrom algo_research.runs.record import current_run\nfrom algo_research.data.catalog import load_dataset",
+            "from algo_research.runs.parameters import DatasetId\nfrom algo_research.runs.record import "
+            "current_run\nfrom algo_research.data.catalog import load_dataset",
         ),
         ("parameters", "dataset: DatasetId = 'test/MKT/1h'"),
         (
             "",
-            "run = current_run()\nworkspace = run.workspace()\nrun.save('seen', {'content': load_dataset(dataset, workspace.store).snapshot().content, 'fees': workspace.settings.costs.fees})",
+            "run = current_run()\nworkspace = run.workspace()\nrun.save('seen', {'content': load_dataset(dataset, "
+            "workspace.store).snapshot().content, 'fees': workspace.settings.costs.fees})",
         ),
     )
     algo(workspace, "run", "look", "--env", "prod", "--set", "costs.fees=0.003")
@@ -81,7 +83,9 @@ def killed_run(workspace, secret: str = "zq-7f31c9-planted") -> None:
         ("parameters", "x: int = 0"),
         (
             "",
-            "import os, time\nfrom pathlib import Path\nfrom algo_research.runs.record import current_run\ncurrent_run().save('note', {'key': os.environ['ALGO_SECRET_VENUE_KEY']})\nPath('saved').touch()\ntime.sleep(60)",
+            "import os, time\nfrom pathlib import Path\nfrom algo_research.runs.record import "
+            "current_run\ncurrent_run().save('note', {'key': "
+            "os.environ['ALGO_SECRET_VENUE_KEY']})\nPath('saved').touch()\ntime.sleep(60)",
         ),
     )
     driver = subprocess.Popen(
@@ -122,8 +126,11 @@ def test_a_secret_in_a_name_a_table_or_an_address_is_kept_out(workspace):
         ("parameters", "x: int = 0"),
         (
             "",
-            "import os, html\nimport polars as pl\nfrom algo_research.runs.record import current_run\nkey = os.environ['ALGO_SECRET_VENUE_KEY']\nrun = current_run()\n"
-            "run.save(key, {'a': 1})\nrun.save('table', pl.DataFrame({'t': [f'text {i} {key if i == 70 else i}' for i in range(2000)]}))\nprint(html.escape(os.environ['ALGO_SECRET_ODD']))\nprint(run.workspace().settings.tracking.url)",
+            "import os, html\nimport polars as pl\nfrom algo_research.runs.record import current_run\nkey = "
+            "os.environ['ALGO_SECRET_VENUE_KEY']\nrun = current_run()\n"
+            "run.save(key, {'a': 1})\nrun.save('table', pl.DataFrame({'t': [f'text {i} {key if i == 70 else i}' for "
+            "i in range(2000)]}))\nprint(html.escape(os.environ['ALGO_SECRET_ODD']))\n"
+            "print(run.workspace().settings.tracking.url)",
         ),
     )
     odd = 'less<and&"quoted"'
@@ -159,7 +166,8 @@ def test_what_changes_while_a_run_goes_on_fails_it_and_local_modules_are_inputs(
         ("parameters", "change: bool = False"),
         (
             "",
-            "from pathlib import Path\nimport helper\nfrom algo_research.runs.record import current_run\ncurrent_run().metrics({'v': helper.V})\nif change: Path('helper.py').write_text('V = 3\\n')",
+            "from pathlib import Path\nimport helper\nfrom algo_research.runs.record import "
+            "current_run\ncurrent_run().metrics({'v': helper.V})\nif change: Path('helper.py').write_text('V = 3\\n')",
         ),
     )
     algo(workspace, "run", "local")
@@ -197,7 +205,8 @@ def test_last_means_the_run_before_this_one(workspace):
         "follow",
         (
             "",
-            "from algo_research.runs.parameters import RunId\nfrom algo_research.runs.record import current_run, find_run\nfrom pathlib import Path",
+            "from algo_research.runs.parameters import RunId\nfrom algo_research.runs.record import current_run, "
+            "find_run\nfrom pathlib import Path",
         ),
         ("parameters", "source: RunId = 'last'"),
         ("", "current_run().save('followed', {'id': find_run(Path('reports'), source).id})"),
@@ -252,7 +261,9 @@ def test_a_full_disk_is_a_failed_run_that_says_so(workspace):
 
 @pytest.mark.parametrize("error", [OSError(27, "File too large"), ValueError("I/O operation on closed file")], ids=repr)
 def test_what_libraries_print_is_read_on_when_it_cannot_be_logged(monkeypatch, error):
-    """A reader that gave up would break the pipe of the kernel, or of what outlives it, and print a traceback of its own."""
+    """A reader that gave up would break the pipe of the kernel, or of what outlives it,
+    and print a traceback of its own.
+    """
     from algo_research.runs.engine import _pipe_to
 
     failures, lines = [], queue.Queue()

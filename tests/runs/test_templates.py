@@ -174,7 +174,9 @@ def test_all_templates_are_there_and_can_be_told_nothing():
 
 @pytest.mark.slow
 def test_a_sync_keeps_datasets_current_and_says_what_failed(workspace):
-    """Against a local exchange: bars come once, a second run asks for nothing new, an unknown symbol fails the run before anything is asked for, and what is stored stays."""
+    """Against a local exchange: bars come once, a second run asks for nothing new,
+    an unknown symbol fails the run before anything is asked for, and what is stored stays.
+    """
     market = make_market("garch", seed=3, bars=1500)
     with running(Exchange(symbols_of([market]), MarketTime(market.bars["known_at"][-1], 0))) as exchange:
         given = {"exchange": "sandbox", "url": exchange.url, "since": "2015-01-01"}

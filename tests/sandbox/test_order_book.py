@@ -137,7 +137,9 @@ def test_ccxt_watches_trades_and_books(exchange):
 
 
 async def follow(exchange, seconds, symbol="GARCH1USDT"):
-    """Keep a book as a client does: buffer, snapshot, updates; a new snapshot when the book says that it is lost. Tops that the book and the bookTicker stream announced, by id."""
+    """Keep a book as a client does: buffer, snapshot, updates; a new snapshot when the book says that it is lost.
+    Tops that the book and the bookTicker stream announced, by id.
+    """
     book, tops, announced, snapshots = OrderBook(symbol), {}, {}, 0
     name = symbol.lower()
     async with (

@@ -53,7 +53,9 @@ def workspace(tmp_path):
 
 
 def agrees(workspace, served):
-    """Every trade from the first kept to the last, and every top of the replayed book, as the exchange has them; how many there are of each."""
+    """Every trade from the first kept to the last, and every top of the replayed book, as the exchange has them;
+    how many there are of each.
+    """
     store, counts = RecordingStore(workspace / ".algo" / "recordings"), []
     for name in NAMES.values():
         tape, trades = served.symbols[name.replace("-", "")].tape, store.trades("sandbox", name)
@@ -74,7 +76,9 @@ def agrees(workspace, served):
 
 @pytest.mark.slow
 def test_recorders_that_are_killed_leave_no_hole(workspace):
-    """Three are killed while they write, at different moments; the last one ends by itself. Updates are lost and swapped, and connections break, all the while."""
+    """Three are killed while they write, at different moments; the last one ends by itself.
+    Updates are lost and swapped, and connections break, all the while.
+    """
     with running(exchange({"lost": 0.05, "swapped": 0.05, "disconnect": 0.004})) as served:
         for seconds in (3.1, 3.4, 3.8):
             recorder = subprocess.Popen(

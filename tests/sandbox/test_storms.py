@@ -1,4 +1,6 @@
-"""Syncing from an exchange that fails in every way it can, with processes that are killed: nothing is lost, nothing is invented. The full size is benchmarks/storm.py."""
+"""Syncing from an exchange that fails in every way it can, with processes that are killed:
+nothing is lost, nothing is invented. The full size is benchmarks/storm.py.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -43,7 +43,9 @@ class Clock:
 
 
 class Script:
-    """A feed and its past bars, as a script says: a number is the minute of a bar that closes, an error ends the connection, a duration passes."""
+    """A feed and its past bars, as a script says:
+    a number is the minute of a bar that closes, an error ends the connection, a duration passes.
+    """
 
     venue, page, timeframes, windows = "demo", 100, ["1m"], False
 
