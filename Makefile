@@ -34,6 +34,7 @@ check: setup ## the fast lane, under two minutes: drift, style, secrets, quick t
 .PHONY: style
 style: setup
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/python tools/secret_scan.py
 

@@ -1,7 +1,8 @@
 """Our accounting against vectorbt's `Portfolio.from_orders`: same data, same process, medians after a warm-up.
 
-Timed: from arrays of prices and targets to order records (vectorbt computes cash, positions and equity later, on demand;
-that is timed in a row of its own). Ours always returns all of them. `kernel` is ours without checking the input.
+Timed: from arrays of prices and targets to order records (vectorbt computes cash, positions and equity later, on
+demand; that is timed in a row of its own). Ours always returns all of them. `kernel` is ours without checking the
+input.
 """
 
 import statistics
@@ -39,8 +40,21 @@ def median_time(function):
 
 def simulate(vbt, frame, open_, target, val_price):
     return vbt.Portfolio.from_orders(
-        frame, size=target, size_type="targetpercent", price=open_, val_price=val_price, direction="both", init_cash=1e6,
-        cash_sharing=True, group_by=True, call_seq="auto", lock_cash=False, update_value=False, freq="1min", **COSTS)
+        frame,
+        size=target,
+        size_type="targetpercent",
+        price=open_,
+        val_price=val_price,
+        direction="both",
+        init_cash=1e6,
+        cash_sharing=True,
+        group_by=True,
+        call_seq="auto",
+        lock_cash=False,
+        update_value=False,
+        freq="1min",
+        **COSTS,
+    )
 
 
 def books(*args):

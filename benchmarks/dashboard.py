@@ -1,9 +1,11 @@
-"""How quick the performance dashboard is, and what it leaves behind: Chromium as the user, the server as `algo dashboard` starts it.
+"""How quick the performance dashboard is, and what it leaves behind: Chromium as the user, the server as `algo
+dashboard` starts it.
 
     python benchmarks/dashboard.py [--users 10] [--pages 50]
 
-Timed from the click (navigation) in one browser on the same machine: until the key figures are painted, until the interactive figures are drawn; from a change of a filter until
-everything is drawn again. Then many users at once, and many pages opened and closed; the kernels that are left are counted.
+Timed from the click (navigation) in one browser on the same machine: until the key figures are painted, until the
+interactive figures are drawn; from a change of a filter until everything is drawn again. Then many users at once, and
+many pages opened and closed; the kernels that are left are counted.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ def make_runs(workspace: Path) -> None:
     """Two small runs to look at."""
     workspace.mkdir(exist_ok=True)
     (workspace / "settings.ini").write_text("[research]\nengine = kernel\n")
-    for parameters in (["run", "backtest", "-p", "dataset=synthetic/planted:0/1h"], ["run", "research", "-p", "dataset=synthetic/planted:0/1h", "-p", "folds=2"]):
+    for parameters in (
+        ["run", "backtest", "-p", "dataset=synthetic/planted:0/1h"],
+        ["run", "research", "-p", "dataset=synthetic/planted:0/1h", "-p", "folds=2"],
+    ):
         subprocess.run([*ALGO, *parameters], cwd=workspace, env=environment(), check=True, capture_output=True)
 
 
@@ -52,7 +57,9 @@ class Server:
         self.url, self.warm = f"http://127.0.0.1:{self.port}/", warm
         command = [*ALGO, "dashboard", "--no-browser", "--port", str(self.port), "--warm", str(warm), *options]
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the server
-        self.process = subprocess.Popen(command, cwd=workspace, env=environment(), stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=workspace, env=environment(), stdout=self.log, stderr=subprocess.STDOUT
+        )
 
     def __enter__(self) -> Server:
         for _ in range(600):
@@ -119,14 +126,19 @@ DRAWN = "document.querySelector('.algo.live')?.dataset.turn && document.querySel
 
 
 PAINTED = """() => new Promise((answer) => {
-    const told = (list) => { const figure = list.getEntries().find((e) => e.identifier === 'key figure'); if (figure) answer(figure.renderTime / 1000); };
+    const told = (list) => {
+        const figure = list.getEntries().find((e) => e.identifier === 'key figure');
+        if (figure) answer(figure.renderTime / 1000);
+    };
     new PerformanceObserver(told).observe({type: 'element', buffered: true});
     setTimeout(() => answer(60), 5000);
 })"""
 
 
 def visit(page, url: str) -> tuple[float, float]:
-    """Seconds until the key figures were painted, as the browser itself noted it (waiting for them from outside also waits for scripts), and until every figure is drawn."""
+    """Seconds until the key figures were painted, as the browser itself noted it (waiting for them from outside also
+    waits for scripts), and until every figure is drawn.
+    """
     begun = time.perf_counter()
     page.goto(url, wait_until="commit")
     page.wait_for_selector(".algo .cards .card >> nth=0", state="visible", timeout=60_000)
@@ -142,16 +154,22 @@ def leave(page) -> None:
 
 
 def choose(page, name: str, value: str) -> float:
-    """Seconds from a change of a filter until everything is drawn again, measured in the page; a minute when it never is."""
+    """Seconds from a change of a filter until everything is drawn again, measured in the page;
+    a minute when it never is.
+    """
     return page.evaluate(
         """async ([name, value]) => {
-            const root = document.querySelector('.algo.live'), before = root.dataset.turn, control = document.getElementById(`algo-${name}`);
+            const root = document.querySelector('.algo.live'), before = root.dataset.turn;
+            const control = document.getElementById(`algo-${name}`);
             const begun = performance.now();
             control.value = value;
             control.dispatchEvent(new Event('change'));
-            while (root.dataset.turn === before && performance.now() - begun < 60000) await new Promise((r) => setTimeout(r, 5));
+            while (root.dataset.turn === before && performance.now() - begun < 60000)
+                await new Promise((r) => setTimeout(r, 5));
             return (performance.now() - begun) / 1000;
-        }""", [name, value])
+        }""",
+        [name, value],
+    )
 
 
 def show(name: str, seconds: list[float]) -> None:
@@ -196,7 +214,10 @@ def main() -> None:
                 page.wait_for_selector(".algo .cards .card >> nth=0", timeout=120_000)
                 leave(page)
             left = server.settle(150)
-        print(f"kernels after {told.users} users and {told.pages} pages: {left}, of which {server.warm} wait for the next user")
+        print(
+            f"kernels after {told.users} users and {told.pages} pages: {left}, of which {server.warm} wait for the "
+            "next user"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long `algo --help` takes, beside a bare interpreter: medians of several runs, wall time of whole processes.
 
-    python benchmarks/help.py
+python benchmarks/help.py
 """
 
 import statistics

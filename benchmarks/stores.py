@@ -1,12 +1,15 @@
-"""Our stores beside ArcticDB, in one run: minute bars written, read, resampled and corrected. Medians; the peers take turns.
+"""Our stores beside ArcticDB, in one run: minute bars written, read, resampled and corrected. Medians; the peers take
+turns.
 
-ArcticDB cannot live in our environment (it brings its own pandas), so it answers from a second one, which is made when there is none:
+ArcticDB cannot live in our environment (it brings its own pandas), so it answers from a second one, which is made
+when there is none:
 
     python benchmarks/stores.py [--arcticdb-python PATH] [--postgres] [--rounds 5] [--rows 1000000]
 
-What differs: ours keeps two columns more (symbol, known_at), checks every bar, compresses harder, waits until the disk has it, and keeps every
-version; ArcticDB's files are mapped into memory and are not synchronised. "cold": a new store object, the operating system's cache is warm;
-for ArcticDB there is no such difference but the opening of its library. "hot": the same was read before.
+What differs: ours keeps two columns more (symbol, known_at), checks every bar, compresses harder, waits until the
+disk has it, and keeps every version; ArcticDB's files are mapped into memory and are not synchronised. "cold": a new
+store object, the operating system's cache is warm; for ArcticDB there is no such difference but the opening of its
+library. "hot": the same was read before.
 """
 
 import argparse
@@ -74,12 +77,18 @@ class Ours(Timed):
         from algo_research.data.market.instruments import Instrument
 
         rows = rows or self.rows - first
-        ts = pl.datetime_range(START + first * MINUTE, START + (first + rows - 1) * MINUTE, MINUTE, time_unit="us", eager=True)
+        ts = pl.datetime_range(
+            START + first * MINUTE, START + (first + rows - 1) * MINUTE, MINUTE, time_unit="us", eager=True
+        )
         frames = []
         for seed in seeds:
-            columns = {k: v[first : first + rows] + (shift if k == "volume" else 0) for k, v in prices(self.rows, seed).items()}
+            columns = {
+                k: v[first : first + rows] + (shift if k == "volume" else 0) for k, v in prices(self.rows, seed).items()
+            }
             frames.append(pl.DataFrame({"symbol": f"S{seed}", "ts": ts, **columns}))
-        return Dataset(DatasetId("bench", name, "1m"), make_bars(pl.concat(frames), MINUTE), Instrument("S", "bench", "spot"))
+        return Dataset(
+            DatasetId("bench", name, "1m"), make_bars(pl.concat(frames), MINUTE), Instrument("S", "bench", "spot")
+        )
 
     def prepare(self, work, *arguments):
         if work.startswith("cold"):
@@ -140,7 +149,9 @@ class ArcticDB(Timed):
     def frame(self, seed, first=0, rows=None, shift=0.0):
         rows = rows or self.rows - first
         index = self.pd.date_range(START.replace(tzinfo=None) + first * MINUTE, periods=rows, freq="1min")
-        columns = {k: v[first : first + rows] + (shift if k == "volume" else 0) for k, v in prices(self.rows, seed).items()}
+        columns = {
+            k: v[first : first + rows] + (shift if k == "volume" else 0) for k, v in prices(self.rows, seed).items()
+        }
         return self.pd.DataFrame(columns, index=index)
 
     def prepare(self, work, *arguments):
@@ -149,7 +160,9 @@ class ArcticDB(Timed):
         if work.startswith("upsert"):
             self.versions += 1
             seeds = range(SYMBOLS) if work == "upsert_all" else [0]
-            return [(f"S{seed}", self.frame(seed, self.rows // 2, 50_000 // len(seeds), self.versions)) for seed in seeds]
+            return [
+                (f"S{seed}", self.frame(seed, self.rows // 2, 50_000 // len(seeds), self.versions)) for seed in seeds
+            ]
         return arguments
 
     def write(self, *frames):
@@ -183,7 +196,9 @@ class Elsewhere:
 
     def __init__(self, python: Path, folder: Path, rows: int):
         command = [python, __file__, "--serve-arcticdb", folder, "--rows", str(rows)]
-        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def do(self, work: str, *arguments) -> float:
         if not hasattr(ArcticDB, work):
@@ -226,9 +241,44 @@ def start_postgres(folder: Path, stack: ExitStack) -> str | None:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    subprocess.run([Path(binary).with_name("initdb"), "--pgdata", folder / "data", "--username", "algo", "--auth", "trust", "--encoding", "UTF8"], check=True, capture_output=True, cwd=folder, **user)
-    server = subprocess.Popen([binary, "-D", folder / "data", "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=1GB", "-c", "max_wal_size=8GB"],
-                              cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
+    subprocess.run(
+        [
+            Path(binary).with_name("initdb"),
+            "--pgdata",
+            folder / "data",
+            "--username",
+            "algo",
+            "--auth",
+            "trust",
+            "--encoding",
+            "UTF8",
+        ],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        **user,
+    )
+    server = subprocess.Popen(
+        [
+            binary,
+            "-D",
+            folder / "data",
+            "-p",
+            str(port),
+            "-k",
+            folder,
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "shared_buffers=1GB",
+            "-c",
+            "max_wal_size=8GB",
+        ],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **user,
+    )
 
     def stop():
         server.terminate()
@@ -284,12 +334,17 @@ def show(seconds, stores, rows: int, rounds: int) -> None:
         ratios = [f"{v / peer:.2f}" if v and peer else "-" for v in list(values.values())[:-1]]
         table.add_row(title, *(f"{v:.2f}" if v else "-" for v in values.values()), *ratios)
     Console(width=160).print(table)
-    print(f"{SYMBOLS} x {rows:,} minute bars; medians of {rounds} (reads {3 * rounds}); rates: more is better, times: less.")
+    print(
+        f"{SYMBOLS} x {rows:,} minute bars; medians of {rounds} (reads {3 * rounds}); rates: more is better, times: "
+        "less."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arcticdb-python", type=Path, help="an interpreter with arcticdb; by default an environment is made")
+    parser.add_argument(
+        "--arcticdb-python", type=Path, help="an interpreter with arcticdb; by default an environment is made"
+    )
     parser.add_argument("--postgres", action="store_true", help="measure PostgreSQL, too (minutes)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -299,10 +354,15 @@ def main() -> None:
         return serve(told.serve_arcticdb, told.rows)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, ExitStack() as stack:
         folder = Path(name)
-        stores = {"delta": Ours(f"delta://{folder}/plain", told.rows, None), "delta + cache": Ours(f"delta://{folder}/cached", told.rows, "memory://2GB")}
+        stores = {
+            "delta": Ours(f"delta://{folder}/plain", told.rows, None),
+            "delta + cache": Ours(f"delta://{folder}/cached", told.rows, "memory://2GB"),
+        }
         if told.postgres and (url := start_postgres(folder / "postgres", stack)):
             stores["postgresql"] = Ours(url, told.rows, None)
-        stores["arcticdb"] = Elsewhere(told.arcticdb_python or make_environment(folder / "venv"), folder / "arcticdb", told.rows)
+        stores["arcticdb"] = Elsewhere(
+            told.arcticdb_python or make_environment(folder / "venv"), folder / "arcticdb", told.rows
+        )
         stack.callback(stores["arcticdb"].close)
         show(measure(stores, told.rounds), stores, told.rows, told.rounds)
 

@@ -1,8 +1,10 @@
-"""Sync from an exchange that fails in every way it can, with processes that are killed; then compare with the truth, bar for bar.
+"""Sync from an exchange that fails in every way it can, with processes that are killed; then compare with the truth,
+bar for bar.
 
     python benchmarks/storm.py [--bars 500045] [--kills 20] [--seed 5]
 
-Two symbols of minute bars, one with a true hole. The exchange is `algo_research.sandbox`; waits pass on its own time, so that nothing waits for real but requests that time out.
+Two symbols of minute bars, one with a true hole. The exchange is `algo_research.sandbox`; waits pass on its own time,
+so that nothing waits for real but requests that time out.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ if TYPE_CHECKING:
     from algo_research.data.market.bars import Dataset
     from algo_research.sandbox.exchange import Exchange
 
-RATES = {**dict.fromkeys(("rate_limit", "server_error", "drop", "garbled", "missing", "duplicate", "late", "shuffled"), 0.025), "timeout": 0.015, "skew": 0.6}  # few ask for the time
+RATES = {
+    **dict.fromkeys(
+        ("rate_limit", "server_error", "drop", "garbled", "missing", "duplicate", "late", "shuffled"), 0.025
+    ),
+    "timeout": 0.015,
+    "skew": 0.6,
+}  # few ask for the time
 
 
 class ExchangeClock:
@@ -45,7 +53,9 @@ class ExchangeClock:
             return datetime.fromtimestamp(json.load(answer)["now"] / 1000, UTC)
 
     def sleep(self, seconds: float) -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}?advance={seconds}", method="POST"), timeout=30).close()
+        urllib.request.urlopen(
+            urllib.request.Request(f"{self.url}?advance={seconds}", method="POST"), timeout=30
+        ).close()
 
 
 def make_markets(bars: int) -> list[Dataset]:
@@ -72,16 +82,29 @@ def drive(url: str, folder: str, since: str) -> None:
 
 
 def storm(markets: list[Dataset], folder: Path, kills: int, seed: int) -> tuple[Exchange, int]:
-    """Sync both markets while faults strike; the process is killed after about equal numbers of requests. The exchange, and how many were killed."""
+    """Sync both markets while faults strike; the process is killed after about equal numbers of requests.
+    The exchange, and how many were killed.
+    """
     from algo_research.sandbox.exchange import Exchange, MarketTime, running
     from algo_research.sandbox.faults import Faults
     from algo_research.sandbox.market import symbols_of
 
     rng, every = np.random.default_rng(seed), 0.7 * sum(m.bars.height for m in markets) / 1000 / (kills + 1)
-    exchange = Exchange(symbols_of(markets), MarketTime(markets[0].bars["ts"].max() - timedelta(seconds=30), speed=0), Faults(RATES, seed, stall=0.6))
+    exchange = Exchange(
+        symbols_of(markets),
+        MarketTime(markets[0].bars["ts"].max() - timedelta(seconds=30), speed=0),
+        Faults(RATES, seed, stall=0.6),
+    )
     killed = 0
     with running(exchange):
-        command = [sys.executable, __file__, "--drive", exchange.url, str(folder), markets[0].bars["ts"].min().isoformat()]
+        command = [
+            sys.executable,
+            __file__,
+            "--drive",
+            exchange.url,
+            str(folder),
+            markets[0].bars["ts"].min().isoformat(),
+        ]
         while True:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             enough = exchange.requests + every * (0.6 + 0.8 * rng.random()) if killed < kills else float("inf")
@@ -107,10 +130,19 @@ def differences(markets: list[Dataset], folder: Path, now: datetime) -> list[str
     """Where the store is not the source: bars that had closed, each once, with the same values."""
     store, found = open_store("delta://store", folder), []
     for market in markets:
-        kept, closed = store.read(DatasetId("sandbox", market.id.symbol, "1m")).bars, market.bars.filter(pl.col("known_at") <= now)
+        kept, closed = (
+            store.read(DatasetId("sandbox", market.id.symbol, "1m")).bars,
+            market.bars.filter(pl.col("known_at") <= now),
+        )
         if not kept.equals(closed):
-            lost, invented = closed.join(kept, on="ts", how="anti").height, kept.join(closed, on="ts", how="anti").height
-            found.append(f"{market.id.symbol}: {lost} lost, {invented} invented, {kept.join(closed, on=closed.columns, how='anti').height - invented} changed")
+            lost, invented = (
+                closed.join(kept, on="ts", how="anti").height,
+                kept.join(closed, on="ts", how="anti").height,
+            )
+            found.append(
+                f"{market.id.symbol}: {lost} lost, {invented} invented, "
+                f"{kept.join(closed, on=closed.columns, how='anti').height - invented} changed"
+            )
     return found
 
 
@@ -129,7 +161,10 @@ def main() -> None:
         exchange, killed = storm(markets, Path(folder), told.kills, told.seed)
         wrong = differences(markets, Path(folder), datetime.fromtimestamp(exchange.time.now() / 1000, UTC))
     faults = {kind: exchange.faults.counts[kind] for kind in RATES}
-    print(f"{sum(m.bars.height for m in markets):,} bars, {exchange.requests:,} requests, {sum(faults.values())} faults, {killed} kills, {exchange.bans} bans, {time.monotonic() - begun:.0f} s")
+    print(
+        f"{sum(m.bars.height for m in markets):,} bars, {exchange.requests:,} requests, {sum(faults.values())} "
+        f"faults, {killed} kills, {exchange.bans} bans, {time.monotonic() - begun:.0f} s"
+    )
     print("faults: " + ", ".join(f"{kind} {n}" for kind, n in faults.items()))
     print("the store equals the source, bar for bar" if not wrong else "\n".join(wrong))
     sys.exit(bool(wrong))

@@ -19,13 +19,23 @@ def environment(**more: str) -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if not k.startswith("ALGO_")}, **more}
 
 
-def algo(workspace: Path, *arguments: str, code: int | None = 0, apart: bool = False, **more: str) -> subprocess.CompletedProcess[str]:
+def algo(
+    workspace: Path, *arguments: str, code: int | None = 0, apart: bool = False, **more: str
+) -> subprocess.CompletedProcess[str]:
     """The command in a workspace: what it printed, and its exit code, which must be `code` if that is given.
 
-    It runs in this process, which has imported already what each new one would have to; `apart`, or with another environment for Python, in one of its own.
+    It runs in this process, which has imported already what each new one would have to; `apart`, or with another
+    environment for Python, in one of its own.
     """
     if apart or any(name.startswith("PYTHON") for name in more):
-        done = subprocess.run([*ALGO, *arguments], cwd=workspace, env=environment(**more), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [*ALGO, *arguments],
+            cwd=workspace,
+            env=environment(**more),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
     else:
         done = _here(workspace, list(arguments), environment(**more))
     assert "Traceback" not in done.stderr, done.stderr
@@ -36,7 +46,13 @@ def algo(workspace: Path, *arguments: str, code: int | None = 0, apart: bool = F
 def _here(workspace: Path, arguments: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Everything a process would have of its own is put back afterwards; an unexpected error is the test's."""
     out, err, before, argv, seen = io.StringIO(), io.StringIO(), dict(os.environ), sys.argv, set(secrets._seen)
-    with open(os.devnull) as nothing, contextlib.chdir(workspace), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+    with (
+        open(os.devnull) as nothing,
+        contextlib.chdir(workspace),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
         warnings.resetwarnings()
         for hidden in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", hidden)
@@ -54,4 +70,6 @@ def _here(workspace: Path, arguments: list[str], environ: dict[str, str]) -> sub
             os.environ.update(before)
             secrets._seen.clear()
             secrets._seen.update(seen)
-    return subprocess.CompletedProcess(["algo", *arguments], code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(
+        ["algo", *arguments], code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue()
+    )

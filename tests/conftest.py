@@ -35,10 +35,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], folder: Path, ready: Callable[[], bool], stop: str = "INT", **options) -> Iterator[None]:
-    """A server in a folder; both end with this process, however that ends: a shell waits for our end of a pipe to close."""
+def running(
+    command: list[str], folder: Path, ready: Callable[[], bool], stop: str = "INT", **options
+) -> Iterator[None]:
+    """A server in a folder; both end with this process, however that ends:
+    a shell waits for our end of a pipe to close.
+    """
     shell = ["sh", "-c", f'"$@" & read _; kill -{stop} $!; wait; rm -rf "$0"', folder, *command]
-    with subprocess.Popen(shell, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **options) as server:
+    with subprocess.Popen(
+        shell, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **options
+    ) as server:
         try:
             deadline = time.monotonic() + 20
             while not ready():
@@ -60,7 +66,11 @@ def redis_server() -> Iterator[str]:
     if not (binary := shutil.which("redis-server")):
         pytest.skip("redis-server is not installed")
     folder, port = Path(tempfile.mkdtemp(prefix="algo-redis-")), free_port()
-    with running([binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], folder, lambda: listens(port)):
+    with running(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+        folder,
+        lambda: listens(port),
+    ):
         yield f"redis://127.0.0.1:{port}"
 
 
@@ -90,7 +100,13 @@ def s3_url(s3_server, monkeypatch) -> str:
     import urllib.request
 
     urllib.request.urlopen(urllib.request.Request(f"{s3_server}/test-bucket", method="PUT")).close()
-    environment = {"AWS_ENDPOINT_URL": s3_server, "AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+    environment = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test-key",
+        "AWS_SECRET_ACCESS_KEY": "test-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://test-bucket/{secrets.token_hex(6)}"
@@ -111,16 +127,47 @@ def postgres_server() -> Iterator[str]:
     pytest.importorskip("adbc_driver_postgresql", reason="adbc-driver-postgresql is not installed")
     folder, password, port = Path(tempfile.mkdtemp(prefix="algo-pg-")), secrets.token_hex(12), free_port()
     (folder / "password").write_text(password)
-    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}  # it refuses to run as root
+    user = (
+        {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+    )  # it refuses to run as root
     if user:
         for path in (folder, folder / "password"):
             shutil.chown(path, "postgres", "postgres")
-    options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off", "full_page_writes": "off", "max_connections": 40}
-    initialise = [initdb, "--pgdata", folder / "data", "--username", "algo", "--auth", "scram-sha-256", "--pwfile", folder / "password", "--no-sync", "--locale", "C.UTF-8", "--encoding", "UTF8"]
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": folder,
+        "fsync": "off",
+        "full_page_writes": "off",
+        "max_connections": 40,
+    }
+    initialise = [
+        initdb,
+        "--pgdata",
+        folder / "data",
+        "--username",
+        "algo",
+        "--auth",
+        "scram-sha-256",
+        "--pwfile",
+        folder / "password",
+        "--no-sync",
+        "--locale",
+        "C.UTF-8",
+        "--encoding",
+        "UTF8",
+    ]
     subprocess.run(initialise, check=True, capture_output=True, cwd=folder, **user)
-    command = [postgres, "-D", str(folder / "data"), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
+    command = [
+        postgres,
+        "-D",
+        str(folder / "data"),
+        *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+    ]
     status = folder / "data/postmaster.pid"
-    with running(command, folder, lambda: status.exists() and "ready" in status.read_text(), stop="QUIT", **user):  # at once, without a last checkpoint
+    with running(
+        command, folder, lambda: status.exists() and "ready" in status.read_text(), stop="QUIT", **user
+    ):  # at once, without a last checkpoint
         yield f"postgresql://algo:{password}@127.0.0.1:{port}"
 
 

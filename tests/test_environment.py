@@ -12,7 +12,23 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-GIVEN = ["jupyterlab", "papermill", "nbdev", "pandas", "polars", "ta-lib", "torch", "stable-baselines3", "mlflow", "vectorbt", "optuna", "ccxt", "voila", "pytest", "nbval"]
+GIVEN = [
+    "jupyterlab",
+    "papermill",
+    "nbdev",
+    "pandas",
+    "polars",
+    "ta-lib",
+    "torch",
+    "stable-baselines3",
+    "mlflow",
+    "vectorbt",
+    "optuna",
+    "ccxt",
+    "voila",
+    "pytest",
+    "nbval",
+]
 
 
 def pins(text: str) -> dict[str, str]:
@@ -39,13 +55,24 @@ def test_every_requirement_is_pinned_within_its_range():
 
 def test_every_import_is_a_declared_dependency():
     extras = PROJECT["optional-dependencies"]
-    declared = {canonicalize_name(Requirement(r).name) for r in [*PROJECT["dependencies"], *extras["postgres"], *extras["redis"], *extras["s3"]]}
+    declared = {
+        canonicalize_name(Requirement(r).name)
+        for r in [*PROJECT["dependencies"], *extras["postgres"], *extras["redis"], *extras["s3"]]
+    }
     provides = packages_distributions()
     for path in sorted((ROOT / "algo_research").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else []
+            )
             for top in {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - {"algo_research"}:
-                assert {canonicalize_name(d) for d in provides.get(top, [])} & declared, f"{path.name} imports {top}, which pyproject.toml does not name"
+                assert {canonicalize_name(d) for d in provides.get(top, [])} & declared, (
+                    f"{path.name} imports {top}, which pyproject.toml does not name"
+                )
 
 
 def test_the_readme_names_targets_and_files_that_exist():
@@ -61,7 +88,9 @@ def test_the_readme_names_targets_and_files_that_exist():
 def test_the_project_names_no_machine_and_no_index():
     import subprocess
 
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     forbidden = re.compile("|".join(["/work" + "/main", "/root" + "/", "py" + "pi.org", "files.python" + "hosted"]))
     for name in filter(None, listed):
         path = ROOT / name

@@ -1,6 +1,7 @@
 """The journey of somebody who has the wheel and nothing else: install, init, run, look.
 
-The environment is new and holds what the wheel requires and no more; the packages come from this one instead of from the network.
+The environment is new and holds what the wheel requires and no more; the packages come from this one instead of from
+the network.
 """
 
 import os
@@ -26,7 +27,10 @@ ROOT = Path(__file__).parents[1]
 def test_every_package_is_listed():
     """`packages` is written out because notebooks are mapped into the package: a new folder must not be forgotten."""
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    modules = {".".join(("algo_research", *p.parent.relative_to(ROOT / "algo_research").parts)) for p in (ROOT / "algo_research").rglob("*.py")}
+    modules = {
+        ".".join(("algo_research", *p.parent.relative_to(ROOT / "algo_research").parts))
+        for p in (ROOT / "algo_research").rglob("*.py")
+    }
     assert modules <= listed
     assert listed - modules == {f"algo_research.{p}" for p in ("dashboards", "templates", "tutorials")}
 
@@ -47,11 +51,18 @@ def required(package: Distribution) -> list[Distribution]:
 
 
 def put(found: Distribution, environment: Path) -> None:
-    """A package's files into another environment, as links where that is possible; but not its commands, which name the environment they belong to."""
+    """A package's files into another environment, as links where that is possible;
+    but not its commands, which name the environment they belong to.
+    """
     for file in found.files or ():
         source = Path(found.locate_file(file)).resolve()
         target = environment / os.path.relpath(source, sys.prefix)
-        if source.is_relative_to(sys.prefix) and source.is_file() and source.parent != Path(sys.prefix, "bin") and not target.exists():
+        if (
+            source.is_relative_to(sys.prefix)
+            and source.is_file()
+            and source.parent != Path(sys.prefix, "bin")
+            and not target.exists()
+        ):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 target.hardlink_to(source)
@@ -61,7 +72,10 @@ def put(found: Distribution, environment: Path) -> None:
 
 @pytest.mark.slow
 def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
-    source, clean = tmp_path / "source", {k: v for k, v in os.environ.items() if not k.startswith(("ALGO_", "PYTHON", "JUPYTER"))}
+    source, clean = (
+        tmp_path / "source",
+        {k: v for k, v in os.environ.items() if not k.startswith(("ALGO_", "PYTHON", "JUPYTER"))},
+    )
     ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", ".ipynb_checkpoints")
     for name in ("algo_research", "nbs"):
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
@@ -83,13 +97,26 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
         needs = required(PathDistribution(zipfile.Path(archive, about.removesuffix("METADATA"))))
     for needed in needs:
         put(needed, tmp_path / "venv")
-    call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "-c", ROOT / "constraints.txt", wheel)  # refuses when a requirement is not met
+    call(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-index",
+        "-c",
+        ROOT / "constraints.txt",
+        wheel,
+    )  # refuses when a requirement is not met
     assert str(tmp_path / "venv") in call(python, "-c", "import algo_research; print(algo_research.__file__)").stdout
 
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     assert "algo run research" in call(algo, "init", cwd=workspace).stdout
-    assert {"settings.ini", "README.md", "templates", "tutorials", "secrets", ".gitignore"} <= {p.name for p in workspace.iterdir()}
+    assert {"settings.ini", "README.md", "templates", "tutorials", "secrets", ".gitignore"} <= {
+        p.name for p in workspace.iterdir()
+    }
     assert "wrote" not in call(algo, "init", cwd=workspace).stdout  # what is there is left alone
     assert "research" in call(algo, "run", cwd=workspace).stdout
     assert "edge" in call(algo, "run", "research", cwd=workspace).stdout.lower()
@@ -100,7 +127,13 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([algo, "dashboard", "--no-browser", "--port", str(port), "--warm", "1"], cwd=workspace, env=clean, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [algo, "dashboard", "--no-browser", "--port", str(port), "--warm", "1"],
+        cwd=workspace,
+        env=clean,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         until = time.monotonic() + 90
         while True:
@@ -111,7 +144,9 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
                 assert time.monotonic() < until and server.poll() is None
                 time.sleep(0.5)
         assert run.name in html or "arch/SP500/1d" in html
-        static = urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/templates/algo/static/plotly.min.js", timeout=60)
+        static = urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/voila/templates/algo/static/plotly.min.js", timeout=60
+        )
         assert static.status == 200 and len(static.read()) > 1_000_000
     finally:
         server.terminate()

@@ -2,8 +2,9 @@
 
     python tools/docs.py [--out _docs] [--work _proc] [--no-build]
 
-Notebooks are not executed: the site shows the outputs they were committed with. Their exported cells become the reference: signature,
-docstring, and the source folded away. What changed is written to `_proc/`, so that a second build is quick.
+Notebooks are not executed: the site shows the outputs they were committed with. Their exported cells become the
+reference: signature, docstring, and the source folded away. What changed is written to `_proc/`, so that a second
+build is quick.
 """
 
 import argparse
@@ -27,13 +28,16 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = {
-    "runs": (7, "The road in one call, papermill runs and their records, reports."),
+LAYERS = {
+    "runs": (10, "Papermill runs and their records, reports."),
+    "research": (8, "The plan of a piece of research, the road in one call, its artifacts."),
+    "workspace": (7, "The settings of a workspace, and what every process opens."),
     "backtest": (6, "Targets become a result, the result a verdict; the ledger of trials."),
     "strategies": (5, "The protocol, its gate, and the strategies."),
     "models": (4, "Walk-forward training, tracking."),
     "features": (3, "The contract of a feature, the indicators, the gates."),
     "execution": (3, "The only place where targets become fills."),
+    "views": (3, "Key figures, tables and pictures."),
     "data": (2, "Bars, instruments, sources, imports, the store, checks."),
     "stats": (2, "Metrics, Sharpe ratios, bootstrap, labels, splits."),
     "core": (1, "Settings, errors, hashing, logging, clock, services."),
@@ -101,7 +105,9 @@ def _methods(name: Name) -> list[str]:
         if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") or not doc:
             continue
         is_property = any("property" in ast.unparse(d) for d in node.decorator_list)
-        arguments = "" if is_property else f"({', '.join(a.arg for a in node.args.args if a.arg not in ('self', 'cls'))})"
+        arguments = (
+            "" if is_property else f"({', '.join(a.arg for a in node.args.args if a.arg not in ('self', 'cls'))})"
+        )
         rows.append(f"- `.{node.name}{arguments}`: {doc.strip().splitlines()[0]}")
     return rows
 
@@ -109,7 +115,12 @@ def _methods(name: Name) -> list[str]:
 def explain(name: Name, source: str, level: int = 3) -> str:
     """The reference entry of a name, in MyST markdown."""
     doc = textwrap.dedent(ast.get_docstring(name.node) or "").strip()
-    parts = [f"({name.label})=\n{'#' * level} `{name.name}`", f"```python\n{signature(name, source)}\n```", doc, "\n".join(_methods(name))]
+    parts = [
+        f"({name.label})=\n{'#' * level} `{name.name}`",
+        f"```python\n{signature(name, source)}\n```",
+        doc,
+        "\n".join(_methods(name)),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -145,19 +156,27 @@ def unfold_exports(notebook: nbformat.NotebookNode, module: str) -> list[Name]:
 
 def module_of(notebook: nbformat.NotebookNode) -> str | None:
     """Which module a notebook exports."""
-    found = (re.search(r"^#\|\s*default_exp\s+(\S+)", c.source, re.MULTILINE) for c in notebook.cells if c.cell_type == "code")
+    found = (
+        re.search(r"^#\|\s*default_exp\s+(\S+)", c.source, re.MULTILINE)
+        for c in notebook.cells
+        if c.cell_type == "code"
+    )
     return next((match[1] for match in found if match), None)
 
 
 def _is_page(path: Path) -> bool:
-    """Dashboards are not read, and tutorials without a number (the start page of JupyterLab) speak of one's own workspace."""
+    """Dashboards are not read, and tutorials without a number (the start page of JupyterLab) speak of one's own
+    workspace.
+    """
     if any(part.startswith((".", "_")) for part in path.parts) or path.parts[0] == "dashboards":
         return False
     return path.parts[0] != "tutorials" or path.name[0].isdigit()
 
 
 def process_notebooks(root: Path) -> tuple[dict[Path, nbformat.NotebookNode], dict[Path, str], list[Name]]:
-    """Every notebook of the tree after nbdev's processors, by its path in `nbs/`; the modules they export; all names."""
+    """Every notebook of the tree after nbdev's processors, by its path in `nbs/`; the modules they export;
+    all names.
+    """
     from nbdev.serve import proc_nbs
 
     modules, names, before = {}, [], Path.cwd()
@@ -175,7 +194,11 @@ def process_notebooks(root: Path) -> tuple[dict[Path, nbformat.NotebookNode], di
             if module := module_of(notebook):
                 modules[relative] = module
                 names += unfold_exports(notebook, module)
-            notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or not re.search(r"^#\|\s*(hide|default_exp)\b(?!_)", c.source, re.MULTILINE)]
+            notebook.cells = [
+                c
+                for c in notebook.cells
+                if c.cell_type != "code" or not re.search(r"^#\|\s*(hide|default_exp)\b(?!_)", c.source, re.MULTILINE)
+            ]
             target = copy / "nbs" / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, target)
@@ -209,9 +232,14 @@ def _page_output(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return output
 
 
-def to_page(notebook: nbformat.NotebookNode, link: Callable[[str], str], module: str | None = None, path: str = "") -> nbformat.NotebookNode:
+def to_page(
+    notebook: nbformat.NotebookNode, link: Callable[[str], str], module: str | None = None, path: str = ""
+) -> nbformat.NotebookNode:
     """A notebook as Sphinx should see it."""
-    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+    }
     for i, cell in enumerate(notebook.cells):
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "markdown":
@@ -229,7 +257,11 @@ def to_page(notebook: nbformat.NotebookNode, link: Callable[[str], str], module:
 
 def to_markdown(text: str, link: Callable[[str], str]) -> str:
     """nbdev's markdown as MyST: the promise under the title, callouts, no rules, links to names."""
-    text = re.sub(r"\A(# [^\n]+\n+)((?:>[^\n]*\n?)+)", lambda m: m[1] + "\n{.lead}\n" + re.sub(r"^> ?", "", m[2], flags=re.MULTILINE), text)
+    text = re.sub(
+        r"\A(# [^\n]+\n+)((?:>[^\n]*\n?)+)",
+        lambda m: m[1] + "\n{.lead}\n" + re.sub(r"^> ?", "", m[2], flags=re.MULTILINE),
+        text,
+    )
     text = re.sub(r"^::: *\{\.callout-(note|tip|warning|important)[^}]*\}", r":::{\1}", text, flags=re.MULTILINE)
     text = re.sub(r"^---$", "", text, flags=re.MULTILINE)
     return link_names(text, link)
@@ -237,8 +269,15 @@ def to_markdown(text: str, link: Callable[[str], str]) -> str:
 
 def link_names(text: str, link: Callable[[str], str]) -> str:
     """`name` becomes a link to its explanation, except in code and headings."""
-    parts = re.split(r"(^(?:```|~~~|:::).*?^(?:```|~~~|:::)[ \t]*$|^#+ [^\n]*$|\[[^\]\n]*\]\([^)\n]*\))", text, flags=re.MULTILINE | re.DOTALL)
-    return "".join(part if i % 2 else re.sub(r"(?<![`\[\\])`([A-Za-z_][\w.]*)(?:\(\))?`(?!`)", lambda m: link(m[1]) or m[0], part) for i, part in enumerate(parts))
+    parts = re.split(
+        r"(^(?:```|~~~|:::).*?^(?:```|~~~|:::)[ \t]*$|^#+ [^\n]*$|\[[^\]\n]*\]\([^)\n]*\))",
+        text,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    return "".join(
+        part if i % 2 else re.sub(r"(?<![`\[\\])`([A-Za-z_][\w.]*)(?:\(\))?`(?!`)", lambda m: link(m[1]) or m[0], part)
+        for i, part in enumerate(parts)
+    )
 
 
 def linker(names: list[Name]) -> Callable[[str], str]:
@@ -270,30 +309,51 @@ def _first_lines(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     return lines[0].removeprefix("# "), " ".join(line.lstrip("> ") for line in lines[1:] if line.startswith(">"))
 
 
-def package_pages(root: Path, notebooks: dict[Path, nbformat.NotebookNode], modules: dict[Path, str]) -> Iterator[tuple[str, str]]:
+def package_pages(
+    root: Path, notebooks: dict[Path, nbformat.NotebookNode], modules: dict[Path, str]
+) -> Iterator[tuple[str, str]]:
     """A page for each package, and the reference's home."""
-    for package, (floor, text) in FLOORS.items():
+    for package, (layer, text) in LAYERS.items():
         mine = [(p, m) for p, m in modules.items() if m.split(".")[0] == package and p in notebooks]
-        rows = [f"[{_first_lines(notebooks[p])[0]}]({m.split('.')[1]}.ipynb)\n: {_first_lines(notebooks[p])[1]}" for p, m in mine]
-        body = [f"# `{package}`", f"Floor {floor}. {text}", *rows, _toctree([m.split(".")[1] for _, m in mine], "hidden")]
+        rows = [
+            f"[{_first_lines(notebooks[p])[0]}]({m.split('.')[1]}.ipynb)\n: {_first_lines(notebooks[p])[1]}"
+            for p, m in mine
+        ]
+        body = [
+            f"# `{package}`",
+            f"Layer {layer}. {text}",
+            *rows,
+            _toctree([m.split(".")[1] for _, m in mine], "hidden"),
+        ]
         yield f"api/{package}/index.md", "\n\n".join(body) + "\n"
-    rows = [f"[`algo_research.{p}`]({p}/index.md)\n: Floor {floor}. {text}" for p, (floor, text) in FLOORS.items()]
+    rows = [f"[`algo_research.{p}`]({p}/index.md)\n: Layer {layer}. {text}" for p, (layer, text) in LAYERS.items()]
     intro = [
         "# Reference",
-        "{.lead}\nEach module is a notebook: what it promises, why, its code, and demonstrations that are executed and compared by the tests.",
-        "A package may use only packages on lower floors. Lists of their own: [public names](names.md), [commands](commands.md), [settings](settings.md), [templates](templates/index.md).",
+        "{.lead}\nEach module is a notebook: what it promises, why, its code, and demonstrations that are executed "
+        "and compared by the tests.",
+        "A package may use only packages in lower layers. Lists of their own: [public names](names.md), "
+        "[commands](commands.md), [settings](settings.md), [templates](templates/index.md).",
     ]
-    entries = ["names", "commands", "settings", "templates/index", *(f"{p}/index" for p in FLOORS)]
+    entries = ["names", "commands", "settings", "templates/index", *(f"{p}/index" for p in LAYERS)]
     yield "api/index.md", "\n\n".join([*intro, *rows, _toctree(entries, "hidden")]) + "\n"
 
 
 def names_page(names: list[Name]) -> str:
     """Every public function and class, by module."""
-    parts = ["# Public names", "{.lead}\nFunctions, classes and their methods, with the first line of their docstrings."]
-    for package in FLOORS:
+    parts = [
+        "# Public names",
+        "{.lead}\nFunctions, classes and their methods, with the first line of their docstrings.",
+    ]
+    for package in LAYERS:
         parts.append(f"## {package}")
         for module in sorted({n.module for n in names if n.module.split(".")[0] == package}):
-            rows = [f'<tr><td><a href="{module.replace(".", "/")}.html#{n.label}"><code>{n.name}</code></a></td><td>{html.escape(n.promise)}</td></tr>' for n in names if n.module == module]
+            rows = [
+                "<tr><td><a "
+                f'href="{module.replace(".", "/")}.html#{n.label}"><code>{n.name}</code></a></td>'
+                f"<td>{html.escape(n.promise)}</td></tr>"
+                for n in names
+                if n.module == module
+            ]
             parts += [f"### `{module}`", '<table class="names table">\n' + "\n".join(rows) + "\n</table>"]
     return "\n\n".join(parts) + "\n"
 
@@ -309,10 +369,18 @@ def commands_page() -> str:
     def walk(command, context, path: str) -> None:
         parts.append(f"## `{path}`\n\n```text\n{command.get_help(context).rstrip()}\n```")
         for name, sub in getattr(command, "commands", {}).items():
-            walk(sub, type(context)(sub, info_name=name, parent=context, terminal_width=96, max_content_width=96), f"{path} {name}")
+            walk(
+                sub,
+                type(context)(sub, info_name=name, parent=context, terminal_width=96, max_content_width=96),
+                f"{path} {name}",
+            )
 
     group = typer.main.get_command(app)
-    walk(group, group.make_context("algo", ["--help"], resilient_parsing=True, terminal_width=96, max_content_width=96), "algo")
+    walk(
+        group,
+        group.make_context("algo", ["--help"], resilient_parsing=True, terminal_width=96, max_content_width=96),
+        "algo",
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -321,11 +389,27 @@ def settings_page() -> str:
     from algo_research.core.settings import PREFIX, SEPARATOR
     from algo_research.workspace.settings import settings_class
 
-    parts = ["# Settings", "{.lead}\nEvery setting, its default and its meaning. `algo settings` shows the values in force and where each came from."]
-    parts.append(f"In the environment and in `.env` the key `fees` of `[costs]` is `{PREFIX}COSTS{SEPARATOR}FEES`. [How to set them](../howto/settings.md).")
+    parts = [
+        "# Settings",
+        "{.lead}\nEvery setting, its default and its meaning. `algo settings` shows the values in force and where "
+        "each came from.",
+    ]
+    parts.append(
+        f"In the environment and in `.env` the key `fees` of `[costs]` is `{PREFIX}COSTS{SEPARATOR}FEES`. [How to "
+        "set them](../howto/settings.md)."
+    )
     for section, made in settings_class().sections().items():
-        rows = [f"<tr><td><code>{key}</code></td><td><code>{html.escape(str(f.default)) or '&nbsp;'}</code></td><td>{html.escape(f.description or '')}</td></tr>" for key, f in made.model_fields.items()]
-        table = '<table class="settings table">\n<thead><tr><th>key</th><th>default</th><th>meaning</th></tr></thead>\n<tbody>' + "\n".join(rows) + "</tbody>\n</table>"
+        rows = [
+            f"<tr><td><code>{key}</code></td><td><code>{html.escape(str(f.default)) or '&nbsp;'}</code></td>"
+            f"<td>{html.escape(f.description or '')}</td></tr>"
+            for key, f in made.model_fields.items()
+        ]
+        table = (
+            '<table class="settings '
+            'table">\n<thead><tr><th>key</th><th>default</th><th>meaning</th></tr></thead>\n<tbody>'
+            + "\n".join(rows)
+            + "</tbody>\n</table>"
+        )
         parts += [f"## `[{section}]`", (made.__doc__ or "").strip(), table]
     return "\n\n".join(parts) + "\n"
 
@@ -342,7 +426,10 @@ def hand_written(root: Path) -> Iterator[tuple[str, str | bytes]]:
             continue
         yield relative, _with_drawings(path.read_text(), path.parent) if path.suffix == ".md" else path.read_bytes()
     decisions = sorted(p for p in (docs / "adr").glob("0*.md"))
-    yield "decisions/index.md", (docs / "adr/README.md").read_text() + "\n" + _toctree([p.stem for p in decisions], "hidden") + "\n"
+    yield (
+        "decisions/index.md",
+        (docs / "adr/README.md").read_text() + "\n" + _toctree([p.stem for p in decisions], "hidden") + "\n",
+    )
     for path in decisions:
         yield f"decisions/{path.name}", path.read_text()
     for name in ("CHANGELOG", "CONTRIBUTING"):
@@ -389,7 +476,10 @@ def _place(path: Path) -> str:
 def templates_page(templates: list[str], notebooks: dict[Path, nbformat.NotebookNode]) -> str:
     """The templates as they ship, without outputs."""
     rows = [f"[`{t}`]({t}.ipynb)\n: {_first_lines(notebooks[Path(f'templates/{t}.ipynb')])[1]}" for t in templates]
-    intro = "{.lead}\nThe notebooks that `algo run TEMPLATE` executes. The cell after the imports holds the parameters and their defaults."
+    intro = (
+        "{.lead}\nThe notebooks that `algo run TEMPLATE` executes. The cell after the imports holds the parameters "
+        "and their defaults."
+    )
     return "\n\n".join(["# Templates", intro, *rows, *([_toctree(templates, "hidden")] if templates else [])]) + "\n"
 
 
@@ -414,11 +504,26 @@ def write_pages(root: Path, folder: Path) -> tuple[int, int]:
 
 # Checking the site
 
-_LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src", "object": "data", "input": "src", "use": "href", "image": "href"}
+_LOADS = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+    "object": "data",
+    "input": "src",
+    "use": "href",
+    "image": "href",
+}
 _OUTSIDE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 _STYLE = re.compile(r"""(?:url\(\s*|@import\s+)["']?([^"')\s;]+)""")
-_SCRIPT = re.compile(r"""(?:\bfetch\(|\bimport\(|\bimportScripts\(|\.src\s*=|\bfrom\s+|\bopen\(\s*["'`]GET["'`]\s*,)\s*["'`]((?:https?:)?//[^"'`]+)""")
-_MAPS_ONLY = "https://cdn.jsdelivr.net/npm/@mapbox/maki"  # plotly asks for these icons when it draws a map of places, which no page has
+_SCRIPT = re.compile(
+    r"""(?:\bfetch\(|\bimport\(|\bimportScripts\(|\.src\s*=|\bfrom\s+|\bopen\(\s*["'`]GET["'`]\s*,)\s*["'`]((?:https?:)?//[^"'`]+)"""
+)
+# plotly asks for these icons when it draws a map of places, which no page has
+_MAPS_ONLY = "https://cdn.jsdelivr.net/npm/@mapbox/maki"
 
 
 @dataclass
@@ -439,12 +544,19 @@ class _Page(HTMLParser):
         if tag in ("a", "area") and "href" in given:
             self.links.append(given["href"])
         if tag == "link" and "href" in given and not set(given.get("rel", "").split()) & {"canonical", "alternate"}:
-            (self.links if set(given.get("rel", "").split()) <= {"index", "search", "next", "prev", "author", "copyright", "help"} else self.loads).append(given["href"])
+            (
+                self.links
+                if set(given.get("rel", "").split())
+                <= {"index", "search", "next", "prev", "author", "copyright", "help"}
+                else self.loads
+            ).append(given["href"])
         self.loads += [given[key] for key in {_LOADS.get(tag, ""), "poster"} & set(given)]
         self.loads += [part.split()[0] for part in given.get("srcset", "").split(",") if part.strip()]
         self.code += [("style", given["style"])] if "style" in given else []
         if tag in ("script", "style"):
-            self.code.append((tag if given.get("type") not in ("application/json", "application/ld+json") else "data", ""))
+            self.code.append(
+                (tag if given.get("type") not in ("application/json", "application/ld+json") else "data", "")
+            )
 
     def handle_data(self, data: str) -> None:
         if self.cdata_elem in ("script", "style"):
@@ -473,7 +585,11 @@ def check_site(folder: Path) -> list[str]:
                 found.append(f"{here}: {problem}")
     for path in sorted([*folder.rglob("*.css"), *folder.rglob("*.js")]):
         kind = "style" if path.suffix == ".css" else "script"
-        found += [f"{path.relative_to(folder)}: loads {url} from elsewhere" for url in _outside_in(kind, path.read_text(encoding="utf-8")) if not url.startswith(_MAPS_ONLY)]
+        found += [
+            f"{path.relative_to(folder)}: loads {url} from elsewhere"
+            for url in _outside_in(kind, path.read_text(encoding="utf-8"))
+            if not url.startswith(_MAPS_ONLY)
+        ]
     return list(dict.fromkeys(found))
 
 
@@ -506,7 +622,22 @@ def build(work: Path, out: Path, tell: Callable[[str], None] = print) -> list[st
         shutil.rmtree(work / "site", ignore_errors=True)
     tell(f"sphinx: {changed} pages changed, {gone} gone")
     quiet = [] if sys.stdout.isatty() else ["-q"]
-    if build_main(["-n", "-W", "--keep-going", *quiet, "-j", "2", "-d", str(work / "doctrees"), "-b", "html", str(work / "pages"), str(work / "site")]):
+    if build_main(
+        [
+            "-n",
+            "-W",
+            "--keep-going",
+            *quiet,
+            "-j",
+            "2",
+            "-d",
+            str(work / "doctrees"),
+            "-b",
+            "html",
+            str(work / "pages"),
+            str(work / "site"),
+        ]
+    ):
         shutil.rmtree(work / "doctrees")  # the next build reads every page again, or it would not repeat the warnings
         return ["sphinx: warnings, see above"]
     (work / "site/_static/webpack-macros.html").unlink(missing_ok=True)  # a template the theme leaves among its files
@@ -529,7 +660,9 @@ def _mirror(site: Path, out: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the documentation site.")
     parser.add_argument("--out", type=Path, default=ROOT / "_docs", help="where the site goes (default: _docs)")
-    parser.add_argument("--work", type=Path, default=ROOT / "_proc", help="where the prepared pages go (default: _proc)")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "_proc", help="where the prepared pages go (default: _proc)"
+    )
     parser.add_argument("--no-build", action="store_true", help="prepare the pages only")
     given = parser.parse_args(arguments)
     begun = time.monotonic()

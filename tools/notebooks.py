@@ -2,8 +2,8 @@
 
     python tools/notebooks.py [nbs/data ...]
 
-Cleaned notebooks carry no execution counts, which nbval wants, so it works on a copy. A cell marked `#| eval: false` is skipped; a cell tagged
-`nbval-ignore-output` runs and is not compared.
+Cleaned notebooks carry no execution counts, which nbval wants, so it works on a copy. A cell marked `#| eval: false`
+is skipped; a cell tagged `nbval-ignore-output` runs and is not compared.
 """
 
 import os
@@ -32,15 +32,47 @@ def prepare(notebook: Path, target: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     wanted = [Path(a) for a in arguments] or [ROOT / "nbs"]
-    notebooks = sorted({n.resolve() for w in wanted for n in ([w] if w.suffix == ".ipynb" else w.rglob("*.ipynb")) if ".ipynb_checkpoints" not in n.parts})
+    notebooks = sorted(
+        {
+            n.resolve()
+            for w in wanted
+            for n in ([w] if w.suffix == ".ipynb" else w.rglob("*.ipynb"))
+            if ".ipynb_checkpoints" not in n.parts
+        }
+    )
     with tempfile.TemporaryDirectory() as folder:
         for notebook in notebooks:
             prepare(notebook, Path(folder) / notebook.relative_to(ROOT))
-        environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "JUPYTER_PLATFORM_DIRS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        environment = {
+            **os.environ,
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "JUPYTER_PLATFORM_DIRS": "1",
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        }
         sanitise = Path(folder) / "sanitise.cfg"
         sanitise.write_text("[addresses]\nregex: ?at 0x[0-9a-f]+\nreplace:\n")
-        command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-n", "2", "--dist", "loadfile", "-c", os.devnull, "--rootdir", folder,
-                   "--nbval-sanitize-with", str(sanitise), "-p", "no:cacheprovider", "--durations", "5", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbval",
+            "--nbval-current-env",
+            "-n",
+            "2",
+            "--dist",
+            "loadfile",
+            "-c",
+            os.devnull,
+            "--rootdir",
+            folder,
+            "--nbval-sanitize-with",
+            str(sanitise),
+            "-p",
+            "no:cacheprovider",
+            "--durations",
+            "5",
+            folder,
+        ]
         return subprocess.run(command, env=environment).returncode
 
 

@@ -1,6 +1,6 @@
 """Make the pictures of the documentation again: a report and the dashboards, light and dark, as a reader sees them.
 
-    python tools/screenshots.py [FOLDER]        by default docs/images
+python tools/screenshots.py [FOLDER]        by default docs/images
 """
 
 import argparse
@@ -29,8 +29,12 @@ def spoil(workspace: Path) -> None:
     day = pl.col("ts") - market.bars["ts"][0]
     swapped, spike = day.is_between(timedelta(days=200), timedelta(days=240)), day == timedelta(days=320)
     ten = [pl.when(spike).then(pl.col(c) * 10).otherwise(c).alias(c) for c in ("high", "close")]
-    bars = market.bars.filter(~day.is_between(timedelta(days=100), timedelta(days=107))).with_columns(*ten, volume=pl.when(swapped).then(pl.col("volume") * pl.col("close")).otherwise("volume"))
-    open_store("delta://.algo/store", workspace).write(replace(market, id=DatasetId("demo", "GARCH", "1h"), bars=bars), reason="imported")
+    bars = market.bars.filter(~day.is_between(timedelta(days=100), timedelta(days=107))).with_columns(
+        *ten, volume=pl.when(swapped).then(pl.col("volume") * pl.col("close")).otherwise("volume")
+    )
+    open_store("delta://.algo/store", workspace).write(
+        replace(market, id=DatasetId("demo", "GARCH", "1h"), bars=bars), reason="imported"
+    )
 
 
 def shoot(chromium, server: Server, path: Path, height: int, scheme: str = "light") -> None:
@@ -51,7 +55,13 @@ def main(arguments: list[str]) -> int:
         workspace = Path(folder)
         (workspace / "settings.ini").write_text("")
         for parameters in ([], ["-p", "horizon=10"], ["-p", "dataset=synthetic/planted:0/1h"]):
-            subprocess.run([*ALGO, "run", "research", *parameters], cwd=workspace, env=environment(), check=True, capture_output=True)
+            subprocess.run(
+                [*ALGO, "run", "research", *parameters],
+                cwd=workspace,
+                env=environment(),
+                check=True,
+                capture_output=True,
+            )
         reports = sorted(workspace.glob("reports/research/*/report.html"))
         with browser() as chromium:
             page = chromium.new_page(viewport={"width": 1180, "height": 900})

@@ -12,18 +12,26 @@ if TYPE_CHECKING:
     import asyncio
 
     from rich.console import Console
+    from rich.status import Status
     from rich.table import Table
 
     from algo_research.workspace.bootstrap import Workspace
 
 Root = Annotated[
     Path | None,
-    typer.Option("--workspace", "-w", help="Folder of settings.ini; by default the nearest one upwards.", show_default=False),
+    typer.Option(
+        "--workspace", "-w", help="Folder of settings.ini; by default the nearest one upwards.", show_default=False
+    ),
 ]
 Env = Annotated[str | None, typer.Option("--env", help="Also read settings.<env>.ini.", show_default=False)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting, e.g. --set model.num_leaves=15. May be repeated.", show_default=False),
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Any setting, e.g. --set model.num_leaves=15. May be repeated.",
+        show_default=False,
+    ),
 ]
 
 
@@ -36,12 +44,16 @@ def parse_set(assignments: list[str] | None) -> dict[str, dict[str, str]]:
         name, equals, value = text.partition("=")
         section, dot, key = name.partition(".")
         if not equals or not dot or not key:
-            raise InputError(f"--set {text!r} cannot be read. Write --set section.key=value, e.g. --set costs.fees=0.001.")
+            raise InputError(
+                f"--set {text!r} cannot be read. Write --set section.key=value, e.g. --set costs.fees=0.001."
+            )
         overrides.setdefault(section, {})[key] = value
     return overrides
 
 
-def open_workspace(root: Path | None, env: str | None, assignments: list[str] | None = None, **options: dict[str, Any]) -> Workspace:
+def open_workspace(
+    root: Path | None, env: str | None, assignments: list[str] | None = None, **options: dict[str, Any]
+) -> Workspace:
     """The workspace with the command's own options laid over its settings; options that are None were not given."""
     from algo_research.workspace.bootstrap import open_workspace as open_
 
@@ -56,7 +68,11 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=max(made.width, 120))
+    return (
+        made
+        if made.is_terminal
+        else Console(stderr=stderr, highlight=False, soft_wrap=True, width=max(made.width, 120))
+    )
 
 
 def table(*columns: str, title: str | None = None, numbers: int = 99) -> Table:
@@ -68,6 +84,11 @@ def table(*columns: str, title: str | None = None, numbers: int = 99) -> Table:
     for i, name in enumerate(columns):
         made.add_column(name, justify="right" if 0 < i <= numbers else "left", overflow="fold")
     return made
+
+
+def tell(status: Status, name: str, text: str) -> None:
+    """Say on the terminal how far something has come."""
+    status.update(f"{name}: {text}")
 
 
 def stopped_by_signals(after: float | None) -> asyncio.Event:

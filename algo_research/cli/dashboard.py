@@ -17,7 +17,8 @@ def list_dashboards() -> dict[str, Path]:
     """Notebooks by name."""
     from algo_research.runs.parameters import shipped
 
-    return {p.stem: p for p in sorted(shipped("pages").glob("*.ipynb"))}
+    pages = shipped("pages")  # type: ignore[arg-type]
+    return {p.stem: p for p in sorted(pages.glob("*.ipynb"))}
 
 
 def free_port(wanted: int | None) -> int:
@@ -47,7 +48,7 @@ def lay_out_assets(folder: Path) -> None:
 
     from algo_research.runs.parameters import shipped
 
-    assets = shipped("pages") / "_assets"
+    assets = shipped("pages") / "_assets"  # type: ignore[arg-type]
     shutil.copytree(assets / "voila", folder / "voila", dirs_exist_ok=True)
     static = folder / "voila" / "templates" / "algo" / "static"
     static.mkdir()
@@ -64,7 +65,8 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
             "log_level": "WARN",
             "tornado_settings": {
                 "allow_remote_access": False,  # a page of another host whose name leads here is refused
-                "disable_check_xsrf": True,  # no page gets the cookie, so a leaving page could not say goodbye; requests of another origin are still refused
+                # no page gets the cookie, so a leaving page could not say goodbye; another origin is still refused
+                "disable_check_xsrf": True,
             },
         },
         "VoilaConfiguration": {
@@ -72,24 +74,43 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
             "preheat_kernel": warm > 0,
             "default_pool_size": warm,
             "multi_kernel_manager_class": "algo_research.cli.kernels.DashboardKernelManager",
-            "extension_allowlist": ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"],  # others only cost time
+            "extension_allowlist": [
+                "@jupyter-widgets/jupyterlab-manager",
+                "@voila-dashboards/widgets-manager8",
+                "anywidget",
+            ],  # others only cost time
         },
         "VoilaKernelManager": {"fill_delay": 2.0},  # the page that was just opened needs the machine first
-        "MappingKernelManager": {"cull_idle_timeout": idle, "cull_interval": max(1, idle // 3), "cull_connected": False},
+        "MappingKernelManager": {
+            "cull_idle_timeout": idle,
+            "cull_interval": max(1, idle // 3),
+            "cull_connected": False,
+        },
     }
 
 
 def dashboard(
-    name: Annotated[str, typer.Argument(help="Which one: performance (of runs) or data_quality (of datasets).")] = "performance",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="By default the next free one from 8866 on.", show_default=False)] = None,
+    name: Annotated[
+        str, typer.Argument(help="Which one: performance (of runs) or data_quality (of datasets).")
+    ] = "performance",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="By default the next free one from 8866 on.", show_default=False),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
-    warm: Annotated[int, typer.Option(min=0, help="Kernels that wait with the dashboard computed; each takes about 250 MB.")] = 2,
-    idle: Annotated[int, typer.Option(min=1, help="Seconds after which the kernel of a page that went away is shut down.")] = 60,
+    warm: Annotated[
+        int, typer.Option(min=0, help="Kernels that wait with the dashboard computed; each takes about 250 MB.")
+    ] = 2,
+    idle: Annotated[
+        int, typer.Option(min=1, help="Seconds after which the kernel of a page that went away is shut down.")
+    ] = 60,
     set_: Set = None,
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Serve a dashboard on this machine until Ctrl-C; runs and datasets that are made meanwhile appear by themselves."""
+    """Serve a dashboard on this machine until Ctrl-C;
+    runs and datasets that are made meanwhile appear by themselves.
+    """
     import json
     import os
     import signal
@@ -109,14 +130,35 @@ def dashboard(
         lay_out_assets(Path(folder))
         (Path(folder) / "voila.json").write_text(json.dumps(voila_settings(warm, idle)))
         places = [folder, *filter(None, [os.environ.get("JUPYTER_PATH")])]
-        environment = {**os.environ, "JUPYTER_PATH": os.pathsep.join(places), "ALGO_DASHBOARD_WORKSPACE": str(settings.root), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        environment = {
+            **os.environ,
+            "JUPYTER_PATH": os.pathsep.join(places),
+            "ALGO_DASHBOARD_WORKSPACE": str(settings.root),
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
         if env:
             environment["ALGO_ENV"] = env
-        environment |= {"ALGO_WORKSPACE__REPORTS": str(settings.workspace.reports), "ALGO_STORE__URL": settings.store.url}
-        console(stderr=True).print(f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)")
-        command = [sys.executable, "-m", "voila", str(known[name]), f"--port={port}", f"--Voila.config_file_paths={folder}", *(() if browser else ("--no-browser",))]
+        environment |= {
+            "ALGO_WORKSPACE__REPORTS": str(settings.workspace.reports),
+            "ALGO_STORE__URL": settings.store.url,
+        }
+        console(stderr=True).print(
+            f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)"
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "voila",
+            str(known[name]),
+            f"--port={port}",
+            f"--Voila.config_file_paths={folder}",
+            *(() if browser else ("--no-browser",)),
+        ]
         server = subprocess.Popen(command, env=environment)
-        for number in (signal.SIGINT, signal.SIGTERM):  # polars has put a handler of its own there that lets waiting go on
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        ):  # polars has put a handler of its own there that lets waiting go on
             signal.signal(number, signal.default_int_handler)
         try:
             code = server.wait()

@@ -12,7 +12,11 @@ from .common import Env, Root, console, open_workspace, table
 if TYPE_CHECKING:
     import polars as pl
 
-app = typer.Typer(help="Datasets: what there is, what is in it, what is wrong with it.\n\nExample: algo data list", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Datasets: what there is, what is in it, what is wrong with it.\n\nExample: algo data list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 DatasetArgument = Annotated[str, typer.Argument(help="venue/symbol/timeframe; `algo data list` shows all")]
 
 
@@ -32,15 +36,29 @@ def list_(env: Env = None, root: Root = None) -> None:
 @app.command("import", epilog="Example: algo data import btc_1h.csv.gz --id coinbase/BTC-USD/1h --label open")
 def import_(
     file: Annotated[Path, typer.Argument(help=".csv (also .gz), .parquet or .feather, as it was downloaded")],
-    id: Annotated[str | None, typer.Option("--id", help="venue/symbol/timeframe; by default file/NAME/TIMEFRAME.", show_default=False)] = None,
+    id: Annotated[
+        str | None,
+        typer.Option("--id", help="venue/symbol/timeframe; by default file/NAME/TIMEFRAME.", show_default=False),
+    ] = None,
     label: Annotated[str, typer.Option(help="What a time labels: auto, open or close.")] = "auto",
-    timeframe: Annotated[str | None, typer.Option(help="By default the most frequent step.", show_default=False)] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Name a column, e.g. --column volume='Volume BTC'. May be repeated.", show_default=False)] = None,
+    timeframe: Annotated[
+        str | None, typer.Option(help="By default the most frequent step.", show_default=False)
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OURS=THEIRS",
+            help="Name a column, e.g. --column volume='Volume BTC'. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     calendar: Annotated[str, typer.Option(help="24/7, or an exchange's (XNYS) for daily sessions.")] = "24/7",
     kind: Annotated[str, typer.Option(help="spot, perpetual, future, equity or index.")] = "spot",
     adjustment: Annotated[str, typer.Option(help="Of the prices in the file: raw, split or total.")] = "raw",
     sort: Annotated[bool, typer.Option("--sort", help="Accept rows in any order.")] = False,
-    drop_duplicates: Annotated[bool, typer.Option("--drop-duplicates", help="Keep the last of rows with the same time.")] = False,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Keep the last of rows with the same time.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Change bars that are already stored.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen and store nothing.")] = False,
     env: Env = None,
@@ -51,7 +69,10 @@ def import_(
     from algo_research.data.catalog import reserved_venues
     from algo_research.data.intake.importing import import_file, stored_changes
 
-    for name, value, allowed in (("label", label, ("auto", "open", "close")), ("adjustment", adjustment, ("raw", "split", "total"))):
+    for name, value, allowed in (
+        ("label", label, ("auto", "open", "close")),
+        ("adjustment", adjustment, ("raw", "split", "total")),
+    ):
         if value not in allowed:
             raise unknown_name(name, value, allowed)
     columns = {}
@@ -61,10 +82,25 @@ def import_(
             raise InputError(f"--column {text!r} cannot be read. Write --column OURS=THEIRS, e.g. --column ts=date.")
         columns[ours] = theirs
     with open_workspace(root, env) as workspace:
-        imported = import_file(file, id, timeframe, label, columns, calendar, kind, adjustment, sort, drop_duplicates, workspace.clock)  # type: ignore[arg-type]
+        imported = import_file(
+            file,
+            id,
+            timeframe,
+            label,  # type: ignore[arg-type]
+            columns,
+            calendar,
+            kind,  # type: ignore[arg-type]
+            adjustment,  # type: ignore[arg-type]
+            sort,
+            drop_duplicates,
+            workspace.clock,
+        )
         dataset = imported.dataset
         if dataset.id.venue in reserved_venues():
-            raise InputError(f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}.")
+            raise InputError(
+                f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose "
+                f"another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}."
+            )
         new, changed, same = stored_changes(dataset, workspace.store)
         out = console()
         out.print(f"{dataset!r}")
@@ -75,7 +111,10 @@ def import_(
             out.print("Nothing was stored (--dry-run).")
             return
         if changed and not replace:
-            raise InputError(f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace to change them (earlier versions stay readable).")
+            raise InputError(
+                f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace "
+                "to change them (earlier versions stay readable)."
+            )
         version = workspace.store.write(dataset)
         snapshot = workspace.store.snapshot(dataset.id, version)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
@@ -92,18 +131,28 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
         versions = workspace.store.versions(found.id) if found.id in workspace.store.datasets() else []
     out, b, i = console(), found.bars, found.instrument
     out.print(f"{found!r}")
-    out.print(f"  {i.kind}, quoted in {i.quote}, calendar {i.calendar}, {found.periods_per_year:g} bars a year; content {found.snapshot().content[:16]}")
+    out.print(
+        f"  {i.kind}, quoted in {i.quote}, calendar {i.calendar}, {found.periods_per_year:g} bars a year; content "
+        f"{found.snapshot().content[:16]}"
+    )
     if versions:
         out.print(f"  version {found.version}; readable versions {', '.join(map(str, versions))}")
     for note in found.notes:
         out.print(f"  [yellow]Note:[/yellow] {note}")
     for symbol in found.symbols[:20]:
         part = b.filter(symbol=symbol)
-        out.print(f"  {symbol:<12} {part.height:>9,} bars  {part['ts'][0]:%Y-%m-%d} to {part['ts'][-1]:%Y-%m-%d}  {sparkline(part['close'].to_numpy())}  {part['close'][0]:g} to {part['close'][-1]:g}")
+        out.print(
+            f"  {symbol:<12} {part.height:>9,} bars  {part['ts'][0]:%Y-%m-%d} to {part['ts'][-1]:%Y-%m-%d}  "
+            f"{sparkline(part['close'].to_numpy())}  {part['close'][0]:g} to {part['close'][-1]:g}"
+        )
     rows = table("open time (UTC)", *(c for c in b.columns if c not in ("symbol", "ts")))
     ends = [*b.head(3).iter_rows(named=True), *b.tail(3).iter_rows(named=True)]
     for row in ends:
-        rows.add_row(f"{row['ts']:%Y-%m-%d %H:%M}", *(f"{row[c]:,.6g}" if row[c] is not None else "-" for c in ("open", "high", "low", "close", "volume")), f"{row['known_at']:%Y-%m-%d %H:%M}")
+        rows.add_row(
+            f"{row['ts']:%Y-%m-%d %H:%M}",
+            *(f"{row[c]:,.6g}" if row[c] is not None else "-" for c in ("open", "high", "low", "close", "volume")),
+            f"{row['known_at']:%Y-%m-%d %H:%M}",
+        )
     out.print(rows)
 
 
@@ -120,22 +169,38 @@ def sparkline(values, width: int = 40) -> str:
 @app.command("check", epilog="Example: algo data check arch/NASDAQ/1d; algo data check coinbase/BTC-USD/1h --repair")
 def check(
     dataset: DatasetArgument,
-    repair: Annotated[bool, typer.Option("--repair", help="Show what can be repaired without inventing data, before and after.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --repair: do it. The version before stays readable.")] = False,
-    rule: Annotated[list[str] | None, typer.Option("--rule", metavar="FINDING", help="With --repair: only repairs of this finding. May be repeated.", show_default=False)] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every finding and every repair, not only the costliest.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Show what can be repaired without inventing data, before and after.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --repair: do it. The version before stays readable.")
+    ] = False,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            metavar="FINDING",
+            help="With --repair: only repairs of this finding. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every finding and every repair, not only the costliest.")
+    ] = False,
     current: Annotated[bool, typer.Option("--current", help="Also ask whether bars are overdue by now.")] = False,
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """What is wrong with the bars, by which evidence; the quality score, and what can be repaired. Changes nothing without --yes."""
+    """What is wrong with the bars, by which evidence; the quality score, and what can be repaired.
+    Changes nothing without --yes.
+    """
     import polars as pl
 
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import load_dataset
-    from algo_research.data.quality.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
     from algo_research.data.quality.rules import check_bars
     from algo_research.data.quality.score import quality_reasons, quality_score
+    from algo_research.data.quality.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
 
     if (yes or rule) and not repair:
         raise InputError("--yes and --rule say how to repair, and --repair is not given. Add --repair.")
@@ -149,7 +214,10 @@ def check(
         out, minimum = console(), workspace.settings.quality.minimum
         out.print(f"{found!r}")
         for file in damaged:
-            out.print(f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with --replace, or restore the file.")
+            out.print(
+                f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with "
+                "--replace, or restore the file."
+            )
         if damaged:
             raise typer.Exit(1)
         findings = check_bars(found, workspace.clock.now() if current else None)
@@ -172,16 +240,25 @@ def check(
             out.print(f"Nothing was changed. Do it: algo data check {found.id} --repair{chosen} --yes")
             return
         if not stored:
-            raise InputError(f"{found.id} comes with the package and cannot be changed. Only imported datasets can be repaired.")
+            raise InputError(
+                f"{found.id} comes with the package and cannot be changed. Only imported datasets can be repaired."
+            )
         mended = apply_repairs(found, proposals)
-        version = workspace.store.write(mended, reason="; ".join(repair_notes(proposals)), replace=True, after=found.version)
+        version = workspace.store.write(
+            mended, reason="; ".join(repair_notes(proposals)), replace=True, after=found.version
+        )
         score = quality_score(check_bars(mended), mended.bars)
-    out.print(f"Repaired: version {version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. All versions: algo data history {found.id}")
+    out.print(
+        f"Repaired: version {version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. "
+        f"All versions: algo data history {found.id}"
+    )
 
 
 def span(row: dict[str, Any]) -> str:
     """Where a finding or a repair lies: symbol, bars, first and last time."""
-    times = f"{row['first']:%Y-%m-%d %H:%M}" + (f" to {row['last']:%Y-%m-%d %H:%M}" if row["last"] > row["first"] else "")
+    times = f"{row['first']:%Y-%m-%d %H:%M}" + (
+        f" to {row['last']:%Y-%m-%d %H:%M}" if row["last"] > row["first"] else ""
+    )
     return f"{row['symbol']}, {row['bars']:,} bar{'s' * (row['bars'] != 1)}, {times}"
 
 
@@ -196,16 +273,24 @@ def print_findings(findings: pl.DataFrame, reasons: pl.DataFrame, most: int | No
     worth = {row["rule"]: row["deduction"] / row["bars"] for row in reasons.iter_rows(named=True)}
     ranked = sorted(findings.iter_rows(named=True), key=lambda r: -worth[r["finding"]] * r["bars"])
     for row in ranked[:most]:
-        out.print(f"  -{worth[row['finding']] * row['bars']:.4f}  [bold]{row['finding']}[/bold]: {span(row)}\n           {row['evidence']}")
+        out.print(
+            f"  -{worth[row['finding']] * row['bars']:.4f}  [bold]{row['finding']}[/bold]: {span(row)}\n           "
+            f"{row['evidence']}"
+        )
     print_rest([row["finding"] for row in ranked[most:]] if most else [])
 
 
 def print_proposals(proposals: pl.DataFrame, most: int | None = MOST) -> None:
-    """What can be repaired: range, action, and its first bar (time, open, high, low, close, volume) before and after."""
+    """What can be repaired: range, action, and its first bar (time, open, high, low, close,
+    volume) before and after.
+    """
     out = console()
     out.print("Repairs:")
     for row in proposals.head(most or proposals.height).iter_rows(named=True):
-        out.print(f"  [bold]{row['rule']}[/bold]: {span(row)}: {row['action']}\n    before  {row['before']}\n    after   {row['after']}")
+        out.print(
+            f"  [bold]{row['rule']}[/bold]: {span(row)}: {row['action']}\n    before  {row['before']}\n    after   "
+            f"{row['after']}"
+        )
     print_rest(proposals["rule"][most:].to_list() if most else [])
 
 
@@ -214,7 +299,10 @@ def print_rest(names: list[str]) -> None:
     from collections import Counter
 
     if names:
-        console().print(f"  ... and {len(names):,} more ({', '.join(f'{name} {n:,}' for name, n in Counter(names).most_common())}); --all shows them")
+        console().print(
+            f"  ... and {len(names):,} more "
+            f"({', '.join(f'{name} {n:,}' for name, n in Counter(names).most_common())}); --all shows them"
+        )
 
 
 @app.command("history", epilog="Example: algo data history coinbase/BTC-USD/1h")
@@ -226,9 +314,17 @@ def history(dataset: DatasetArgument, env: Env = None, root: Root = None) -> Non
 
     with open_workspace(root, env) as workspace:
         if DatasetId.parse(dataset).venue in reserved_venues():
-            raise InputError(f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the store.")
+            raise InputError(
+                f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the "
+                "store."
+            )
         versions = workspace.store.history(dataset)
     rows = table("version", "written (UTC)", "added", "changed", "removed", "reason", numbers=0)
     for row in versions.iter_rows(named=True):
-        rows.add_row(str(row["version"]), f"{row['at']:%Y-%m-%d %H:%M}", *(f"{row[c]:,}" for c in ("added", "changed", "removed")), row["reason"] or "-")
+        rows.add_row(
+            str(row["version"]),
+            f"{row['at']:%Y-%m-%d %H:%M}",
+            *(f"{row[c]:,}" for c in ("added", "changed", "removed")),
+            row["reason"] or "-",
+        )
     console().print(rows)

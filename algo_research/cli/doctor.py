@@ -25,7 +25,9 @@ class Check(NamedTuple):
 
 def check_python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Check("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer and run `make setup` again.")
+    return Check(
+        "Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer and run `make setup` again."
+    )
 
 
 def check_packages() -> Iterator[Check]:
@@ -47,7 +49,12 @@ def check_packages() -> Iterator[Check]:
             continue
         if not requirement.specifier.contains(installed, prereleases=True):
             wrong.append(f"{requirement.name} {installed} is not {requirement.specifier}")
-    yield Check("packages", not wrong, "; ".join(wrong) or f"{count} requirements are met", "Run `make setup`, or pip install -c constraints.txt -e '.[dev,lab]'.")
+    yield Check(
+        "packages",
+        not wrong,
+        "; ".join(wrong) or f"{count} requirements are met",
+        "Run `make setup`, or pip install -c constraints.txt -e '.[dev,lab]'.",
+    )
 
 
 def check_libraries() -> Check:
@@ -58,9 +65,19 @@ def check_libraries() -> Check:
         import talib
 
         value = talib.SMA(np.arange(5.0), timeperiod=5)[-1]
-        return Check("compiled libraries", value == 2.0, f"TA-Lib {talib.__version__}, LightGBM {lightgbm.__version__}", "Reinstall TA-Lib from its wheel.")
+        return Check(
+            "compiled libraries",
+            value == 2.0,
+            f"TA-Lib {talib.__version__}, LightGBM {lightgbm.__version__}",
+            "Reinstall TA-Lib from its wheel.",
+        )
     except Exception as error:
-        return Check("compiled libraries", False, f"{type(error).__name__}: {error}", "Reinstall them: `make clean setup`. LightGBM needs libgomp1 on Linux.")
+        return Check(
+            "compiled libraries",
+            False,
+            f"{type(error).__name__}: {error}",
+            "Reinstall them: `make clean setup`. LightGBM needs libgomp1 on Linux.",
+        )
 
 
 def check_disk(folder) -> Check:
@@ -97,16 +114,31 @@ def examine(root, env) -> Iterator[Check]:
         return
     with workspace:
         known = workspace.settings.root / "settings.ini"
-        yield Check("settings", True, str(known) if known.is_file() else f"defaults (no settings.ini in {workspace.settings.root})")
+        yield Check(
+            "settings",
+            True,
+            str(known) if known.is_file() else f"defaults (no settings.ini in {workspace.settings.root})",
+        )
         yield check_disk(workspace.settings.root)
-        addresses = {"Store": workspace.settings.store.url, "Tracker": workspace.settings.tracking.url, "TrialLedger": str(workspace.settings.workspace.state / "ledger.db")}
+        addresses = {
+            "Store": workspace.settings.store.url,
+            "Tracker": workspace.settings.tracking.url,
+            "TrialLedger": str(workspace.settings.workspace.state / "ledger.db"),
+        }
         for health in workspace.health():
-            yield Check(f"service {health.service}", health.healthy, health.detail or addresses.get(health.service, ""), "Correct its address in settings.ini, or start the server it names.")
+            yield Check(
+                f"service {health.service}",
+                health.healthy,
+                health.detail or addresses.get(health.service, ""),
+                "Correct its address in settings.ini, or start the server it names.",
+            )
         yield check_cache(workspace.settings.store.cache)
 
 
 def doctor(env: Env = None, root: Root = None) -> None:
-    """Look at the environment, the versions and the services, and say what to do. Exit code 1 when something is wrong."""
+    """Look at the environment, the versions and the services, and say what to do.
+    Exit code 1 when something is wrong.
+    """
     from rich.markup import escape
 
     rows, wrong = table("", "check", "found", numbers=0), []

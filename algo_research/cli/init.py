@@ -12,7 +12,8 @@ from .common import console
 EXAMPLE = "Example: algo init my_research"
 
 SETTINGS = """\
-# The workspace's settings. `algo settings` shows every one of them, its value and where it came from; what is not written here has its default.
+# The workspace's settings. `algo settings` shows every one of them, its value and where it came from; what is not
+# written here has its default.
 
 [research]
 dataset = arch/SP500/1d
@@ -37,8 +38,9 @@ README = """\
     algo data import bars.csv.gz --id file/MINE/1h
     algo run research -p dataset=file/MINE/1h
 
-`settings.ini` holds the settings, `templates/` your own run templates (a notebook with a cell tagged `parameters`), `tutorials/` notebooks to begin with (`start.ipynb` first, in JupyterLab), `secrets/` one file a
-secret (never committed). Bars, trials and tracking are kept in `.algo/`.
+`settings.ini` holds the settings, `templates/` your own run templates (a notebook with a cell tagged `parameters`),
+`tutorials/` notebooks to begin with (`start.ipynb` first, in JupyterLab), `secrets/` one file a secret (never
+committed). Bars, trials and tracking are kept in `.algo/`.
 """
 
 
@@ -47,7 +49,12 @@ def contents() -> dict[str, bytes]:
     from algo_research.runs.parameters import shipped
 
     notebooks = {f"tutorials/{p.name}": p.read_bytes() for p in sorted(shipped("tutorials").glob("*.ipynb"))}
-    texts = {"settings.ini": SETTINGS, ".gitignore": IGNORE, "README.md": README, "templates/README.md": "Your own run templates: notebooks with one cell tagged `parameters`.\n"}
+    texts = {
+        "settings.ini": SETTINGS,
+        ".gitignore": IGNORE,
+        "README.md": README,
+        "templates/README.md": "Your own run templates: notebooks with one cell tagged `parameters`.\n",
+    }
     return {**{name: text.encode() for name, text in texts.items()}, **notebooks}
 
 

@@ -11,8 +11,11 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 class DashboardKernelManager(AsyncMappingKernelManager):
     """Idle time begins when a kernel leaves the pool.
 
-    A kernel that waited warm has been idle for long when somebody's page takes it, and has no connection until the page's scripts have loaded: Voila would shut it down just then.
-    A kernel whose page has not connected yet gets three times as long: on a busy machine scripts take their time. Voila asks `cull_kernel_if_idle`, every `cull_interval`, only for kernels outside its pool: the first question after a pause says that a kernel was just taken.
+    A kernel that waited warm has been idle for long when somebody's page takes it, and has no connection until the
+    page's scripts have loaded: Voila would shut it down just then. A kernel whose page has not connected yet gets
+    three times as long: on a busy machine scripts take their time. Voila asks `cull_kernel_if_idle`, every
+    `cull_interval`, only for kernels outside its pool: the first question after a pause says that a kernel was just
+    taken.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -26,7 +29,9 @@ class DashboardKernelManager(AsyncMappingKernelManager):
         if now - last > timedelta(seconds=1.5 * self.cull_interval):
             taken = now
         connected = connected or self._kernel_connections.get(kernel_id, 0) > 0
-        self._asked = {known: told for known, told in self._asked.items() if known in self} | {kernel_id: (taken, now, connected)}
+        self._asked = {known: told for known, told in self._asked.items() if known in self} | {
+            kernel_id: (taken, now, connected)
+        }
         if now - taken >= timedelta(seconds=self.cull_idle_timeout * (1 if connected else 3)):
             await super().cull_kernel_if_idle(kernel_id)
 

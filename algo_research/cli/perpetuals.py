@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace
+from .common import Env, Root, console, open_workspace, tell
 
 EXAMPLE = "Example: algo data perpetuals BTC/USDT:USDT --exchange binance --since 2024-01-01 --what funding"
 
@@ -15,15 +15,23 @@ EXAMPLE = "Example: algo data perpetuals BTC/USDT:USDT --exchange binance --sinc
 def perpetuals(
     symbols: Annotated[list[str], typer.Argument(help="Perpetuals as the exchange writes them, e.g. BTC/USDT:USDT.")],
     exchange: Annotated[str, typer.Option(help="Any that ccxt knows, or sandbox.")] = "binance",
-    since: Annotated[datetime | None, typer.Option(help="From when on, UTC; by default from the first row that is stored.", show_default=False)] = None,
-    what: Annotated[list[str] | None, typer.Option(help="funding or interest; may be repeated.", show_default="both")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="From when on, UTC; by default from the first row that is stored.", show_default=False),
+    ] = None,
+    what: Annotated[
+        list[str] | None, typer.Option(help="funding or interest; may be repeated.", show_default="both")
+    ] = None,
     period: Annotated[str, typer.Option(help="Of open interest: the time between two counts, e.g. 5m, 1h.")] = "1h",
     url: Annotated[str | None, typer.Option(help="The sandbox's address.", show_default=False)] = None,
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Fetch what is missing of funding rates and open interest, and nothing else; Binance tells thirty days of open interest and no more."""
+    """Fetch what is missing of funding rates and open interest, and nothing else;
+    Binance tells thirty days of open interest and no more.
+    """
     from datetime import UTC
+    from functools import partial
 
     from algo_research.core.errors import AlgoError, unknown_name
     from algo_research.data.intake.perpetuals import SCHEMAS, PerpetualExchange, sync_perpetual
@@ -40,7 +48,16 @@ def perpetuals(
         for symbol, kind in wanted:
             try:
                 with progress.status(symbol) as status:
-                    done = sync_perpetual(source, store, symbol, kind, workspace.clock, first, period, tell=lambda text, symbol=symbol, status=status: status.update(f"{symbol}: {text}"))  # type: ignore[misc]
+                    done = sync_perpetual(
+                        source,
+                        store,
+                        symbol,
+                        kind,
+                        workspace.clock,
+                        first,
+                        period,
+                        tell=partial(tell, status, symbol),
+                    )
             except AlgoError as e:  # the others are no worse for it
                 failed.append(e)
                 if len(wanted) > 1:
@@ -50,4 +67,11 @@ def perpetuals(
             for begin, end in done.holes[:5]:
                 out.print(f"  nothing between {begin:%Y-%m-%d %H:%M} and {end:%Y-%m-%d %H:%M}")
     if failed:
-        raise failed[0] if len(wanted) == 1 else type(failed[0])(f"{len(failed)} of {len(wanted)} failed; the others are current. The same command goes on where they stopped.")
+        raise (
+            failed[0]
+            if len(wanted) == 1
+            else type(failed[0])(
+                f"{len(failed)} of {len(wanted)} failed; the others are current. The same command goes on where they "
+                "stopped."
+            )
+        )

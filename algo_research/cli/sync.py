@@ -7,24 +7,45 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace
+from .common import Env, Root, console, open_workspace, tell
 
 EXAMPLE = "Example: algo data sync BTC/USDT ETH/USDT --exchange binance --timeframe 1h --since 2024-01-01"
 
 
 def sync(
-    symbols: Annotated[list[str], typer.Argument(help="Markets as the exchange writes them, e.g. BTC/USDT; a perpetual is BTC/USDT:USDT, a stock AAPL.")],
-    exchange: Annotated[str, typer.Option(help="Any that ccxt knows; twelvedata or alpaca (with their keys); or sandbox.")] = "binance",
+    symbols: Annotated[
+        list[str],
+        typer.Argument(
+            help="Markets as the exchange writes them, e.g. BTC/USDT; a perpetual is BTC/USDT:USDT, a stock AAPL."
+        ),
+    ],
+    exchange: Annotated[
+        str, typer.Option(help="Any that ccxt knows; twelvedata or alpaca (with their keys); or sandbox.")
+    ] = "binance",
     timeframe: Annotated[str, typer.Option(help="One of the exchange's, e.g. 1m, 1h, 1d.")] = "1h",
-    since: Annotated[datetime | None, typer.Option(help="From when on, UTC; by default from the first bar that is stored.", show_default=False)] = None,
-    until: Annotated[datetime | None, typer.Option(help="Up to when, UTC; by default to the newest closed bar.", show_default=False)] = None,
-    url: Annotated[str | None, typer.Option(help="The address of a sandbox, or of a server that speaks like the provider.", show_default=False)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing but the rules and the time.")] = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="From when on, UTC; by default from the first bar that is stored.", show_default=False),
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="Up to when, UTC; by default to the newest closed bar.", show_default=False)
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The address of a sandbox, or of a server that speaks like the provider.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing but the rules and the time."),
+    ] = False,
     env: Env = None,
     root: Root = None,
 ) -> None:
     """Fetch what is missing and nothing else: closed bars only; interrupted, the same command goes on."""
     from datetime import UTC
+    from functools import partial
 
     from algo_research.core.errors import AlgoError
     from algo_research.data.intake.ingest import plan_sync
@@ -38,14 +59,23 @@ def sync(
         for symbol in symbols:
             try:
                 with progress.status(symbol) as status:
-
-                    def tell(name: str, text: str, status=status) -> None:
-                        status.update(f"{name}: {text}")
-
-                    plan = plan_sync(source, workspace.store, symbol, timeframe, workspace.clock, first, last, lambda text, symbol=symbol: tell(symbol, text))  # type: ignore[misc]
-                    done = None if dry_run else fill(plan, source, workspace.store, workspace.clock, tell)
+                    plan = plan_sync(
+                        source,
+                        workspace.store,
+                        symbol,
+                        timeframe,
+                        workspace.clock,
+                        first,
+                        last,
+                        partial(tell, status, symbol),
+                    )
+                    done = (
+                        None if dry_run else fill(plan, source, workspace.store, workspace.clock, partial(tell, status))
+                    )
             except KeyboardInterrupt:
-                progress.print("[yellow]interrupted[/yellow]: what came before is stored; the same command goes on there")
+                progress.print(
+                    "[yellow]interrupted[/yellow]: what came before is stored; the same command goes on there"
+                )
                 raise
             except AlgoError as e:  # the other symbols are no worse for it
                 failed.append(e)
@@ -53,11 +83,22 @@ def sync(
                     progress.print(f"[red]{symbol}[/red]: {e}")
                 continue
             if done is None:
-                out.print(f"{plan.id}: {plan.total:,} bars to ask for in {len(plan.holes)} piece(s)" + (f", from {plan.holes[0][0]:%Y-%m-%d %H:%M} on" if plan.holes else ""))
+                out.print(
+                    f"{plan.id}: {plan.total:,} bars to ask for in {len(plan.holes)} piece(s)"
+                    + (f", from {plan.holes[0][0]:%Y-%m-%d %H:%M} on" if plan.holes else "")
+                )
                 continue
             out.print(str(done))
             for begin, end in done.holes[:5]:
                 out.print(f"  nothing from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
     if failed:
-        raise failed[0] if len(symbols) == 1 else type(failed[0])(f"{len(failed)} of {len(symbols)} symbols failed{'; the others are current' if len(failed) < len(symbols) else ''}. The same command goes on where they stopped.")
+        raise (
+            failed[0]
+            if len(symbols) == 1
+            else type(failed[0])(
+                f"{len(failed)} of {len(symbols)} symbols "
+                f"failed{'; the others are current' if len(failed) < len(symbols) else ''}. The same command goes on "
+                "where they stopped."
+            )
+        )
     out.print("Nothing was stored (--dry-run)." if dry_run else f"Next: algo data check {plan.id}")

@@ -20,7 +20,9 @@ from ..backtest.engine import Result, backtest
 from ..backtest.holds import MatchedHold
 from ..backtest.verdict import Evidence, Verdict, weigh
 from ..data.market.bars import Dataset
-from ..views.cards import key_figures_html, label, markdown_table, sparkline_svg
+from ..views.cards import key_figures_html, sparkline_svg
+from ..views.tables import markdown_table
+from ..views.theme import label
 from ..features.contract import add_fitted
 from .judge import BOOTSTRAP_SEED
 from .plan import resolve_plan

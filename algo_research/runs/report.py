@@ -137,9 +137,9 @@ def render_report(
     if drawn:
         from plotly.offline import get_plotlyjs
 
-        from algo_research.views.figures import templates
-        looks = {look: templates[name].to_plotly_json() for look, name in (("light", "algo"), ("dark", "algo_dark"))}
-        page |= {"plotly": get_plotlyjs(), "script": (folder/"report.js").read_text(), "looks": _script_json(looks)}
+        from algo_research.views.drawing import page_templates
+        page |= {"plotly": get_plotlyjs(), "script": (folder/"report.js").read_text(),
+                 "looks": _script_json(page_templates())}
     html = _exporter().from_notebook_node(shown, resources={"report": page})[0]
     entries = "".join(_contents(html))
     return html.replace("<!--contents-->", f'<nav aria-label="Contents"><ol>{entries}</ol></nav>' if entries else "", 1)

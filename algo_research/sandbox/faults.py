@@ -60,7 +60,9 @@ class Faults:
         return None
 
     def spoil(self, kind: str, rows: list[list[Any]]) -> list[list[Any]]:
-        """A page of candles with something wrong; a page that is too short for it stays as it is, and does not count."""
+        """A page of candles with something wrong; a page that is too short for it stays as it is,
+        and does not count.
+        """
         if len(rows) < 8:
             self.counts[kind] -= 1
             return rows
@@ -70,5 +72,5 @@ class Faults:
         if kind == "duplicate":
             return rows[: i + n] + rows[i:]
         if kind == "late":
-            return rows[:-n - 1]
+            return rows[: -n - 1]
         return [rows[j] for j in self.rng.permutation(len(rows))]

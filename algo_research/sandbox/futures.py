@@ -1,6 +1,8 @@
-"""The same markets as perpetuals: the public REST API of USD-M futures, https://developers.binance.com/docs/derivatives/usds-margined-futures
+"""The same markets as perpetuals: the public REST API of USD-M futures,
+https://developers.binance.com/docs/derivatives/usds-margined-futures
 
-A perpetual trades at the price of its market's bars. Funding and open interest are functions of bars that were over by then, so whoever asks again is told the same.
+A perpetual trades at the price of its market's bars. Funding and open interest are functions of bars that were over
+by then, so whoever asks again is told the same.
 """
 
 from __future__ import annotations
@@ -79,12 +81,24 @@ async def _funding(exchange: Exchange, query: dict[str, str], fault: str | None)
         first = int(np.searchsorted(paid, start or 0))
         last = min(first + limit, len(paid) if end is None else int(np.searchsorted(paid, end, side="right")))
     rows = zip(paid[first:last].tolist(), rates[first:last].tolist(), marks[first:last].tolist(), strict=True)
-    return _spoiled(exchange, [{"symbol": symbol.name, "fundingTime": t, "fundingRate": number(r), "markPrice": number(p)} for t, r, p in rows], fault)
+    return _spoiled(
+        exchange,
+        [
+            {"symbol": symbol.name, "fundingTime": t, "fundingRate": number(r), "markPrice": number(p)}
+            for t, r, p in rows
+        ],
+        fault,
+    )
 
 
 async def _interest(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
     """The last `limit` values of a range: it is counted from its end."""
-    symbol, (start, end), limit, now = exchange.symbol(query.get("symbol")), _times(query), spot.page_limit(query, 30, 500), exchange.time.now()
+    symbol, (start, end), limit, now = (
+        exchange.symbol(query.get("symbol")),
+        _times(query),
+        spot.page_limit(query, 30, 500),
+        exchange.time.now(),
+    )
     if query.get("period") not in PERIODS:
         raise Refused(400, -1130, "Data sent for parameter 'period' is not valid.")
     if start is not None and start < now - HISTORY:
@@ -93,7 +107,16 @@ async def _interest(exchange: Exchange, query: dict[str, str], fault: str | None
     first, last = max(begin, now - HISTORY, start or 0), now if end is None else min(now, end)
     moments = np.arange(-(-first // step) * step, last + 1, step)[-limit:]
     rows = zip(moments.tolist(), *(column.tolist() for column in interest(symbol, moments)), strict=True)
-    told = [{"symbol": symbol.name, "sumOpenInterest": number(c), "sumOpenInterestValue": number(v), "CMCCirculatingSupply": "0", "timestamp": t} for t, c, v in rows]
+    told = [
+        {
+            "symbol": symbol.name,
+            "sumOpenInterest": number(c),
+            "sumOpenInterestValue": number(v),
+            "CMCCirculatingSupply": "0",
+            "timestamp": t,
+        }
+        for t, c, v in rows
+    ]
     return _spoiled(exchange, told, fault)
 
 
@@ -103,8 +126,16 @@ async def _premium(exchange: Exchange, query: dict[str, str], fault: str | None)
     def told(s: Symbol) -> dict[str, Any]:
         _, rates, _ = funding(s, now)
         price, rate = number(s.price(now)), number(float(rates[-1]) if len(rates) else INTEREST_RATE)
-        return {"symbol": s.name, "markPrice": price, "indexPrice": price, "estimatedSettlePrice": price, "lastFundingRate": rate, "interestRate": number(INTEREST_RATE),
-                "nextFundingTime": (now // FUNDING + 1) * FUNDING, "time": now}  # fmt: skip
+        return {
+            "symbol": s.name,
+            "markPrice": price,
+            "indexPrice": price,
+            "estimatedSettlePrice": price,
+            "lastFundingRate": rate,
+            "interestRate": number(INTEREST_RATE),
+            "nextFundingTime": (now // FUNDING + 1) * FUNDING,
+            "time": now,
+        }
 
     return told(exchange.symbol(query["symbol"])) if "symbol" in query else [told(s) for s in exchange.symbols.values()]
 
@@ -112,24 +143,67 @@ async def _premium(exchange: Exchange, query: dict[str, str], fault: str | None)
 async def _info(exchange: Exchange, query: dict[str, str], fault: str | None) -> Any:
     def told(s: Symbol) -> dict[str, Any]:
         return {
-            "symbol": s.name, "pair": s.name, "contractType": "PERPETUAL", "deliveryDate": 4133404800000, "onboardDate": int(s.times[0]), "status": "TRADING",
-            "baseAsset": s.base, "quoteAsset": s.quote, "marginAsset": s.quote, "pricePrecision": 8, "quantityPrecision": 8, "baseAssetPrecision": 8, "quotePrecision": 8,
-            "underlyingType": "COIN", "underlyingSubType": [], "triggerProtect": "0.05", "liquidationFee": "0.01", "marketTakeBound": "0.05",
+            "symbol": s.name,
+            "pair": s.name,
+            "contractType": "PERPETUAL",
+            "deliveryDate": 4133404800000,
+            "onboardDate": int(s.times[0]),
+            "status": "TRADING",
+            "baseAsset": s.base,
+            "quoteAsset": s.quote,
+            "marginAsset": s.quote,
+            "pricePrecision": 8,
+            "quantityPrecision": 8,
+            "baseAssetPrecision": 8,
+            "quotePrecision": 8,
+            "underlyingType": "COIN",
+            "underlyingSubType": [],
+            "triggerProtect": "0.05",
+            "liquidationFee": "0.01",
+            "marketTakeBound": "0.05",
             "filters": [
-                {"filterType": "PRICE_FILTER", "minPrice": number(s.tick), "maxPrice": "1000000", "tickSize": number(s.tick)},
+                {
+                    "filterType": "PRICE_FILTER",
+                    "minPrice": number(s.tick),
+                    "maxPrice": "1000000",
+                    "tickSize": number(s.tick),
+                },
                 {"filterType": "LOT_SIZE", "minQty": number(s.lot), "maxQty": "9000000", "stepSize": number(s.lot)},
                 {"filterType": "MIN_NOTIONAL", "notional": number(s.min_notional)},
             ],
-            "orderTypes": ["LIMIT", "MARKET", "STOP", "TAKE_PROFIT"], "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
-        }  # fmt: skip
+            "orderTypes": ["LIMIT", "MARKET", "STOP", "TAKE_PROFIT"],
+            "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+        }
 
     limits = [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": exchange.limit}]
-    return {"timezone": "UTC", "serverTime": exchange.time.now(), "futuresType": "U_MARGINED", "rateLimits": limits, "exchangeFilters": [], "assets": [],
-            "symbols": [told(s) for s in exchange.symbols.values()]}  # fmt: skip
+    return {
+        "timezone": "UTC",
+        "serverTime": exchange.time.now(),
+        "futuresType": "U_MARGINED",
+        "rateLimits": limits,
+        "exchangeFilters": [],
+        "assets": [],
+        "symbols": [told(s) for s in exchange.symbols.values()],
+    }
 
 
 ANSWERS = {
-    **{name: spot.ANSWERS[name] for name in ("ping", "time", "klines", "trades", "aggTrades", "depth", "ticker/price", "ticker/24hr", "ticker/bookTicker")},
-    "exchangeInfo": _info, "fundingRate": _funding, "premiumIndex": _premium,
-}  # fmt: skip
+    **{
+        name: spot.ANSWERS[name]
+        for name in (
+            "ping",
+            "time",
+            "klines",
+            "trades",
+            "aggTrades",
+            "depth",
+            "ticker/price",
+            "ticker/24hr",
+            "ticker/bookTicker",
+        )
+    },
+    "exchangeInfo": _info,
+    "fundingRate": _funding,
+    "premiumIndex": _premium,
+}
 DATA = {"openInterestHist": _interest}

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .tape import Capture, Tape
 
 INTERVALS = {
-    name: int(timeframe_duration(name).total_seconds() * 1000) for name in ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
+    name: int(timeframe_duration(name).total_seconds() * 1000)
+    for name in ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
 }  # milliseconds; of Binance's only the month is not offered
 MONDAY = 4 * 86_400_000  # weeks begin on Mondays, and time began on a Thursday
 
@@ -59,7 +60,9 @@ class Symbol:
         return float(values[-1, 3]) if len(times) else float(self.values[0, 0])
 
     def klines(self, interval: str, start: int | None, end: int | None, limit: int, now: int) -> list[list]:
-        """Rows as Binance answers them: the first `limit` from `start` on, or the last ones when there is no start. The last row may still be open."""
+        """Rows as Binance answers them: the first `limit` from `start` on, or the last ones when there is no start.
+        The last row may still be open.
+        """
         span = INTERVALS[interval]
         if span % self.step:
             raise InputError(f"{self.name} has bars of {self.step // 1000} s; {interval} is no multiple of it.")
@@ -69,9 +72,15 @@ class Symbol:
         per = span // self.step
         if start is None:
             first = max(0, last - (limit + 1) * per)
-            first = int(np.searchsorted(self.times, _next(int(self.times[first]), span))) if first < len(self.times) else first
+            first = (
+                int(np.searchsorted(self.times, _next(int(self.times[first]), span)))
+                if first < len(self.times)
+                else first
+            )
         else:
-            last = min(last, first + (limit + 1) * per)  # gaps make fewer; a page may be shorter than asked for, as it may be there
+            last = min(
+                last, first + (limit + 1) * per
+            )  # gaps make fewer; a page may be shorter than asked for, as it may be there
         last = min(last, n)
         times, values = self.times[first:last], self.values[first:last]
         if last == n and n and first < n:
@@ -80,7 +89,16 @@ class Symbol:
             times, values = _aggregate(times, values, span)
         times, values = (times[-limit:], values[-limit:]) if start is None else (times[:limit], values[:limit])
         return [
-            [t, *map(number, row), t + span - 1, number(row[4] * (row[0] + row[3]) / 2), 1 + int(row[4]) % 1000, number(row[4] / 2), number(row[4] * row[0] / 2), "0"]
+            [
+                t,
+                *map(number, row),
+                t + span - 1,
+                number(row[4] * (row[0] + row[3]) / 2),
+                1 + int(row[4]) % 1000,
+                number(row[4] / 2),
+                number(row[4] * row[0] / 2),
+                "0",
+            ]
             for t, row in zip(times.tolist(), values.tolist(), strict=True)
         ]
 
@@ -100,13 +118,15 @@ def _aggregate(times: np.ndarray, values: np.ndarray, span: int) -> tuple[np.nda
     if not len(begins):
         return times, values
     ends = np.append(begins[1:], len(times)) - 1
-    out = np.column_stack([
-        values[begins, 0],
-        np.maximum.reduceat(values[:, 1], begins),
-        np.minimum.reduceat(values[:, 2], begins),
-        values[ends, 3],
-        np.add.reduceat(values[:, 4], begins),
-    ])
+    out = np.column_stack(
+        [
+            values[begins, 0],
+            np.maximum.reduceat(values[:, 1], begins),
+            np.minimum.reduceat(values[:, 2], begins),
+            values[ends, 3],
+            np.add.reduceat(values[:, 4], begins),
+        ]
+    )
     return opens[begins], out
 
 
@@ -130,8 +150,23 @@ def symbols_of(datasets: Iterable[Dataset]) -> dict[str, Symbol]:
             times = bars["ts"].dt.epoch("ms").to_numpy()
             values = bars.select(*PRICES, pl.col("volume").fill_null(0.0)).to_numpy()
             i = dataset.instrument
-            step, tick, lot = int(timeframe_duration(dataset.id.timeframe).total_seconds() * 1000), i.tick or 1e-8, i.lot or 1e-8
-            made = Symbol(base + quote, base, quote, times, values, step, Made(times, values, step, tick, lot), tick, lot, i.min_notional)
+            step, tick, lot = (
+                int(timeframe_duration(dataset.id.timeframe).total_seconds() * 1000),
+                i.tick or 1e-8,
+                i.lot or 1e-8,
+            )
+            made = Symbol(
+                base + quote,
+                base,
+                quote,
+                times,
+                values,
+                step,
+                Made(times, values, step, tick, lot),
+                tick,
+                lot,
+                i.min_notional,
+            )
             if made.name in found:
                 raise InputError(f"Two of the datasets have a market {made.name}. Serve one of them.")
             found[made.name] = made
@@ -144,6 +179,14 @@ def captured_symbol(capture: Capture) -> Symbol:
     seconds, begins = np.unique(traded.times // 1000 * 1000, return_index=True)
     ends = np.append(begins[1:], len(traded.times)) - 1
     p = traded.prices
-    values = np.column_stack([p[begins], np.maximum.reduceat(p, begins), np.minimum.reduceat(p, begins), p[ends], np.add.reduceat(traded.amounts, begins)])
+    values = np.column_stack(
+        [
+            p[begins],
+            np.maximum.reduceat(p, begins),
+            np.minimum.reduceat(p, begins),
+            p[ends],
+            np.add.reduceat(traded.amounts, begins),
+        ]
+    )
     base, quote = split_name(capture.symbol)
     return Symbol(capture.symbol, base, quote, seconds, values, 1000, capture)

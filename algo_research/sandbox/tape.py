@@ -1,6 +1,7 @@
 """What happens within a bar: trades, best prices and an order book.
 
-Made from the bars as a function of the time alone, so that REST and streams, asked whenever, tell one story; or replayed from captured messages.
+Made from the bars as a function of the time alone, so that REST and streams, asked whenever, tell one story; or
+replayed from captured messages.
 """
 
 from __future__ import annotations
@@ -47,10 +48,14 @@ class Book(NamedTuple):
 class Tape(Protocol):
     """What is traded and offered."""
 
-    def trades(self, since: int, now: int, first: int | None = None, last: int | None = None) -> Trades: ...  # since < time <= now; the first or the last so many of them
+    def trades(
+        self, since: int, now: int, first: int | None = None, last: int | None = None
+    ) -> Trades: ...  # since < time <= now; the first or the last so many of them
     def moment(self, id: int) -> int: ...  # when the trade of a number happened
     def book(self, now: int) -> Book | None: ...  # None: nothing is known yet
-    def updates(self, since: int, now: int) -> list[dict[str, Any]]: ...  # messages of the depth stream, without their header
+    def updates(
+        self, since: int, now: int
+    ) -> list[dict[str, Any]]: ...  # messages of the depth stream, without their header
     def tops(self, since: int, now: int) -> list[dict[str, Any]]: ...  # messages of the bookTicker stream
 
 
@@ -78,12 +83,16 @@ def _part(numbers: range, first: int | None, last: int | None) -> range:
 # ---- made from bars
 
 _anchors = np.array([0, TICKS // 3, 2 * TICKS // 3, TICKS - 1])
-_weights = np.stack([np.interp(np.arange(TICKS), _anchors, row) for row in np.eye(4)])  # of open, first extreme, second extreme, close in each tick
+_weights = np.stack(
+    [np.interp(np.arange(TICKS), _anchors, row) for row in np.eye(4)]
+)  # of open, first extreme, second extreme, close in each tick
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Every bar as `TICKS` trades that touch its open, high, low and close and share its volume, within a book that moves along."""
+    """Every bar as `TICKS` trades that touch its open, high, low and close and share its volume,
+    within a book that moves along.
+    """
 
     times: np.ndarray  # opening times of the bars, milliseconds
     values: np.ndarray  # (bars, 5): open, high, low, close, volume
@@ -119,7 +128,9 @@ class Made:
     @cached_property
     def grid(self) -> float:
         """The distance of two levels: the tick where one is known, else about five digits of the first price."""
-        return self.tick if self.tick > 1e-8 else 10.0 ** (math.floor(math.log10(max(float(self.values[0, 0]), 1e-6))) - 4)
+        return (
+            self.tick if self.tick > 1e-8 else 10.0 ** (math.floor(math.log10(max(float(self.values[0, 0]), 1e-6))) - 4)
+        )
 
     def _at(self, tick: int) -> Book:
         best = math.floor(float(self._prices(np.array([tick]))[0]) / self.grid)
@@ -192,7 +203,13 @@ class Capture:
     def _columns(self) -> Trades:
         times, found = self.told["trades"]
         ids, prices, amounts, sold = ([message[key] for message in found] for key in ("t", "p", "q", "m"))
-        return Trades(np.array(ids, dtype=np.int64), np.array(times, dtype=np.int64), np.array(prices, dtype=float), np.array(amounts, dtype=float), np.array(sold, dtype=bool))
+        return Trades(
+            np.array(ids, dtype=np.int64),
+            np.array(times, dtype=np.int64),
+            np.array(prices, dtype=float),
+            np.array(amounts, dtype=float),
+            np.array(sold, dtype=bool),
+        )
 
     def moment(self, id: int) -> int:
         return int(self._columns.times[min(np.searchsorted(self._columns.ids, id), len(self._columns.ids) - 1)])
@@ -219,8 +236,14 @@ class Capture:
 
 
 def read_capture(path: Path) -> Capture:
-    """Captured messages of Binance spot: lines of "<ns since 1970> <JSON>", gzipped when the name ends in .gz. Time is the exchange's."""
-    told: dict[str, tuple[list[int], list[dict[str, Any]]]] = {"updates": ([], []), "trades": ([], []), "tops": ([], [])}
+    """Captured messages of Binance spot: lines of "<ns since 1970> <JSON>", gzipped when the name ends in .gz.
+    Time is the exchange's.
+    """
+    told: dict[str, tuple[list[int], list[dict[str, Any]]]] = {
+        "updates": ([], []),
+        "trades": ([], []),
+        "tops": ([], []),
+    }
     events: list[tuple[int, DepthSnapshot | DepthUpdate]] = []
     symbol, offset, number_ = "", None, 0
     try:
@@ -234,10 +257,21 @@ def read_capture(path: Path) -> Capture:
                 offset = data["E"] - received // 1_000_000  # its clock and that of who captured differ
             now = received // 1_000_000 + (offset or 0)
             if isinstance(event, DepthUpdate) and event.previous_id is not None:
-                raise InputError(f"{path} was captured from a futures exchange; the sandbox speaks the spot API. Give a spot capture.")
+                raise InputError(
+                    f"{path} was captured from a futures exchange; the sandbox speaks the spot API. Give a spot "
+                    "capture."
+                )
             if isinstance(event, DepthSnapshot | DepthUpdate):
                 events.append((now, event))
-            kind = "updates" if isinstance(event, DepthUpdate) else "trades" if isinstance(event, MarketTrade) else "tops" if "B" in data and "u" in data else None
+            kind = (
+                "updates"
+                if isinstance(event, DepthUpdate)
+                else "trades"
+                if isinstance(event, MarketTrade)
+                else "tops"
+                if "B" in data and "u" in data
+                else None
+            )
             if kind:
                 symbol = data["s"]
                 told[kind][0].append(now)
@@ -245,8 +279,13 @@ def read_capture(path: Path) -> Capture:
     except FileNotFoundError as e:
         raise InputError(f"There is no capture {path}.") from e
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise DataError(f"{path}, line {number_ + 1} is no captured message ({e!r}). A line is the time in ns, a space and JSON.") from e
+        raise DataError(
+            f"{path}, line {number_ + 1} is no captured message ({e!r}). A line is the time in ns, a space and JSON."
+        ) from e
     snapshots = [t for t, event in events if isinstance(event, DepthSnapshot)]
     if not snapshots or not told["trades"][0]:
-        raise DataError(f"{path} holds no {'trade' if snapshots else 'snapshot of the order book'}; the sandbox needs a snapshot, updates and trades.")
+        raise DataError(
+            f"{path} holds no {'trade' if snapshots else 'snapshot of the order book'}; the sandbox needs a "
+            "snapshot, updates and trades."
+        )
     return Capture(symbol, snapshots[0], max(t[-1] for t, _ in told.values() if t), told, events)

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 
 class MarketTime:
-    """Milliseconds since 1970 at the exchange: `start` now, and `speed` of its seconds in each of ours; 0 stands still."""
+    """Milliseconds since 1970 at the exchange: `start` now, and `speed` of its seconds in each of ours;
+    0 stands still.
+    """
 
     def __init__(self, start: datetime | None = None, speed: float = 1.0) -> None:
         self.speed, self._moved = speed, 0.0

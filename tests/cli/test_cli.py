@@ -8,7 +8,26 @@ from pathlib import Path
 import pytest
 from command import algo
 
-COMMANDS = [["init"], ["run"], ["runs"], ["show"], ["reproduce"], ["batch"], ["dashboard"], ["research"], ["trials"], ["doctor"], ["settings"], ["data", "list"], ["data", "import"], ["data", "show"], ["data", "check"], ["data", "sync"], ["data", "stream"], ["sandbox"]]
+COMMANDS = [
+    ["init"],
+    ["run"],
+    ["runs"],
+    ["show"],
+    ["reproduce"],
+    ["batch"],
+    ["dashboard"],
+    ["research"],
+    ["trials"],
+    ["doctor"],
+    ["settings"],
+    ["data", "list"],
+    ["data", "import"],
+    ["data", "show"],
+    ["data", "check"],
+    ["data", "sync"],
+    ["data", "stream"],
+    ["sandbox"],
+]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -29,7 +48,15 @@ def csv(tmp_path_factory):
     from algo_research.data.samples.synthetic import make_market
 
     bars = make_market("planted", seed=4, bars=3000, strength=0.3).bars
-    frame = bars.select(Date=pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S"), Open="open", High="high", Low="low", Close="close", Volume="volume", Trades=pl.lit(7))
+    frame = bars.select(
+        Date=pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S"),
+        Open="open",
+        High="high",
+        Low="low",
+        Close="close",
+        Volume="volume",
+        Trades=pl.lit(7),
+    )
     path = tmp_path_factory.mktemp("downloads") / "market_1h.csv"
     frame[::-1].write_csv(path)
     return path
@@ -54,20 +81,37 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.slow
 def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(workspace, csv, tmp_path_factory):
     done = algo(workspace, "data", "import", str(csv), "--id", "test/PLANTED/1h")
-    assert "newest first: turned round" in done.stdout and "columns not used: Trades" in done.stdout and "3,000 new bars" in done.stdout
+    assert (
+        "newest first: turned round" in done.stdout
+        and "columns not used: Trades" in done.stdout
+        and "3,000 new bars" in done.stdout
+    )
     first = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0")
     assert re.search(r"^Edge: ", first.stdout, re.M), first.stdout
     assert "2 trials" in first.stdout
 
     other = tmp_path_factory.mktemp("elsewhere")
     algo(other, "data", "import", str(csv), "--id", "test/PLANTED/1h")
-    second = algo(other, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", "--engine", "kernel", PYTHONHASHSEED="7")
+    second = algo(
+        other,
+        "research",
+        "test/PLANTED/1h",
+        "--fees",
+        "0.0001",
+        "--set",
+        "research.reserve=0",
+        "--engine",
+        "kernel",
+        PYTHONHASHSEED="7",
+    )
     hashes = [re.search(r"predictions \w+  targets \w+  result \w+", done.stdout)[0] for done in (first, second)]
     assert hashes[0] == hashes[1]
 
     again = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0")
     assert hashes[0] in again.stdout and "2 trials" in again.stdout  # the same configuration is the same trial
-    reseeded = algo(workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", "--seed", "1")
+    reseeded = algo(
+        workspace, "research", "test/PLANTED/1h", "--fees", "0.0001", "--set", "research.reserve=0", "--seed", "1"
+    )
     assert hashes[0] not in reseeded.stdout and "3 trials" in reseeded.stdout
     listed = algo(workspace, "trials", "test/PLANTED/1h").stdout
     assert "3 trials on test/PLANTED/1h" in listed
@@ -81,8 +125,13 @@ def test_import_preview_replace_and_versions(workspace, csv):
     changed = workspace.parent / f"{workspace.name}.csv"
     lines = csv.read_text().splitlines()
     cells = lines[1].split(",")
-    changed.write_text("\n".join([lines[0], ",".join([*cells[:5], "1.0", cells[6]])]) + "\n" + "\n".join(lines[2:4]) + "\n")
-    assert "0 new bars, 1 changed, 2 already" in algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", "--dry-run").stdout
+    changed.write_text(
+        "\n".join([lines[0], ",".join([*cells[:5], "1.0", cells[6]])]) + "\n" + "\n".join(lines[2:4]) + "\n"
+    )
+    assert (
+        "0 new bars, 1 changed, 2 already"
+        in algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", "--dry-run").stdout
+    )
     refused = algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", code=2)
     assert "--replace" in refused.stderr
     assert files(workspace) == before
@@ -168,9 +217,14 @@ def test_the_reserved_period_opens_once(workspace):
     assert "Open it?" in asked.stderr
     opened = algo(workspace, *base, "--open-reserved", "--yes").stdout
     assert "(opened)" in opened and "the reserved period: 1,200 bars" in opened
-    assert opened.splitlines()[-1].split("  run")[0] == algo(workspace, *base, "--open-reserved", "--yes").stdout.splitlines()[-1].split("  run")[0]
+    assert (
+        opened.splitlines()[-1].split("  run")[0]
+        == algo(workspace, *base, "--open-reserved", "--yes").stdout.splitlines()[-1].split("  run")[0]
+    )
     refused = algo(workspace, *base, "--seed", "1", "--open-reserved", "--yes", code=2)
-    assert "It can be opened once" in refused.stderr and "folds trained" not in refused.stdout + refused.stderr  # before anything is trained
+    assert (
+        "It can be opened once" in refused.stderr and "folds trained" not in refused.stdout + refused.stderr
+    )  # before anything is trained
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +233,15 @@ def damaged_csv(csv, tmp_path_factory):
     import polars as pl
 
     frame, n = pl.read_csv(csv), pl.int_range(pl.len())
-    volume = pl.when(n.is_between(200, 2700)).then(pl.col("Volume") * (pl.col("High") + pl.col("Low")) / 2).otherwise("Volume")
-    frame = frame.with_columns(Volume=volume, **{c: pl.when(n == 100).then(pl.col(c) * 3).otherwise(c) for c in ("Open", "High", "Low", "Close")})
+    volume = (
+        pl.when(n.is_between(200, 2700))
+        .then(pl.col("Volume") * (pl.col("High") + pl.col("Low")) / 2)
+        .otherwise("Volume")
+    )
+    frame = frame.with_columns(
+        Volume=volume,
+        **{c: pl.when(n == 100).then(pl.col(c) * 3).otherwise(c) for c in ("Open", "High", "Low", "Close")},
+    )
     path = tmp_path_factory.mktemp("damaged") / "market_1h.csv"
     frame.write_csv(path)
     return path
@@ -191,22 +252,44 @@ def test_quarantine_and_repair(workspace, damaged_csv):
     id = "test/PLANTED/1h"
     algo(workspace, "data", "import", str(damaged_csv), "--id", id)
     shown = algo(workspace, "data", "check", id, apart=True).stdout
-    assert "Quality 0.58" in shown and "in quarantine: research asks for 0.8" in shown and "this is volume times price" in shown and "price spike: PLANTED, 1 bar, " in shown
+    assert (
+        "Quality 0.58" in shown
+        and "in quarantine: research asks for 0.8" in shown
+        and "this is volume times price" in shown
+        and "price spike: PLANTED, 1 bar, " in shown
+    )
     refused = algo(workspace, "research", id, code=2)
-    assert "is in quarantine: its quality score is 0.58" in refused.stderr and "--set quality.force=true" in refused.stderr
+    assert (
+        "is in quarantine: its quality score is 0.58" in refused.stderr and "--set quality.force=true" in refused.stderr
+    )
     assert "fit for research" in algo(workspace, "data", "check", id, ALGO_QUALITY__MINIMUM="0.5").stdout
     assert "--yes and --rule say how" in algo(workspace, "data", "check", id, "--yes", code=2).stderr
-    assert "Did you mean 'price spike'" in algo(workspace, "data", "check", id, "--repair", "--rule", "spike", code=2).stderr
+    assert (
+        "Did you mean 'price spike'"
+        in algo(workspace, "data", "check", id, "--repair", "--rule", "spike", code=2).stderr
+    )
     before = files(workspace)
     preview = algo(workspace, "data", "check", id, "--repair").stdout
-    assert "divide the volume by the typical price" in preview and "drop the bar" in preview and f"algo data check {id} --repair --yes" in preview
+    assert (
+        "divide the volume by the typical price" in preview
+        and "drop the bar" in preview
+        and f"algo data check {id} --repair --yes" in preview
+    )
     assert files(workspace) == before, "a preview changes nothing"
     only = algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes").stdout
     assert "version 1 of" in only and "version 0 stays readable" in only
     assert "version 2 of" in algo(workspace, "data", "check", id, "--repair", "--yes").stdout
     assert "Nothing can be repaired" in algo(workspace, "data", "check", id, "--repair", "--yes").stdout
-    versions = [line.split() for line in algo(workspace, "data", "history", id).stdout.splitlines() if re.match(r"\s*\d+ ", line)]
-    assert [(v[0], *v[3:6]) for v in versions] == [("0", "3,000", "0", "0"), ("1", "0", "2,501", "0"), ("2", "0", "0", "1")]
+    versions = [
+        line.split()
+        for line in algo(workspace, "data", "history", id).stdout.splitlines()
+        if re.match(r"\s*\d+ ", line)
+    ]
+    assert [(v[0], *v[3:6]) for v in versions] == [
+        ("0", "3,000", "0", "0"),
+        ("1", "0", "2,501", "0"),
+        ("2", "0", "0", "1"),
+    ]
     shown = algo(workspace, "data", "show", id).stdout
     assert "2,999 bars" in shown and shown.count("Note: repaired, ") == 2
 
@@ -214,7 +297,9 @@ def test_quarantine_and_repair(workspace, damaged_csv):
 @pytest.mark.slow
 def test_forced_research_on_quarantined_data(workspace, damaged_csv):
     algo(workspace, "data", "import", str(damaged_csv), "--id", "test/PLANTED/1h")
-    forced = algo(workspace, "research", "test/PLANTED/1h", "--strategy", "moving_average", "--set", "quality.force=true")
+    forced = algo(
+        workspace, "research", "test/PLANTED/1h", "--strategy", "moving_average", "--set", "quality.force=true"
+    )
     assert re.search(r"^(No edge|Edge): ", forced.stdout, re.M)
 
 
@@ -231,7 +316,12 @@ def test_what_comes_with_the_package_is_not_repaired(workspace):
     ("file", "id", "options", "decision"),
     [
         ("btc_usd_1h_2018_2022.csv.gz", "bitstamp/BTC-USD/1h", [], "newest first"),
-        ("btc_perp_1m_2022_01.csv.gz", "perp/BTC-USD/1m", ["--kind", "perpetual"], "times label the close of a bar (detected)"),
+        (
+            "btc_perp_1m_2022_01.csv.gz",
+            "perp/BTC-USD/1m",
+            ["--kind", "perpetual"],
+            "times label the close of a bar (detected)",
+        ),
         ("dj30_1d_valid.csv.gz", "yahoo/DJ30/1d", ["--calendar", "XNYS", "--kind", "equity"], "daily sessions of XNYS"),
     ],
 )
@@ -266,7 +356,9 @@ def test_the_demo(tmp_path):
     """The README's sentence is what the demo says today."""
     root = Path(__file__).parents[2]
     (tmp_path / "settings.ini").write_text((root / "settings.ini").read_text())
-    sentence = next(line for line in algo(tmp_path, "research").stdout.splitlines() if line.startswith(("No edge", "Edge")))
+    sentence = next(
+        line for line in algo(tmp_path, "research").stdout.splitlines() if line.startswith(("No edge", "Edge"))
+    )
     assert " ".join(sentence.split()) in " ".join((root / "README.md").read_text().split())
 
 
@@ -279,8 +371,18 @@ def test_a_long_list_of_findings_is_cut_and_can_be_had_whole(workspace):
     from algo_research.data.stores.base import open_store
 
     (workspace / "settings.ini").write_text("[store]\nurl = delta://data\n")
-    holed = [make_market("noise", n, bars=300).bars.filter(pl.int_range(pl.len()) != 100).with_columns(symbol=pl.lit(f"C{n:02}")) for n in range(22)]
-    open_store("delta://data", workspace).write(Dataset(DatasetId("test", "MANY", "1h"), pl.concat(holed), Instrument("MANY", "test", "spot")))
+    holed = [
+        make_market("noise", n, bars=300)
+        .bars.filter(pl.int_range(pl.len()) != 100)
+        .with_columns(symbol=pl.lit(f"C{n:02}"))
+        for n in range(22)
+    ]
+    open_store("delta://data", workspace).write(
+        Dataset(DatasetId("test", "MANY", "1h"), pl.concat(holed), Instrument("MANY", "test", "spot"))
+    )
     short, whole = (algo(workspace, "data", "check", "test/MANY/1h", *more).stdout for more in ([], ["--all"]))
-    assert short.count("bars missing before: C") == 20 and "... and 2 more (bars missing before 2); --all shows them" in short
+    assert (
+        short.count("bars missing before: C") == 20
+        and "... and 2 more (bars missing before 2); --all shows them" in short
+    )
     assert whole.count("bars missing before: C") == 22 and "--all" not in whole

@@ -15,7 +15,9 @@ from algo_research.sandbox.market import symbols_of
 @pytest.fixture(scope="module")
 def exchange():
     market = make_market("garch", seed=1, bars=1500, timeframe="1h", volatility=0.01)
-    with running(Exchange(symbols_of([market]), MarketTime(market.bars["known_at"][-1] + timedelta(seconds=30), speed=0))) as served:
+    with running(
+        Exchange(symbols_of([market]), MarketTime(market.bars["known_at"][-1] + timedelta(seconds=30), speed=0))
+    ) as served:
         yield served
 
 
@@ -53,7 +55,18 @@ BAD = {
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange):
     arguments, code, message = BAD[case]
-    done = algo(workspace, "data", "perpetuals", *([] if "--what" in arguments else ["--what", "funding"]), *arguments, "--exchange", "sandbox", "--url", exchange.url, code=None)
+    done = algo(
+        workspace,
+        "data",
+        "perpetuals",
+        *([] if "--what" in arguments else ["--what", "funding"]),
+        *arguments,
+        "--exchange",
+        "sandbox",
+        "--url",
+        exchange.url,
+        code=None,
+    )
     assert done.returncode == code and message in done.stderr, done.stderr
     assert not list(workspace.rglob("*.parquet"))
 
@@ -65,14 +78,19 @@ def test_two_venues_become_one_symbol(workspace):
     for venue, factor in (("binance", 1.0), ("coinbase", 1.001), ("kraken", 0.999)):
         moved = bars.with_columns(pl.col("open", "high", "low", "close") * factor)
         if venue == "kraken":
-            moved = moved.with_columns(high=pl.when(pl.int_range(pl.len()) == 100).then(pl.col("high") * 2).otherwise("high"))
+            moved = moved.with_columns(
+                high=pl.when(pl.int_range(pl.len()) == 100).then(pl.col("high") * 2).otherwise("high")
+            )
         moved.with_columns(pl.col("ts").dt.replace_time_zone(None)).write_csv(workspace / f"{venue}.csv")
         algo(workspace, "data", "import", f"{venue}.csv", "--id", f"{venue}/BTC-USD/1h", "--label", "open")
     sources = [f"{venue}/BTC-USD/1h" for venue in ("binance", "coinbase", "kraken")]
     before = files(workspace)
     preview = algo(workspace, "data", "aggregate", *sources, "--id", "composite/BTC-USD/1h", "--dry-run").stdout
     assert "kraken/BTC-USD/1h was left out of 1 bar(s), as it deviates" in preview and files(workspace) == before
-    assert "Stored as composite/BTC-USD/1h, version 0" in algo(workspace, "data", "aggregate", *sources, "--id", "composite/BTC-USD/1h").stdout
+    assert (
+        "Stored as composite/BTC-USD/1h, version 0"
+        in algo(workspace, "data", "aggregate", *sources, "--id", "composite/BTC-USD/1h").stdout
+    )
     assert "300 bars" in algo(workspace, "data", "show", "composite/BTC-USD/1h").stdout
     refused = algo(workspace, "data", "aggregate", *sources[:2], "--id", "kraken/BTC-USD/1h", code=2)
     assert "no composite" in refused.stderr

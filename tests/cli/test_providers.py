@@ -20,7 +20,11 @@ from algo_research.data.venues.exchanges import RateLimited
 from algo_research.data.venues.providers import AlpacaSource, open_source
 from algo_research.sandbox.providers import Provider, served, stock_minutes
 
-KEYS = {"ALGO_SECRET_TWELVEDATA_KEY": "local-key", "ALGO_SECRET_ALPACA_KEY": "local-key", "ALGO_SECRET_ALPACA_SECRET": "local-key-secret"}
+KEYS = {
+    "ALGO_SECRET_TWELVEDATA_KEY": "local-key",
+    "ALGO_SECRET_ALPACA_KEY": "local-key",
+    "ALGO_SECRET_ALPACA_SECRET": "local-key-secret",
+}
 FIRST, LAST = date(2024, 6, 3), date(2024, 7, 5)
 
 
@@ -32,7 +36,21 @@ def bars():
 
 
 def sync(workspace, provider, exchange, *options, keys=KEYS, symbol="AAPL"):
-    return algo(workspace, "data", "sync", symbol, "--exchange", exchange, "--url", provider.url, "--since", "2024-06-01", *options, code=None, **keys)
+    return algo(
+        workspace,
+        "data",
+        "sync",
+        symbol,
+        "--exchange",
+        exchange,
+        "--url",
+        provider.url,
+        "--since",
+        "2024-06-01",
+        *options,
+        code=None,
+        **keys,
+    )
 
 
 @pytest.fixture
@@ -41,9 +59,21 @@ def workspace(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("exchange", "timeframe", "minutes"), [("alpaca", "1m", 1), ("twelvedata", "1m", 1), ("alpaca", "30m", 30), ("twelvedata", "1h", 60), ("alpaca", "1d", 1440), ("twelvedata", "1d", 1440)])
+@pytest.mark.parametrize(
+    ("exchange", "timeframe", "minutes"),
+    [
+        ("alpaca", "1m", 1),
+        ("twelvedata", "1m", 1),
+        ("alpaca", "30m", 30),
+        ("twelvedata", "1h", 60),
+        ("alpaca", "1d", 1440),
+        ("twelvedata", "1d", 1440),
+    ],
+)
 def test_bars_of_sessions_are_all_there(workspace, bars, exchange, timeframe, minutes):
-    """Every bar of every session up to the last that closed, none of before and after hours; a day is known at its session's close; a second sync finds nothing to do."""
+    """Every bar of every session up to the last that closed, none of before and after hours;
+    a day is known at its session's close; a second sync finds nothing to do.
+    """
     with served(Provider(bars, now=datetime.now(UTC))) as provider:
         done = sync(workspace, provider, exchange, "--timeframe", timeframe, "--until", "2024-07-05T18:00:00")
         assert done.returncode == 0, done.stderr
@@ -52,19 +82,41 @@ def test_bars_of_sessions_are_all_there(workspace, bars, exchange, timeframe, mi
     kept = open_store(f"delta://{workspace}/.algo/store").read(f"{exchange}/AAPL/{timeframe}").bars
     due = session_schedule("XNYS", FIRST, LAST, timedelta(minutes=minutes))
     last = datetime(2024, 7, 5, 18, tzinfo=UTC)
-    closes = pl.col("known_at") if minutes == 1440 else pl.min_horizontal(pl.col("ts") + timedelta(minutes=minutes), "known_at")
+    closes = (
+        pl.col("known_at")
+        if minutes == 1440
+        else pl.min_horizontal(pl.col("ts") + timedelta(minutes=minutes), "known_at")
+    )
     due = due.with_columns(known_at=closes).filter(pl.col("known_at") <= last)
     assert kept.select("ts", "known_at").equals(due.select("ts", "known_at"))
-    values = (pl.col("open").first(), pl.col("high").max(), pl.col("low").min(), pl.col("close").last(), pl.col("volume").sum())
-    traded = bars["AAPL"].join_asof(due.select(bar="ts", over="known_at"), left_on="ts", right_on="bar").filter(pl.col("ts") < pl.col("over"))
-    assert kept.drop("symbol", "known_at").equals(traded.group_by("bar", maintain_order=True).agg(*values).rename({"bar": "ts"}))
+    values = (
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col("volume").sum(),
+    )
+    traded = (
+        bars["AAPL"]
+        .join_asof(due.select(bar="ts", over="known_at"), left_on="ts", right_on="bar")
+        .filter(pl.col("ts") < pl.col("over"))
+    )
+    assert kept.drop("symbol", "known_at").equals(
+        traded.group_by("bar", maintain_order=True).agg(*values).rename({"bar": "ts"})
+    )
 
 
 def test_currencies_have_no_volume(workspace, bars):
     begin = datetime(2024, 6, 3, tzinfo=UTC)
-    euro = bars["AAPL"].head(7200).with_columns(ts=pl.datetime_range(begin, begin + timedelta(minutes=7199), "1m", time_unit="us", eager=True))
+    euro = (
+        bars["AAPL"]
+        .head(7200)
+        .with_columns(ts=pl.datetime_range(begin, begin + timedelta(minutes=7199), "1m", time_unit="us", eager=True))
+    )
     with served(Provider({"EUR/USD": euro})) as provider:
-        done = sync(workspace, provider, "twelvedata", "--timeframe", "1h", "--until", "2024-06-08T00:00:00", symbol="EUR/USD")
+        done = sync(
+            workspace, provider, "twelvedata", "--timeframe", "1h", "--until", "2024-06-08T00:00:00", symbol="EUR/USD"
+        )
         assert done.returncode == 0, done.stderr
     found = open_store(f"delta://{workspace}/.algo/store").read("twelvedata/EUR-USD/1h")
     assert found.instrument.quote == "USD" and found.bars["volume"].is_null().all()
@@ -80,14 +132,27 @@ def keys(monkeypatch):
 def asked(source):
     """What one may ask, by what an error should name."""
     begin = datetime(2024, 6, 3, tzinfo=UTC)
-    return {"the symbol AAPL": lambda: source.instrument("AAPL"), "bars of AAPL": lambda: source.bars("AAPL", "1m", begin, 10), "of AAPL": lambda: source.actions("AAPL", begin)}
+    return {
+        "the symbol AAPL": lambda: source.instrument("AAPL"),
+        "bars of AAPL": lambda: source.bars("AAPL", "1m", begin, 10),
+        "of AAPL": lambda: source.actions("AAPL", begin),
+    }
 
 
 @pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
 def test_how_long_to_wait(bars, keys, exchange):
     """Seconds or a date; a minute where nothing sensible is said."""
     later, past = (format_datetime(datetime.now(UTC) + timedelta(seconds=s), usegmt=True) for s in (90, -90))
-    for told, low, high in (("7", 7, 7), (later, 80, 91), (past, 1, 1), ("soon", 60, 60), ("", 60, 60), ("nan", 60, 60), ("-5", 1, 1), ("1e18", 60, 3600)):
+    for told, low, high in (
+        ("7", 7, 7),
+        (later, 80, 91),
+        (past, 1, 1),
+        ("soon", 60, 60),
+        ("", 60, 60),
+        ("nan", 60, 60),
+        ("-5", 1, 1),
+        ("1e18", 60, 3600),
+    ):
         with served(Provider(bars, limit=0, retry_after=told)) as provider, pytest.raises(RateLimited) as raised:
             open_source(exchange, provider.url).instrument("AAPL")
         assert low <= raised.value.wait <= high, told
@@ -100,9 +165,32 @@ def test_when_alpaca_s_limit_is_lifted(keys, told, wait):
     assert source._wait({"x-ratelimit-reset": told, "retry-after": "7"}) == wait
 
 
-BROKEN = [{}, {"status": "ok"}, {"message": "maintenance"}, [], None, "well", {"status": "error", "code": "later"}, {"data": [{}], "values": [{}], "bars": [{}], "splits": [{}], "dividends": [{}], "corporate_actions": {"cash_dividends": [{}]}},
-          {"data": 5, "class": "us_equity", "values": 5, "bars": 5, "splits": 5, "dividends": 5, "corporate_actions": 5},
-          {"data": None, "values": [{"datetime": "today", "open": "x"}], "bars": [{"t": "today", "o": "x"}], "splits": [{"date": "x", "from_factor": 1, "to_factor": 0}], "dividends": [], "corporate_actions": None}]
+BROKEN = [
+    {},
+    {"status": "ok"},
+    {"message": "maintenance"},
+    [],
+    None,
+    "well",
+    {"status": "error", "code": "later"},
+    {
+        "data": [{}],
+        "values": [{}],
+        "bars": [{}],
+        "splits": [{}],
+        "dividends": [{}],
+        "corporate_actions": {"cash_dividends": [{}]},
+    },
+    {"data": 5, "class": "us_equity", "values": 5, "bars": 5, "splits": 5, "dividends": 5, "corporate_actions": 5},
+    {
+        "data": None,
+        "values": [{"datetime": "today", "open": "x"}],
+        "bars": [{"t": "today", "o": "x"}],
+        "splits": [{"date": "x", "from_factor": 1, "to_factor": 0}],
+        "dividends": [],
+        "corporate_actions": None,
+    },
+]
 
 
 @pytest.mark.parametrize("body", BROKEN, ids=lambda b: json.dumps(b)[:30])
@@ -127,18 +215,37 @@ def test_an_answer_that_lacks_what_was_asked_for(bars, keys, exchange, body):
 
 
 def test_a_window_a_call(bars, keys):
-    """An empty one costs a request, however long nothing was traded; who asks goes on from there, and a refusal loses nothing."""
+    """An empty one costs a request, however long nothing was traded;
+    who asks goes on from there, and a refusal loses nothing.
+    """
+
     class Refusing(Provider):
         def twelve(self, path, *question):
             refused = path == "/time_series" and self.requests[path] > 1 and self.requests[path] % 3 == 0
-            return (429, {"code": 429, "message": "out of credits", "status": "error"}) if refused else super().twelve(path, *question)
+            return (
+                (429, {"code": 429, "message": "out of credits", "status": "error"})
+                if refused
+                else super().twelve(path, *question)
+            )
 
     with served(Refusing(bars)) as provider:
         source = open_source("twelvedata", provider.url)
         assert source.windows and source.bars("AAPL", "1m", datetime(2024, 4, 1, tzinfo=UTC), 5000).is_empty()
         assert provider.requests["/time_series"] == 1
-        fetched = pl.concat(fetch_range(source, "AAPL", "1m", datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC), SimulatedClock(provider.now), calendar="XNYS"))
-        assert provider.requests["/time_series"] < 70  # ten windows, each confirmed three times, and every third request twice
+        fetched = pl.concat(
+            fetch_range(
+                source,
+                "AAPL",
+                "1m",
+                datetime(2024, 5, 1, tzinfo=UTC),
+                datetime(2024, 6, 4, tzinfo=UTC),
+                SimulatedClock(provider.now),
+                calendar="XNYS",
+            )
+        )
+        assert (
+            provider.requests["/time_series"] < 70
+        )  # ten windows, each confirmed three times, and every third request twice
     assert fetched["ts"][0] == datetime(2024, 6, 3, 13, 30, tzinfo=UTC) and fetched.height == 390
 
 
@@ -146,7 +253,14 @@ def test_credentials_are_needed_and_never_shown(workspace, bars):
     with served(Provider(bars)) as provider:
         missing = sync(workspace, provider, "alpaca", "--timeframe", "1d", keys={})
         assert missing.returncode == 2 and "ALGO_SECRET_ALPACA_KEY" in missing.stderr
-        wrong = sync(workspace, provider, "twelvedata", "--timeframe", "1d", keys={"ALGO_SECRET_TWELVEDATA_KEY": "a-wrong-key-77"})
+        wrong = sync(
+            workspace,
+            provider,
+            "twelvedata",
+            "--timeframe",
+            "1d",
+            keys={"ALGO_SECRET_TWELVEDATA_KEY": "a-wrong-key-77"},
+        )
         assert wrong.returncode == 2 and "does not accept the credentials" in wrong.stderr
         assert "a-wrong-key-77" not in wrong.stderr + wrong.stdout
     assert not (workspace / ".algo" / "store" / "bars").exists()
@@ -164,14 +278,26 @@ def test_wrong_names_are_named(workspace, bars):
 @pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
 def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
     """One source of raw bars and actions gives all three; the raw ones stay, and a second time nothing changes."""
-    actions = (("AAPL", "2024-06-10", "split", 4.0), ("AAPL", "2024-06-20", "dividend", 0.5), ("AAPL", "2024-06-27", "split", 0.5))
-    shares = pl.when(pl.col("ts").dt.date() < date(2024, 6, 10)).then(1.0).when(pl.col("ts").dt.date() < date(2024, 6, 27)).then(4.0).otherwise(2.0)
+    actions = (
+        ("AAPL", "2024-06-10", "split", 4.0),
+        ("AAPL", "2024-06-20", "dividend", 0.5),
+        ("AAPL", "2024-06-27", "split", 0.5),
+    )
+    shares = (
+        pl.when(pl.col("ts").dt.date() < date(2024, 6, 10))
+        .then(1.0)
+        .when(pl.col("ts").dt.date() < date(2024, 6, 27))
+        .then(4.0)
+        .otherwise(2.0)
+    )
     traded = {"AAPL": bars["AAPL"].with_columns(pl.col("open", "high", "low", "close") / shares)}
     with served(Provider(traded, actions=actions)) as provider:
         sync(workspace, provider, exchange, "--timeframe", "1d")
 
         def adjust(to):
-            return algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--to", to, "--url", provider.url, code=None, **KEYS)
+            return algo(
+                workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--to", to, "--url", provider.url, code=None, **KEYS
+            )
 
         for to in ("split", "total", "total"):
             done = adjust(to)
@@ -179,25 +305,55 @@ def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
         assert adjust("totl").returncode == 2
         store = open_store(f"delta://{workspace}/.algo/store")
         store.write(replace(store.read(f"{exchange}/AAPL/1d"), id=DatasetId(exchange, "OTHER", "1d")))
-        for id, words in ((f"{exchange}/OTHER/1d", "would be replaced"), (f"{exchange}/AAPL-total/1h", "cannot be the id"), ("arch/SP500/1d", "cannot be the id")):
-            refused = algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--to", "total", "--url", provider.url, "--id", id, code=2, **KEYS)
+        for id, words in (
+            (f"{exchange}/OTHER/1d", "would be replaced"),
+            (f"{exchange}/AAPL-total/1h", "cannot be the id"),
+            ("arch/SP500/1d", "cannot be the id"),
+        ):
+            refused = algo(
+                workspace,
+                "data",
+                "adjust",
+                f"{exchange}/AAPL/1d",
+                "--to",
+                "total",
+                "--url",
+                provider.url,
+                "--id",
+                id,
+                code=2,
+                **KEYS,
+            )
             assert words in refused.stderr
         (workspace / "others.csv").write_text("symbol,date,kind,value\naapl,2024-06-10,split,4\n")
-        assert "none of AAPL" in algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--actions", "others.csv", code=2).stderr
+        assert (
+            "none of AAPL"
+            in algo(workspace, "data", "adjust", f"{exchange}/AAPL/1d", "--actions", "others.csv", code=2).stderr
+        )
     store.write(replace(store.read(f"{exchange}/AAPL/1d"), id=DatasetId("file", "AAPL", "1d")))
-    (workspace / "twice.csv").write_text("symbol,date,kind,value\nAAPL,2024-06-20,dividend,0.5\nAAPL,2024-06-20,dividend,0.5\n")
-    for options in (["--actions", "twice.csv"], []):  # an ordinary and a special dividend of one day; the second time from what is kept
+    (workspace / "twice.csv").write_text(
+        "symbol,date,kind,value\nAAPL,2024-06-20,dividend,0.5\nAAPL,2024-06-20,dividend,0.5\n"
+    )
+    for options in (
+        ["--actions", "twice.csv"],
+        [],
+    ):  # an ordinary and a special dividend of one day; the second time from what is kept
         assert "2 dividends" in algo(workspace, "data", "adjust", "file/AAPL/1d", *options).stdout
     store = open_store(f"delta://{workspace}/.algo/store")
     assert store.versions(f"{exchange}/AAPL-total/1d") == [0]
     raw, split, total = (store.read(f"{exchange}/AAPL{name}/1d") for name in ("", "-split", "-total"))
     assert (raw.adjustment, split.adjustment, total.adjustment) == ("raw", "split", "total")
-    close = raw.bars.select(day=pl.col("ts").dt.date(), raw="close").with_columns(split=split.bars["close"], total=total.bars["close"])
+    close = raw.bars.select(day=pl.col("ts").dt.date(), raw="close").with_columns(
+        split=split.bars["close"], total=total.bars["close"]
+    )
     before = close.filter(pl.col("day") < date(2024, 6, 10))
     assert (before["raw"] / before["split"]).to_list() == pytest.approx([4.0 * 0.5] * before.height)
     last = close.filter(pl.col("day") < date(2024, 6, 20))["raw"][-1]
     assert (before["split"] * (1 - 0.5 / last)).to_list() == pytest.approx(before["total"].to_list())
-    assert close.filter(pl.col("day") >= date(2024, 6, 27)).select("raw").to_series().to_list() == close.filter(pl.col("day") >= date(2024, 6, 27))["total"].to_list()
+    assert (
+        close.filter(pl.col("day") >= date(2024, 6, 27)).select("raw").to_series().to_list()
+        == close.filter(pl.col("day") >= date(2024, 6, 27))["total"].to_list()
+    )
 
 
 def test_adjusting_without_actions_or_with_wrong_ones_is_refused(workspace):
@@ -226,23 +382,41 @@ def test_one_listing_of_several(bars, keys):
 
     with served(Listed(bars, actions=(("AAPL", "2024-06-10", "split", 4.0),))) as provider:
         source = open_source("twelvedata", provider.url)
-        assert [(i.symbol, i.quote, i.calendar) for i in map(source.instrument, ("aapl", "AAPL:XLON"))] == [("AAPL", "USD", "XNYS"), ("AAPL:XLON", "GBP", "XLON")]
+        assert [(i.symbol, i.quote, i.calendar) for i in map(source.instrument, ("aapl", "AAPL:XLON"))] == [
+            ("AAPL", "USD", "XNYS"),
+            ("AAPL:XLON", "GBP", "XLON"),
+        ]
         for symbol in ("AAPL", "AAPL:XLON"):
             source.bars(symbol, "30m", datetime(2024, 6, 3, tzinfo=UTC), 10)
             assert source.actions(symbol, datetime(2024, 6, 1, tzinfo=UTC))["symbol"].to_list() == [symbol]
-        assert asked == [(path, "AAPL", mic) for mic in ("XNGS", "XLON") for path in ("/time_series", "/splits", "/dividends")]
+        assert asked == [
+            (path, "AAPL", mic) for mic in ("XNGS", "XLON") for path in ("/time_series", "/splits", "/dividends")
+        ]
         with pytest.raises(InputError, match="'AAPL:XLON'"):
             source.instrument("AAPL:XLOM")
 
 
-@pytest.mark.parametrize(("status", "error", "told"), [(429, RateLimited, "refuses requests"), (401, InputError, "ALGO_SECRET"), (503, RetryableError, "cannot answer now"), (200, RetryableError, "cannot be understood")])
+@pytest.mark.parametrize(
+    ("status", "error", "told"),
+    [
+        (429, RateLimited, "refuses requests"),
+        (401, InputError, "ALGO_SECRET"),
+        (503, RetryableError, "cannot answer now"),
+        (200, RetryableError, "cannot be understood"),
+    ],
+)
 @pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
 def test_a_page_instead_of_json(keys, exchange, status, error, told):
     """Of a proxy or a load balancer: what it means stands in its status."""
     import httpx
 
     source = open_source(exchange, "http://127.0.0.1:9")
-    source._client = httpx.Client(base_url="http://127.0.0.1:9", transport=httpx.MockTransport(lambda request: httpx.Response(status, html="<html>", headers={"Retry-After": "77"})))
+    source._client = httpx.Client(
+        base_url="http://127.0.0.1:9",
+        transport=httpx.MockTransport(
+            lambda request: httpx.Response(status, html="<html>", headers={"Retry-After": "77"})
+        ),
+    )
     with pytest.raises(error, match=told) as raised:
         source.instrument("AAPL")
     assert status != 429 or raised.value.wait == 77

@@ -20,7 +20,9 @@ from algo_research.sandbox.market import symbols_of
 @pytest.fixture(scope="module")
 def exchange():
     market = make_market("garch", seed=1, bars=1500, timeframe="1m", volatility=0.001)
-    with running(Exchange(symbols_of([market]), MarketTime(market.bars["ts"][-1] + timedelta(seconds=30), speed=0))) as served:
+    with running(
+        Exchange(symbols_of([market]), MarketTime(market.bars["ts"][-1] + timedelta(seconds=30), speed=0))
+    ) as served:
         yield served
 
 
@@ -59,7 +61,15 @@ def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange)
     url = "http://127.0.0.1:9" if case == "nobody there" else exchange.url
     where = [] if case in ("unknown exchange", "no address") else ["--url", url]
     before = files(workspace)
-    done = algo(workspace, "data", "sync", *arguments, *(() if "--exchange" in arguments else ("--exchange", "sandbox")), *where, code=None)
+    done = algo(
+        workspace,
+        "data",
+        "sync",
+        *arguments,
+        *(() if "--exchange" in arguments else ("--exchange", "sandbox")),
+        *where,
+        code=None,
+    )
     assert done.returncode == code and message in done.stderr, done.stderr
     assert files(workspace) == before
 
@@ -74,15 +84,35 @@ def test_a_table_of_somebody_else_is_left_alone(workspace, exchange):
     before = files(folder)
     store = open_store("delta://data", workspace)
     assert [str(d) for d in store.datasets()] == ["sandbox/GARCH1-USDT/1m"]
-    done = algo(workspace, "data", "sync", "GARCH1/USDT", "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "1m", "--since", "2015-01-01", code=2)
+    done = algo(
+        workspace,
+        "data",
+        "sync",
+        "GARCH1/USDT",
+        "--exchange",
+        "sandbox",
+        "--url",
+        exchange.url,
+        "--timeframe",
+        "1m",
+        "--since",
+        "2015-01-01",
+        code=2,
+    )
     assert "not written by this store" in done.stderr
     assert files(folder) == before
-    assert "sandbox/GARCH1-USDT/1m store cannot be read: The table at" in " ".join(algo(workspace, "data", "list").stdout.split())
+    assert "sandbox/GARCH1-USDT/1m store cannot be read: The table at" in " ".join(
+        algo(workspace, "data", "list").stdout.split()
+    )
 
 
 def test_limits_are_kept_and_a_ban_is_earned_by_ignoring_them():
     market = make_market("garch", seed=1, bars=1500, timeframe="1m", volatility=0.001)
-    with running(Exchange(symbols_of([market]), MarketTime(market.bars["ts"][-1], speed=0), Faults({"rate_limit": 1.0}, retry_after=7))) as served:
+    with running(
+        Exchange(
+            symbols_of([market]), MarketTime(market.bars["ts"][-1], speed=0), Faults({"rate_limit": 1.0}, retry_after=7)
+        )
+    ) as served:
         statuses = []
         for _ in range(3):
             try:
@@ -102,10 +132,28 @@ def test_limits_are_kept_and_a_ban_is_earned_by_ignoring_them():
 def test_bars_of_a_perpetual(workspace, exchange):
     """The same command; the store keeps them apart from the spot market's."""
     for symbol in ("GARCH1/USDT", "GARCH1/USDT:USDT"):
-        assert "299 new bars" in algo(workspace, "data", "sync", symbol, "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "5m", "--since", "2015-01-01").stdout
+        assert (
+            "299 new bars"
+            in algo(
+                workspace,
+                "data",
+                "sync",
+                symbol,
+                "--exchange",
+                "sandbox",
+                "--url",
+                exchange.url,
+                "--timeframe",
+                "5m",
+                "--since",
+                "2015-01-01",
+            ).stdout
+        )
     store = open_store("delta://.algo/store", workspace)
     spot, perpetual = (store.read(f"sandbox/GARCH1-USDT{settled}/5m") for settled in ("", ":USDT"))
-    assert (spot.instrument.kind, perpetual.instrument.kind) == ("spot", "perpetual") and perpetual.bars["ts"].equals(spot.bars["ts"])
+    assert (spot.instrument.kind, perpetual.instrument.kind) == ("spot", "perpetual") and perpetual.bars["ts"].equals(
+        spot.bars["ts"]
+    )
 
 
 def test_what_a_repair_took_out_stays_out(workspace):
@@ -114,7 +162,12 @@ def test_what_a_repair_took_out_stays_out(workspace):
 
     market = make_market("garch", seed=2, bars=1500, timeframe="1m", volatility=0.001)
     wrong = pl.int_range(pl.len()) == 700
-    market = replace(market, bars=market.bars.with_columns(pl.when(wrong).then(pl.col(c) * 3).otherwise(c) for c in ("open", "high", "low", "close")))
+    market = replace(
+        market,
+        bars=market.bars.with_columns(
+            pl.when(wrong).then(pl.col(c) * 3).otherwise(c) for c in ("open", "high", "low", "close")
+        ),
+    )
     (workspace / "settings.ini").write_text("[store]\nurl = delta://data\n")
     time, id = MarketTime(market.bars["ts"][1000], speed=0), "sandbox/GARCH2-USDT/1m"
     store = open_store("delta://data", workspace)
@@ -125,7 +178,9 @@ def test_what_a_repair_took_out_stays_out(workspace):
         assert store.read(id).bars.height == 399
         assert "1 bars to ask for" in algo(workspace, *wanted, "--dry-run").stdout  # the newest, as always
         assert ": 0 new bars, 1 left out since a repair" in algo(workspace, *wanted).stdout
-        assert "600 new bars, 1 left out since a repair" in algo(workspace, *wanted, "--since", "2015-01-01").stdout  # asked for together with the newest, and so with the wrong one
+        assert (
+            "600 new bars, 1 left out since a repair" in algo(workspace, *wanted, "--since", "2015-01-01").stdout
+        )  # asked for together with the newest, and so with the wrong one
         time.advance(100 * 60)
         assert "100 new bars, 1 left out since a repair" in algo(workspace, *wanted).stdout
     kept = store.read(id)

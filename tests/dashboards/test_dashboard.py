@@ -54,7 +54,14 @@ def watched(chromium):
         made.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
         made.on("pageerror", lambda e: complaints.append(str(e)))
         made.on("requestfailed", lambda r: complaints.append(f"failed: {r.url}"))
-        made.on("request", lambda r: complaints.append(f"outside: {r.url}") if not re.match(r"(http|ws)://127\.0\.0\.1|data:|blob:", r.url) else None)
+        made.on(
+            "request",
+            lambda r: (
+                complaints.append(f"outside: {r.url}")
+                if not re.match(r"(http|ws)://127\.0\.0\.1|data:|blob:", r.url)
+                else None
+            ),
+        )
         return made
 
     yield page
@@ -68,7 +75,8 @@ def figures_are_drawn(page) -> int:
     """How many figures there are; each must be visible, inside the window's width, and have something drawn."""
     boxes = page.evaluate("""[...document.querySelectorAll('.algo.live .figure')].map(f => {
         const box = f.getBoundingClientRect(), svg = f.querySelector('.main-svg').getBoundingClientRect();
-        return {id: f.dataset.id, width: svg.width, height: svg.height, right: box.right, marks: f.querySelectorAll('.plot path, .plot .point, .xy path').length};
+        const marks = f.querySelectorAll('.plot path, .plot .point, .xy path').length;
+        return {id: f.dataset.id, width: svg.width, height: svg.height, right: box.right, marks};
     })""")
     width = page.evaluate("document.documentElement.clientWidth")
     for box in boxes:
@@ -80,7 +88,12 @@ def figures_are_drawn(page) -> int:
 @needs_chromium
 def test_key_figures_come_without_scripts_and_figures_follow(server, watched):
     html = server.html()
-    assert "confidence that it has skill" in html and "edge" in html.lower() and "<svg" in html and "cdn" not in html.lower()
+    assert (
+        "confidence that it has skill" in html
+        and "edge" in html.lower()
+        and "<svg" in html
+        and "cdn" not in html.lower()
+    )
     page = watched()
     visit(page, server.url)
     assert figures_are_drawn(page) == 9
@@ -104,7 +117,10 @@ def test_pickers_periods_and_comparison_work(server, watched):
     assert runs[1] in page.inner_text(".algo.live .quiet >> nth=0") != about
     page.click(".algo.live details.compare summary")
     page.check(f".algo.live details.compare input[value='{runs[0]}']")
-    page.wait_for_function(f"document.querySelector('.algo.live table').innerText.includes('{runs[0][-8:]}') && !document.querySelector('.algo.live .busy')")
+    page.wait_for_function(
+        f"document.querySelector('.algo.live table').innerText.includes('{runs[0][-8:]}') && "
+        "!document.querySelector('.algo.live .busy')"
+    )
     assert "Compared with 1" in page.inner_text(".algo.live summary")
     figures_are_drawn(page)
 
@@ -116,12 +132,19 @@ def test_dark_and_narrow(server, watched):
     page.wait_for_timeout(300)
     assert figures_are_drawn(page) == 9
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    heads = page.evaluate("""[...document.querySelectorAll('.figure')].flatMap(f => [...f.querySelectorAll('.gtitle, .gtitle-subtitle')].map(t => {
-        const box = f.getBoundingClientRect(), text = t.getBoundingClientRect();
-        return [t.textContent, text.top >= box.top && text.right <= box.right && text.bottom <= box.top + f._fullLayout._size.t];
-    }))""")
-    assert len(heads) > 9 and not [text for text, whole in heads if not whole]  # no title is cut, none lies on the figure
-    paper, ink = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.algo h1')).color]")
+    heads = page.evaluate("""[...document.querySelectorAll('.figure')].flatMap(f => {
+        const box = f.getBoundingClientRect(), plot = box.top + f._fullLayout._size.t;
+        return [...f.querySelectorAll('.gtitle, .gtitle-subtitle')].map(t => {
+            const text = t.getBoundingClientRect();
+            return [t.textContent, text.top >= box.top && text.right <= box.right && text.bottom <= plot];
+        });
+    })""")
+    assert len(heads) > 9 and not [
+        text for text, whole in heads if not whole
+    ]  # no title is cut, none lies on the figure
+    paper, ink = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.algo h1')).color]"
+    )
     assert max(map(int, re.findall(r"\d+", paper)[:3])) < 60 and min(map(int, re.findall(r"\d+", ink)[:3])) > 180
 
 
@@ -183,7 +206,14 @@ def test_an_empty_workspace_says_so_and_a_new_run_appears_by_itself(workspace, w
 
 def test_bad_input_is_refused(workspace, server):
     def refused(*arguments: str) -> str:
-        done = subprocess.run([*ALGO, "dashboard", "--no-browser", *arguments], cwd=workspace, env=environment(), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [*ALGO, "dashboard", "--no-browser", *arguments],
+            cwd=workspace,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 2 and "Traceback" not in done.stderr
         return done.stderr
 
@@ -198,7 +228,10 @@ def test_data_quality_shows_what_is_wrong_and_follows_a_repair(tmp_path, watched
     market = make_market("garch", seed=3, bars=6000, timeframe="1h", volatility=0.004)
     day = pl.col("ts") - market.bars["ts"][0]
     spoilt = market.bars.filter(~day.is_between(timedelta(days=30), timedelta(days=34))).with_columns(
-        volume=pl.when(day.is_between(timedelta(days=80), timedelta(days=200))).then(pl.col("volume") * pl.col("close")).otherwise("volume"))
+        volume=pl.when(day.is_between(timedelta(days=80), timedelta(days=200)))
+        .then(pl.col("volume") * pl.col("close"))
+        .otherwise("volume")
+    )
     dataset = replace(market, id=DatasetId("demo", "GARCH", "1h"), bars=spoilt)
     store = open_store("delta://.algo/store", tmp_path)
     with Server(tmp_path, "data_quality", warm=1) as server:
@@ -209,8 +242,12 @@ def test_data_quality_shows_what_is_wrong_and_follows_a_repair(tmp_path, watched
         store.write(dataset)
         page.wait_for_function(DRAWN, timeout=20_000)
         assert figures_are_drawn(page) == 4
-        assert "quality score" in page.inner_text(".algo.live .cards") and "base and quote volume swapped" in page.inner_text(".algo.live table")
-        assert page.eval_on_selector_all(".algo.live .figure[data-id=repair] .legendtext", "names => names.map(n => n.textContent)") == ["as it is", "repaired"]
+        assert "quality score" in page.inner_text(
+            ".algo.live .cards"
+        ) and "base and quote volume swapped" in page.inner_text(".algo.live table")
+        assert page.eval_on_selector_all(
+            ".algo.live .figure[data-id=repair] .legendtext", "names => names.map(n => n.textContent)"
+        ) == ["as it is", "repaired"]
         findings = page.eval_on_selector_all("#algo-finding option", "options => options.map(o => o.value)")
         choose(page, "finding", next(f for f in findings if f.startswith("bars missing")))
         assert "no repair to propose" in page.inner_text(".algo.live .figure[data-id=repair]")
@@ -218,7 +255,9 @@ def test_data_quality_shows_what_is_wrong_and_follows_a_repair(tmp_path, watched
         turn = page.evaluate("document.querySelector('.algo.live').dataset.turn")
         store.write(apply_repairs(dataset, proposals), reason="repaired", replace=True)
         page.wait_for_function(f"document.querySelector('.algo.live').dataset.turn !== '{turn}'", timeout=20_000)
-        assert "swapped" not in page.inner_text(".algo.live table") and "repaired" in page.inner_text(".algo.live .cards")
+        assert "swapped" not in page.inner_text(".algo.live table") and "repaired" in page.inner_text(
+            ".algo.live .cards"
+        )
         page.set_viewport_size({"width": 400, "height": 800})
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

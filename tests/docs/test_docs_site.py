@@ -31,10 +31,13 @@ def site(tmp_path):
     (tmp_path / "picture.png").write_bytes(b"")
     (tmp_path / "own.js").write_text('fetch("index.html"); const text = "see https://example.org";')
     (tmp_path / "index.html").write_text(
-        '<link rel="stylesheet" href="style.css"><h1 id="top">x</h1><a href="a/page.html#part">y</a><a href="#top">up</a><a href="https://example.org">out</a>'
+        '<link rel="stylesheet" href="style.css"><h1 id="top">x</h1><a href="a/page.html#part">y</a><a '
+        'href="#top">up</a><a href="https://example.org">out</a>'
         '<img src="picture.png"><script src="own.js"></script>'
     )
-    (tmp_path / "a/page.html").write_text('<h2 id="part">z</h2><a href="../index.html">home</a><a href="..">home</a><a href="mailto:x@example.org">m</a>')
+    (tmp_path / "a/page.html").write_text(
+        '<h2 id="part">z</h2><a href="../index.html">home</a><a href="..">home</a><a href="mailto:x@example.org">m</a>'
+    )
     return tmp_path
 
 
@@ -58,7 +61,8 @@ PLANTED = {
     '<p style="background: url(https://example.org/p.png)">': "loads https://example.org/p.png",
     "<style>@import 'https://example.org/f.css';</style>": "loads https://example.org/f.css",
     '<script>fetch("https://example.org/data.json")</script>': "loads https://example.org/data.json",
-    '<script type="module">import "./own.js"; import x from "https://example.org/m.js"</script>': "loads https://example.org/m.js",
+    '<script type="module">import "./own.js"; import x from '
+    '"https://example.org/m.js"</script>': "loads https://example.org/m.js",
 }
 
 
@@ -70,13 +74,19 @@ def test_a_planted_fault_is_found(docs, site, planted):
     assert len(found) == 1 and found[0].startswith("index.html: ") and PLANTED[planted] in found[0]
 
 
-@pytest.mark.parametrize(("name", "text"), [("style.css", "@font-face { src: url('https://fonts.example.org/f.woff2') }"), ("own.js", 'x.src = "https://example.org/y.js"')])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("style.css", "@font-face { src: url('https://fonts.example.org/f.woff2') }"),
+        ("own.js", 'x.src = "https://example.org/y.js"'),
+    ],
+)
 def test_files_of_the_site_are_read_too(docs, site, name, text):
     (site / name).write_text(text)
     assert len(docs.check_site(site)) == 1
 
 
-SOURCE = '''
+SOURCE = """
 @dataclass(frozen=True)
 class Box:
     "Holds things."
@@ -99,7 +109,7 @@ def fill(
 def shake(self: Box) -> None: "Shake it."
 
 def _private(): pass
-'''
+"""
 
 
 def test_entries_come_from_the_source(docs):
@@ -114,7 +124,10 @@ def test_entries_come_from_the_source(docs):
 
 def test_links_go_to_names_only(docs):
     names = docs.names_of("def fill_box(): 'x'\ndef fill(): 'y'\nclass Box: 'z'", "core.boxes")
-    text = docs.to_markdown("# `fill_box`\n\n> a promise\n\n`fill_box` and `fill` and [`Box`](x.md)\n\n```python\n`Box`\n```\n\n`Box`", docs.linker(names))
+    text = docs.to_markdown(
+        "# `fill_box`\n\n> a promise\n\n`fill_box` and `fill` and [`Box`](x.md)\n\n```python\n`Box`\n```\n\n`Box`",
+        docs.linker(names),
+    )
     assert "# `fill_box`\n" in text and "{.lead}\na promise" in text
     assert "[`fill_box`](#api-core-boxes-fill-box) and `fill` and [`Box`](x.md)" in text  # `fill` may be any word
     assert "```python\n`Box`\n```" in text and text.endswith("[`Box`](#api-class-core-boxes-box)")
@@ -133,7 +146,13 @@ def test_another_folder_is_not_overwritten(docs, tmp_path):
 
 def changes() -> str:
     """What git sees where a build could leave something."""
-    return subprocess.run(["git", "status", "--porcelain", "--", "docs", "nbs", "jupyter_execute", "_proc", "_docs"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", "status", "--porcelain", "--", "docs", "nbs", "jupyter_execute", "_proc", "_docs"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +162,12 @@ def served(tmp_path_factory):
         pytest.skip(f"{CHROMIUM} is missing: apt-get install chromium")
     folder = tmp_path_factory.mktemp("docs")
     before = changes()
-    done = subprocess.run([sys.executable, ROOT / "tools/docs.py", "--out", folder / "site", "--work", folder / "work"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/docs.py", "--out", folder / "site", "--work", folder / "work"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert changes() == before
 
@@ -163,9 +187,16 @@ def test_the_site_in_a_browser(served):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        browser = p.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
         for width, scheme in ((1280, "light"), (420, "dark")):
-            visit(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page(), served, width, scheme)
+            visit(
+                browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page(),
+                served,
+                width,
+                scheme,
+            )
         browser.close()
 
 
@@ -197,8 +228,10 @@ def visit(page, served: str, width: int, scheme: str) -> None:
     picture.scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('.cell_output img').naturalWidth > 100")
 
-    opened("api/runs/figures.html")
-    page.wait_for_function("(f => f.length > 0 && f.every(x => x.dataset.drawn))([...document.querySelectorAll('.plotly-figure')])")
+    opened("api/views/performance.html")
+    page.wait_for_function(
+        "(f => f.length > 0 && f.every(x => x.dataset.drawn))([...document.querySelectorAll('.plotly-figure')])"
+    )
     for figure in page.locator(".plotly-figure").all():
         drawn, column = figure.locator(".main-svg").first.bounding_box(), figure.bounding_box()
         assert drawn["height"] > 100 and 200 < drawn["width"] <= column["width"] + 1  # fitted, not clipped

@@ -40,10 +40,17 @@ def account(open_, close, target, initial_cash, fees=0.0, fixed_fees=0.0, slippa
         nonlocal cash
         cash = net(cash, -(quantity * price + fee))
         held[asset] = net(held.get(asset, 0.0), quantity)
-        books["fills"].append({
-            "bar": bar, "asset": asset, "quantity": quantity, "price": price, "reference_price": reference,
-            "fee": fee, "slippage_cost": abs(quantity) * abs(price - reference),
-        })
+        books["fills"].append(
+            {
+                "bar": bar,
+                "asset": asset,
+                "quantity": quantity,
+                "price": price,
+                "reference_price": reference,
+                "fee": fee,
+                "slippage_cost": abs(quantity) * abs(price - reference),
+            }
+        )
 
     for bar in range(len(open_)):
         assets = range(len(open_[bar]))

@@ -46,7 +46,9 @@ def test_equity_moves_only_by_prices_and_costs(case):
     np.add.at(earned, f["bar"], f["quantity"] * (mark[f["bar"], f["asset"]] - f["reference_price"]))
     np.add.at(earned, f["bar"], -f["fee"] - f["slippage_cost"])
     change = np.diff(books.equity, prepend=case.initial_cash)
-    largest = max(case.initial_cash, abs(books.cash).max(), abs(books.equity).max())  # amounts equal up to 1e-9 are equal
+    largest = max(
+        case.initial_cash, abs(books.cash).max(), abs(books.equity).max()
+    )  # amounts equal up to 1e-9 are equal
     np.testing.assert_allclose(change, earned, rtol=1e-9, atol=2e-9 * largest * case.close.shape[1])
 
 
@@ -184,22 +186,25 @@ def test_alignment_of_the_last_bar_stays_unfilled():
 ok = column(1, 2)
 
 
-@pytest.mark.parametrize(("change", "error", "words"), [
-    ({"open": column(1, 0)}, DataError, "open is not a finite positive price at bar 1, asset 0"),
-    ({"close": column(-1, 1)}, DataError, "close is not a finite positive price at bar 0, asset 0"),
-    ({"close": column(1, np.inf)}, DataError, "bar 1, asset 0"),
-    ({"open": column(1, nan)}, DataError, "Half a bar"),
-    ({"target": column(0, -np.inf)}, DataError, "target is infinite at bar 1"),
-    ({"target": column(0)}, InputError, "one time grid"),
-    ({"open": ok[:, 0]}, InputError, "(bars, assets)"),
-    ({"open": np.empty((0, 1))}, InputError, "(bars, assets)"),
-    ({"fees": -0.1}, InputError, "fees=-0.1"),
-    ({"fees": nan}, InputError, "fees=nan"),
-    ({"slippage": 1.0}, InputError, "slippage=1.0"),
-    ({"fixed_fees": np.inf}, InputError, "fixed_fees=inf"),
-    ({"initial_cash": 0}, InputError, "initial_cash=0"),
-    ({"initial_cash": nan}, InputError, "initial_cash=nan"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"open": column(1, 0)}, DataError, "open is not a finite positive price at bar 1, asset 0"),
+        ({"close": column(-1, 1)}, DataError, "close is not a finite positive price at bar 0, asset 0"),
+        ({"close": column(1, np.inf)}, DataError, "bar 1, asset 0"),
+        ({"open": column(1, nan)}, DataError, "Half a bar"),
+        ({"target": column(0, -np.inf)}, DataError, "target is infinite at bar 1"),
+        ({"target": column(0)}, InputError, "one time grid"),
+        ({"open": ok[:, 0]}, InputError, "(bars, assets)"),
+        ({"open": np.empty((0, 1))}, InputError, "(bars, assets)"),
+        ({"fees": -0.1}, InputError, "fees=-0.1"),
+        ({"fees": nan}, InputError, "fees=nan"),
+        ({"slippage": 1.0}, InputError, "slippage=1.0"),
+        ({"fixed_fees": np.inf}, InputError, "fixed_fees=inf"),
+        ({"initial_cash": 0}, InputError, "initial_cash=0"),
+        ({"initial_cash": nan}, InputError, "initial_cash=nan"),
+    ],
+)
 def test_bad_input_is_refused(change, error, words):
     with pytest.raises(error) as caught:
         account(**({"open": ok, "close": ok, "target": ok * 0} | change))

@@ -29,16 +29,31 @@ def portfolio(vbt, open_, close, target, initial_cash, **costs):
 
     frame = pd.DataFrame(close)
     return vbt.Portfolio.from_orders(
-        frame, size=target, size_type="targetpercent", price=open_, val_price=frame.ffill().shift(1), direction="both",
-        init_cash=initial_cash, cash_sharing=True, group_by=True, call_seq="auto", lock_cash=False, update_value=False,
-        freq="1D", **costs)
+        frame,
+        size=target,
+        size_type="targetpercent",
+        price=open_,
+        val_price=frame.ffill().shift(1),
+        direction="both",
+        init_cash=initial_cash,
+        cash_sharing=True,
+        group_by=True,
+        call_seq="auto",
+        lock_cash=False,
+        update_value=False,
+        freq="1D",
+        **costs,
+    )
 
 
 # Four steady prices, no costs: what is left to trade in the third bar is rounding. One of the two trades it.
 DUST = Case(
-    open=np.tile([0.05, 40_000.0, 0.05, 250.0], (4, 1)), close=np.tile([0.05, 40_000.0, 0.05, 250.0], (4, 1)),
+    open=np.tile([0.05, 40_000.0, 0.05, 250.0], (4, 1)),
+    close=np.tile([0.05, 40_000.0, 0.05, 250.0], (4, 1)),
     target=np.array([[0.4, 0.1, 0.4, 0.0], [0.2, 0.1, 0.2, 0.4], [0.1, 0.0, 0.2, 0.1], [0.0, 0.3, 0.1, 0.3]]),
-    initial_cash=12345678.9, costs={"fees": 0.0, "fixed_fees": 0.0, "slippage": 0.0})
+    initial_cash=12345678.9,
+    costs={"fees": 0.0, "fixed_fees": 0.0, "slippage": 0.0},
+)
 
 
 def assert_same_books(vbt, open_, close, target, initial_cash, **costs):
@@ -49,21 +64,38 @@ def assert_same_books(vbt, open_, close, target, initial_cash, **costs):
     fills, records = ours.fills[ours.fills["bar"] < end], theirs.orders.values
     records = records[records["idx"] < end]
     scale = max(initial_cash, ours.equity.max())
-    fills = fills[abs(fills["quantity"] * fills["price"]) > 1e-12 * scale]  # less than that is rounding, and either may trade it or not
+    fills = fills[
+        abs(fills["quantity"] * fills["price"]) > 1e-12 * scale
+    ]  # less than that is rounding, and either may trade it or not
     records = records[records["size"] * records["price"] > 1e-12 * scale]
     assert len(fills) == len(records)
     theirs_in_turn = np.where(records["side"] == 0, 1, -1) * records["size"] * records["price"]
-    np.testing.assert_allclose(fills["quantity"] * fills["price"], theirs_in_turn, rtol=1e-9, atol=1e-12 * scale, err_msg="values traded, in their order")
-    fills, records = np.sort(fills, order=["bar", "asset"]), np.sort(records, order=["idx", "col"])  # equal values may take turns either way
+    np.testing.assert_allclose(
+        fills["quantity"] * fills["price"],
+        theirs_in_turn,
+        rtol=1e-9,
+        atol=1e-12 * scale,
+        err_msg="values traded, in their order",
+    )
+    fills, records = (
+        np.sort(fills, order=["bar", "asset"]),
+        np.sort(records, order=["idx", "col"]),
+    )  # equal values may take turns either way
     signed = np.where(records["side"] == 0, records["size"], -records["size"])
-    expected = {"bar": records["idx"], "asset": records["col"], "quantity": signed,
-                "price": records["price"], "fee": records["fees"]}
+    expected = {
+        "bar": records["idx"],
+        "asset": records["col"],
+        "quantity": signed,
+        "price": records["price"],
+        "fee": records["fees"],
+    }
     for name, values in expected.items():  # the fee of a purchase that was cut is a difference of larger amounts
         atol = 1e-12 * scale if name == "fee" else 1e-12
         np.testing.assert_allclose(fills[name], values, rtol=1e-9, atol=atol, err_msg=name)
     largest = abs(ours.position).max(0, initial=0)
     for name, mine, other, size in [
-        ("cash", ours.cash, theirs.cash().to_numpy(), scale), ("equity", ours.equity, theirs.value().to_numpy(), scale),
+        ("cash", ours.cash, theirs.cash().to_numpy(), scale),
+        ("equity", ours.equity, theirs.value().to_numpy(), scale),
         ("position", ours.position, theirs.assets().to_numpy(), largest),
     ]:
         assert (abs(mine[:end] - other[:end]) <= 1e-9 * abs(other[:end]) + 1e-11 * size).all(), name
@@ -126,13 +158,17 @@ def shared(name):
 def panel(path):
     "Open and close of a long frame as (bars, assets); an asset without a bar is NaN."
     frame = pl.read_csv(path)
-    return tuple(frame.pivot("tic", index="date", values=v).sort("date").drop("date").to_numpy().astype(float)
-                 for v in ("open", "close"))
+    return tuple(
+        frame.pivot("tic", index="date", values=v).sort("date").drop("date").to_numpy().astype(float)
+        for v in ("open", "close")
+    )
 
 
 def pairs():
-    parts = [pl.read_ipc(shared(f"{pair}_btc_5m.feather")).select("date", pl.col("open", "close").name.suffix(pair))
-             for pair in ("eth", "ltc")]
+    parts = [
+        pl.read_ipc(shared(f"{pair}_btc_5m.feather")).select("date", pl.col("open", "close").name.suffix(pair))
+        for pair in ("eth", "ltc")
+    ]
     frame = parts[0].join(parts[1], on="date", how="full", coalesce=True).sort("date")
     return tuple(frame.select(f"{v}eth", f"{v}ltc").to_numpy() for v in ("open", "close"))
 
@@ -159,7 +195,7 @@ REAL = {
 def test_real_prices(vbt, name, kind):
     open_, close = REAL[name]()
     rng = np.random.default_rng(11)
-    target = random_targets(rng, close.shape, kind, density=min(1, 400 / close.size ** 0.8))
+    target = random_targets(rng, close.shape, kind, density=min(1, 400 / close.size**0.8))
     if kind == "long-short":
         target /= close.shape[1] ** 0.5
     books = assert_same_books(vbt, open_, close, target, 50_000, fees=0.0005, fixed_fees=0.5, slippage=0.0002)

@@ -16,7 +16,10 @@ from algo_research.features.indicators import feature_names, feature_set, get_fe
 def markets():
     flat = make_market("garch", 12, bars=1500).bars
     stuck = flat.with_columns(
-        [pl.when(pl.int_range(pl.len()).is_between(800, 859)).then(50.0).otherwise(c).alias(c) for c in ("open", "high", "low", "close")]
+        [
+            pl.when(pl.int_range(pl.len()).is_between(800, 859)).then(50.0).otherwise(c).alias(c)
+            for c in ("open", "high", "low", "close")
+        ]
     )
     return {
         "garch": make_market("garch", 11, bars=2500).bars,
@@ -46,7 +49,9 @@ def test_a_shorter_memory_is_caught(name, markets):
 
 def test_causality_of_the_whole_set(markets):
     for market, bars in markets.items():
-        found = causality_violations(lambda b: compute_features(b, feature_set()), bars, np.random.default_rng(5), cuts=6)
+        found = causality_violations(
+            lambda b: compute_features(b, feature_set()), bars, np.random.default_rng(5), cuts=6
+        )
         assert not found.height, (market, found)
 
 

@@ -15,7 +15,12 @@ def write_template(folder: Path, name: str, *cells: tuple[str, str]) -> Path:
     made = [nbformat.v4.new_code_cell(source, metadata={"tags": tags.split()}) for tags, source in cells]
     path = folder / "templates" / f"{name}.ipynb"
     path.parent.mkdir(exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {name}\n> for a test"), *made], metadata=KERNEL), path)
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_markdown_cell(f"# {name}\n> for a test"), *made], metadata=KERNEL
+        ),
+        path,
+    )
     return path
 
 
@@ -27,9 +32,19 @@ def dice_workspace(folder: Path) -> Path:
     """A workspace with a small template."""
     (folder / "settings.ini").write_text("[research]\nengine = kernel\n")
     write_template(
-        folder, "dice",
-        ("", "import numpy as np, polars as pl\nfrom algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import DatasetId"),
+        folder,
+        "dice",
+        (
+            "",
+            "import numpy as np, polars as pl\nfrom algo_research.runs.record import current_run\nfrom "
+            "algo_research.runs.parameters import DatasetId",
+        ),
         ("parameters", "throws: int = 10  # how often\nseed: int = 0\ndataset: DatasetId = 'synthetic/noise:0/1h'"),
-        ("step:throw", "run = current_run()\nfaces = pl.DataFrame({'face': np.random.default_rng(seed).integers(1, 7, throws)})\nrun.save('faces', faces)\nfaces.head(3)"),
-        ("step:count", "run.metrics({'mean': faces['face'].mean()})"))
+        (
+            "step:throw",
+            "run = current_run()\nfaces = pl.DataFrame({'face': np.random.default_rng(seed).integers(1, 7, "
+            "throws)})\nrun.save('faces', faces)\nfaces.head(3)",
+        ),
+        ("step:count", "run.metrics({'mean': faces['face'].mean()})"),
+    )
     return folder

@@ -22,13 +22,18 @@ FREE = PercentageCosts(fees=0, slippage=0)
 
 
 def settings(**research_settings):
-    return settings_class()(research=ResearchSettings(**{"engine": "kernel", "strategy": "moving_average", **research_settings}))
+    return settings_class()(
+        research=ResearchSettings(**{"engine": "kernel", "strategy": "moving_average", **research_settings})
+    )
 
 
 def basket(seed: int, spacing: int) -> pl.DataFrame:
     """Five rising assets, listed `spacing` bars after one another."""
     return pl.concat(
-        make_market("drift", 1000 * seed + i, bars=2000, drift=0.06).bars.with_columns(symbol=pl.lit(f"asset {i}"))[spacing * i :] for i in range(5)
+        make_market("drift", 1000 * seed + i, bars=2000, drift=0.06).bars.with_columns(symbol=pl.lit(f"asset {i}"))[
+            spacing * i :
+        ]
+        for i in range(5)
     )
 
 
@@ -102,7 +107,9 @@ def test_the_same_bars_under_another_name_are_the_same_dataset():
 def test_a_few_missing_volumes_cost_a_few_rows_and_none_at_all_are_said():
     market, rng = make_market("noise", 1, bars=3000), np.random.default_rng(0)
     holes = market.bars.with_columns(volume=pl.when(pl.Series(rng.random(3000) < 0.01)).then(None).otherwise("volume"))
-    whole, holed = (research(replace(market, bars=b), settings(strategy="model"), TrialLedger()) for b in (market.bars, holes))
+    whole, holed = (
+        research(replace(market, bars=b), settings(strategy="model"), TrialLedger()) for b in (market.bars, holes)
+    )
     assert holed.predictions.height == whole.predictions.height
     silent = market.bars.with_columns(volume=pl.lit(0.0), symbol=pl.lit("silent"))
     found = research(replace(market, bars=pl.concat([market.bars, silent])), settings(strategy="model"), TrialLedger())
@@ -126,7 +133,13 @@ def test_a_tracking_server_that_cannot_be_used_stops_the_road_before_any_work(tm
     (tmp_path / "mlflow.db").write_text("no database" * 200)
     steps, ledger = [], TrialLedger()
     with pytest.raises(FatalError, match="Check"):
-        research(make_market("noise", 1, bars=3000), settings(), ledger, Tracker(f"sqlite:///{tmp_path}/mlflow.db"), tell=lambda *s: steps.append(s))
+        research(
+            make_market("noise", 1, bars=3000),
+            settings(),
+            ledger,
+            Tracker(f"sqlite:///{tmp_path}/mlflow.db"),
+            tell=lambda *s: steps.append(s),
+        )
     assert steps == [] and ledger.count("synthetic/noise:1/1h") == 0
 
 

@@ -1,4 +1,6 @@
-"""The report in a browser: drawn, complete in itself, the answer first, on a screen and on paper; and what it says of a run that failed."""
+"""The report in a browser: drawn, complete in itself, the answer first, on a screen and on paper;
+and what it says of a run that failed.
+"""
 
 import json
 import re
@@ -20,7 +22,12 @@ RUN = {
     "title": "Research",
     "status": "succeeded",
     "identity": "ab" * 32,
-    "inputs": {"parameters": {"dataset": "arch/SP500/1d", "strategy": "model"}, "data": {"arch/SP500/1d": "cd" * 32}, "dependencies": {"numpy": "2.4.6"}, "seed": 0},
+    "inputs": {
+        "parameters": {"dataset": "arch/SP500/1d", "strategy": "model"},
+        "data": {"arch/SP500/1d": "cd" * 32},
+        "dependencies": {"numpy": "2.4.6"},
+        "seed": 0,
+    },
     "outputs": {"metrics.json": "ef" * 32},
     "record": {"package": "0.1.0", "finished": None},
     "steps": [{"name": "data", "status": "succeeded", "seconds": 0.4}],
@@ -86,7 +93,8 @@ def reports(tmp_path_factory) -> dict[str, Path]:
 
 DRAWN = """[...document.querySelectorAll('.plot')].map(p => ({
   title: p.getAttribute('aria-label'), width: p.getBoundingClientRect().width, height: p.getBoundingClientRect().height,
-  marks: p.querySelectorAll('.trace path, .points path, .point path, .barlayer path, .boxlayer path, .heatmaplayer image').length,
+  marks: p.querySelectorAll(
+    '.trace path, .points path, .point path, .barlayer path, .boxlayer path, .heatmaplayer image').length,
   words: p.querySelectorAll('.annotation-text').length}))"""
 
 
@@ -96,7 +104,11 @@ DRAWN = """[...document.querySelectorAll('.plot')].map(p => ({
 def test_figures_are_drawn_and_nothing_is_asked_of_the_network(browser, reports, name, width):
     with Visit(browser, reports[name], width) as visit:
         drawn = visit.page.evaluate(DRAWN)
-        assert len(drawn) == sum("application/vnd.plotly.v1+json" in o.get("data", {}) for c in notebook(name).cells for o in c.get("outputs", []))
+        assert len(drawn) == sum(
+            "application/vnd.plotly.v1+json" in o.get("data", {})
+            for c in notebook(name).cells
+            for o in c.get("outputs", [])
+        )
         for figure in drawn:
             assert figure["width"] > 250 and figure["height"] > 80, figure
             assert figure["marks"] or figure["words"], figure  # an empty figure says why it is empty
@@ -105,7 +117,14 @@ def test_figures_are_drawn_and_nothing_is_asked_of_the_network(browser, reports,
 
 
 def test_the_guard_sees_what_it_must_see(browser, tmp_path):
-    leaky = new_notebook(cells=[new_markdown_cell("# Leak"), new_code_cell("x", outputs=[new_output("display_data", {"text/html": '<img src="http://192.0.2.1/pixel.png">'})])])
+    leaky = new_notebook(
+        cells=[
+            new_markdown_cell("# Leak"),
+            new_code_cell(
+                "x", outputs=[new_output("display_data", {"text/html": '<img src="http://192.0.2.1/pixel.png">'})]
+            ),
+        ]
+    )
     page = write_report(leaky, tmp_path / "leak.html")
     with Visit(browser, page) as visit:
         assert any("Content Security Policy" in e for e in visit.errors)
@@ -116,7 +135,16 @@ def test_the_guard_sees_what_it_must_see(browser, tmp_path):
 
 @pytest.mark.parametrize("width", [1280, 420])
 def test_the_first_screen_answers(browser, reports, width):
-    sentence = json.loads(json.dumps(next(o for c in notebook("research").cells for o in c.get("outputs", []) if "**No edge" in str(o.get("data", {}).get("text/markdown", "")))["data"]["text/markdown"]))
+    sentence = json.loads(
+        json.dumps(
+            next(
+                o
+                for c in notebook("research").cells
+                for o in c.get("outputs", [])
+                if "**No edge" in str(o.get("data", {}).get("text/markdown", ""))
+            )["data"]["text/markdown"]
+        )
+    )
     told = re.search(r"\*\*No edge: (.*?)\*\*", "".join(sentence)).group(1)
     with Visit(browser, reports["research"], width) as visit:
         box = visit.page.locator(".summary .verdict").bounding_box()
@@ -128,8 +156,10 @@ def test_the_first_screen_answers(browser, reports, width):
 
 def test_no_legend_covers_data(browser, reports):
     overlaps = """[...document.querySelectorAll('.plot')].filter(p => p.querySelector('.legend')).map(p => {
-      const legend = p.querySelector('.legend').getBoundingClientRect(), areas = [...p.querySelectorAll('.nsewdrag')].map(a => a.getBoundingClientRect());
-      return {title: p.getAttribute('aria-label'), below: Math.min(...areas.map(a => legend.top - a.bottom)), cut: legend.bottom - p.getBoundingClientRect().bottom}})"""
+      const legend = p.querySelector('.legend').getBoundingClientRect();
+      const bottoms = [...p.querySelectorAll('.nsewdrag')].map(a => a.getBoundingClientRect().bottom);
+      const below = Math.min(...bottoms.map(bottom => legend.top - bottom));
+      return {title: p.getAttribute('aria-label'), below, cut: legend.bottom - p.getBoundingClientRect().bottom}})"""
     for width in (1280, 420):
         with Visit(browser, reports["research"], width) as visit:
             found = visit.page.evaluate(overlaps)
@@ -138,7 +168,8 @@ def test_no_legend_covers_data(browser, reports):
 
 
 def test_light_dark_and_paper(browser, reports, tmp_path):
-    background = "[getComputedStyle(document.body).backgroundColor, document.querySelector('.plot')._fullLayout.paper_bgcolor, document.querySelector('.plot')._fullLayout.width]"
+    background = """(layout => [getComputedStyle(document.body).backgroundColor, layout.paper_bgcolor, layout.width])(
+      document.querySelector('.plot')._fullLayout)"""
     with Visit(browser, reports["research"], scheme="dark") as visit:
         assert visit.page.evaluate(background)[:2] == ["rgb(21, 24, 29)", "#15181d"]
         visit.page.emulate_media(color_scheme="light")
@@ -170,22 +201,48 @@ def test_templates_are_kept_small_and_with_their_outputs():
     for name in TEMPLATES:
         nb, size = notebook(name), (shipped("templates") / f"{name}.ipynb").stat().st_size
         assert size < 250_000
-        assert sum("parameters" in c.metadata.get("tags", []) for c in nb.cells) == sum("summary" in c.metadata.get("tags", []) for c in nb.cells) == 1
+        assert (
+            sum("parameters" in c.metadata.get("tags", []) for c in nb.cells)
+            == sum("summary" in c.metadata.get("tags", []) for c in nb.cells)
+            == 1
+        )
         assert not [o for c in nb.cells for o in c.get("outputs", []) if o.output_type in ("error", "stream")]
 
 
 def broken(message: str = "no <rows>") -> nbformat.NotebookNode:
     error = new_output("error", ename="DataError", evalue=message, traceback=["\x1b[31mDataError\x1b[0m: " + message])
-    notice = new_markdown_cell("An Exception was encountered at In [2]", metadata={"tags": ["papermill-error-cell-tag"]})
-    return new_notebook(cells=[new_markdown_cell("# Study\n\n> A promise"), notice, new_code_cell("load()", outputs=[error]), new_markdown_cell("## Never reached"), new_code_cell("never()")])
+    notice = new_markdown_cell(
+        "An Exception was encountered at In [2]", metadata={"tags": ["papermill-error-cell-tag"]}
+    )
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# Study\n\n> A promise"),
+            notice,
+            new_code_cell("load()", outputs=[error]),
+            new_markdown_cell("## Never reached"),
+            new_code_cell("never()"),
+        ]
+    )
 
 
 @pytest.mark.parametrize(
     ("status", "error", "expected"),
     [
-        ("failed", {"step": "model", "cell": 7, "type": "DataError", "message": "no <rows>", "traceback": []}, ["This run failed in the step “model”, cell 7.", "DataError: no &lt;rows&gt;"]),
-        ("killed", {"step": "road", "cell": None, "type": "killed", "message": "the kernel died: SIGKILL", "traceback": []}, ["This run was killed in the step “road”.", "the kernel died: SIGKILL"]),
-        ("timeout", {"step": "", "cell": None, "type": "timeout", "message": "600 s", "traceback": []}, ["This run ran out of time.", "600 s"]),
+        (
+            "failed",
+            {"step": "model", "cell": 7, "type": "DataError", "message": "no <rows>", "traceback": []},
+            ["This run failed in the step “model”, cell 7.", "DataError: no &lt;rows&gt;"],
+        ),
+        (
+            "killed",
+            {"step": "road", "cell": None, "type": "killed", "message": "the kernel died: SIGKILL", "traceback": []},
+            ["This run was killed in the step “road”.", "the kernel died: SIGKILL"],
+        ),
+        (
+            "timeout",
+            {"step": "", "cell": None, "type": "timeout", "message": "600 s", "traceback": []},
+            ["This run ran out of time.", "600 s"],
+        ),
         ("out of memory", None, ["This run ran out of memory."]),
         ("cancelled", None, ["This run was cancelled."]),
         ("abandoned", None, ["This run was abandoned."]),
@@ -197,7 +254,12 @@ def test_a_run_that_did_not_succeed_says_so_first(status, error, expected):
     notice = html[html.index('<section class="failure"') : html.index("</section>")]
     for text in expected:
         assert text in notice
-    assert "<rows>" not in html and "An Exception was encountered" not in html and "load()" not in html and "Never reached" not in html
+    assert (
+        "<rows>" not in html
+        and "An Exception was encountered" not in html
+        and "load()" not in html
+        and "Never reached" not in html
+    )
     assert html.index('class="failure"') < html.index("Here the run failed.")
 
 
@@ -210,8 +272,15 @@ def test_an_error_without_a_manifest_is_found_in_the_notebook():
 def test_words_cannot_become_scripts():
     hostile = "</script><script>alert(1)</script>"
     figure = {"data": [{"type": "scatter", "y": [1], "name": hostile}], "layout": {"title": {"text": hostile}}}
-    cells = [new_markdown_cell("# " + hostile), new_code_cell("x", outputs=[new_output("display_data", {"application/vnd.plotly.v1+json": figure})])]
-    run = RUN | {"inputs": {"parameters": {"dataset": hostile}}, "status": "failed", "error": {"type": "X", "message": hostile, "step": hostile, "cell": 1}}
+    cells = [
+        new_markdown_cell("# " + hostile),
+        new_code_cell("x", outputs=[new_output("display_data", {"application/vnd.plotly.v1+json": figure})]),
+    ]
+    run = RUN | {
+        "inputs": {"parameters": {"dataset": hostile}},
+        "status": "failed",
+        "error": {"type": "X", "message": hostile, "step": hostile, "cell": 1},
+    }
     assert "<script>alert" not in render_report(new_notebook(cells=cells), run)
 
 

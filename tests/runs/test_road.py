@@ -30,7 +30,8 @@ from algo_research.backtest.ledger import TrialLedger
 from algo_research.research.plan import ResearchSettings
 from algo_research.data.samples.synthetic import make_market
 from algo_research.research import road
-found = road.research(make_market("garch", 3, bars=3000), settings_class()(research=ResearchSettings(engine="kernel")), TrialLedger())
+settings = settings_class()(research=ResearchSettings(engine="kernel"))
+found = road.research(make_market("garch", 3, bars=3000), settings, TrialLedger())
 print(json.dumps({"hashes": found.hashes, "module": road.__file__}))
 """
 
@@ -54,7 +55,10 @@ def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
 @pytest.mark.slow
 def test_vectorbt_and_the_kernel_give_the_same_research():
     market = make_market("garch", 5, bars=3000)
-    ours, theirs = (research(market, settings_class()(research=ResearchSettings(engine=e)), TrialLedger()) for e in ("kernel", "vectorbt"))
+    ours, theirs = (
+        research(market, settings_class()(research=ResearchSettings(engine=e)), TrialLedger())
+        for e in ("kernel", "vectorbt")
+    )
     assert ours.hashes["targets"] == theirs.hashes["targets"]
     np.testing.assert_allclose(ours.result.equity["equity"], theirs.result.equity["equity"], rtol=1e-9)
     assert ours.result.fills.select("ts", "symbol").equals(theirs.result.fills.select("ts", "symbol"))
@@ -65,7 +69,9 @@ def test_many_symbols_closes_only_and_the_warning():
     stocks = load_stocks()
     from dataclasses import replace
 
-    short = replace(stocks, bars=stocks.bars.filter(pl.col("symbol").is_in(["AAPL", "GE", "XOM"]), pl.col("ts").dt.year() >= 2012))
+    short = replace(
+        stocks, bars=stocks.bars.filter(pl.col("symbol").is_in(["AAPL", "GE", "XOM"]), pl.col("ts").dt.year() >= 2012)
+    )
     found = research(short, KERNEL, TrialLedger())
     assert any("survivorship" in note for note in found.notes)
     assert any("features left out" in note and "natr" in note for note in found.notes)
@@ -82,8 +88,13 @@ def test_the_reserved_bars_touch_nothing():
 
     noise = np.random.default_rng(0).normal(1, 0.2, market.bars.height)
     changed = market.bars.with_columns(
-        [pl.when(pl.col("ts") >= start).then(pl.col(c) * noise).otherwise(c).alias(c) for c in ("open", "high", "low", "close")]
-    ).with_columns(high=pl.max_horizontal("open", "high", "low", "close"), low=pl.min_horizontal("open", "high", "low", "close"))
+        [
+            pl.when(pl.col("ts") >= start).then(pl.col(c) * noise).otherwise(c).alias(c)
+            for c in ("open", "high", "low", "close")
+        ]
+    ).with_columns(
+        high=pl.max_horizontal("open", "high", "low", "close"), low=pl.min_horizontal("open", "high", "low", "close")
+    )
     second = research(replace(market, bars=changed), KERNEL, TrialLedger())
     assert first.hashes == second.hashes
     assert first.snapshot.content != second.snapshot.content
@@ -108,7 +119,12 @@ def test_bankruptcy_ends_the_trading_and_the_claim():
     from algo_research.backtest.verdict import pronounce
 
     bars = make_market("noise", 1, bars=400).bars
-    jump = bars.with_columns([(pl.col(c) * pl.when(pl.int_range(pl.len()) >= 200).then(4.0).otherwise(1.0)).alias(c) for c in ("open", "high", "low", "close")])
+    jump = bars.with_columns(
+        [
+            (pl.col(c) * pl.when(pl.int_range(pl.len()) >= 200).then(4.0).otherwise(1.0)).alias(c)
+            for c in ("open", "high", "low", "close")
+        ]
+    )
     short = jump.select("symbol", "ts", "known_at", target=pl.when(pl.int_range(pl.len()) == 5).then(-1.0))
     for engine in ("kernel", "vectorbt"):
         result = backtest(jump, short, PercentageCosts(), 8760, engine=engine)

@@ -34,10 +34,19 @@ def workspace(tmp_path):
 def test_a_run_leaves_what_it_should_and_is_not_repeated(workspace):
     first = algo(workspace, "run", "dice", "-p", "throws=50")
     (run,) = workspace.glob("reports/dice/*")
-    assert {p.name for p in run.iterdir()} == {"notebook.ipynb", "report.html", "metrics.json", "artifacts", "run.json", "log.txt"}
+    assert {p.name for p in run.iterdir()} == {
+        "notebook.ipynb",
+        "report.html",
+        "metrics.json",
+        "artifacts",
+        "run.json",
+        "log.txt",
+    }
     manifest = json.loads((run / "run.json").read_text())
     assert manifest["status"] == "succeeded" and [s["name"] for s in manifest["steps"]] == ["throw", "count"]
-    assert manifest["inputs"]["parameters"] == {"throws": 50, "seed": 0, "dataset": "synthetic/noise:0/1h"} and set(manifest["inputs"]["data"]) == {"synthetic/noise:0/1h"}
+    assert manifest["inputs"]["parameters"] == {"throws": 50, "seed": 0, "dataset": "synthetic/noise:0/1h"} and set(
+        manifest["inputs"]["data"]
+    ) == {"synthetic/noise:0/1h"}
     assert "succeeded" in first.stdout and run.name in first.stdout
     again = algo(workspace, "run", "dice", "-p", "throws=50")
     assert "nothing to run" in again.stderr and len(list(workspace.glob("reports/dice/*"))) == 1
@@ -45,12 +54,16 @@ def test_a_run_leaves_what_it_should_and_is_not_repeated(workspace):
     runs = manifests(workspace)
     assert len(runs) == 2 and len({json.dumps(m["outputs"], sort_keys=True) for m in runs.values()}) == 1, forced.stdout
     assert run.name in algo(workspace, "runs", "--metric", "mean").stdout
-    for option, wrong, near in (("--metric", "meen", "'mean'"), ("--status", "faild", "'failed'"), ("--template", "dicee", "'dice'")):
+    for option, wrong, near in (
+        ("--metric", "meen", "'mean'"),
+        ("--status", "faild", "'failed'"),
+        ("--template", "dicee", "'dice'"),
+    ):
         assert f"Did you mean {near}" in algo(workspace, "runs", option, wrong, code=2).stderr
     assert "throw" in algo(workspace, "show", "last", "--log").stdout
 
 
-# ---------------------------------------------------------------------------------------------------------------- reproduction
+# --------------------------------------------------------------------------------------------------------- reproduction
 
 
 @pytest.fixture
@@ -83,7 +96,10 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     assert len(recorded["outputs"]) > 5 and recorded["error"] is None
 
     same = algo(elsewhere, "reproduce", str(run), **other)
-    assert "Reproduced." in same.stdout and f"{len(recorded['outputs'])} of {len(recorded['outputs'])} output hashes are equal" in same.stdout
+    assert (
+        "Reproduced." in same.stdout
+        and f"{len(recorded['outputs'])} of {len(recorded['outputs'])} output hashes are equal" in same.stdout
+    )
     (repeated,) = elsewhere.glob("reports/research/*")
     assert json.loads((repeated / "run.json").read_text())["outputs"] == recorded["outputs"]
     assert json.loads((repeated / "run.json").read_text())["record"]["reproduces"] == run.name
@@ -95,7 +111,11 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     code = sharpe.read_text()
     sharpe.write_text(code + "\nSURPRISE = 1\n")
     changed = algo(elsewhere, "reproduce", str(run), code=1, **other)
-    assert re.findall(r"^ ((?:template|code|parameter|setting|data|dependency) \S+) ", changed.stdout, re.M) == ["code stats/sharpe.py"] and "Not run" in changed.stdout
+    assert (
+        re.findall(r"^ ((?:template|code|parameter|setting|data|dependency) \S+) ", changed.stdout, re.M)
+        == ["code stats/sharpe.py"]
+        and "Not run" in changed.stdout
+    )
     sharpe.write_text(code)
 
     metadata = elsewhere / "fake" / "numpy-9.9.9.dist-info"
@@ -109,16 +129,31 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     (tmp_path / "market.csv").write_text("\n".join(lines))
     algo(elsewhere, "data", "import", str(tmp_path / "market.csv"), "--id", "test/PLANTED/1h", "--replace")
     bar = algo(elsewhere, "reproduce", str(run), code=1, **other)
-    assert re.findall(r"^ ((?:template|code|parameter|setting|data|dependency) \S+) ", bar.stdout, re.M) == ["data test/PLANTED/1h"]
+    assert re.findall(r"^ ((?:template|code|parameter|setting|data|dependency) \S+) ", bar.stdout, re.M) == [
+        "data test/PLANTED/1h"
+    ]
 
 
 @pytest.mark.slow
 def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(workspace, tmp_path_factory):
     """The ledger travels with the run: elsewhere nothing was tried, and the count is the same."""
-    write_template(workspace, "count", ("", "from algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import DatasetId\nimport numpy as np, polars as pl\nfrom datetime import datetime, UTC"),
-                   ("parameters", "dataset: DatasetId = 'synthetic/noise:0/1h'\nname: str = 'a'"),
-                   ("", "run = current_run()\nledger = run.workspace().ledger\nts = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC), '1h', eager=True)\n"
-                        "ledger.record(dataset, {'name': name}, ts, np.random.default_rng(len(name)).normal(size=len(ts)))\nrun.metrics({'trials': ledger.count(dataset)})"))
+    write_template(
+        workspace,
+        "count",
+        (
+            "",
+            "from algo_research.runs.record import current_run\nfrom algo_research.runs.parameters import "
+            "DatasetId\nimport numpy as np, polars as pl\nfrom datetime import datetime, UTC",
+        ),
+        ("parameters", "dataset: DatasetId = 'synthetic/noise:0/1h'\nname: str = 'a'"),
+        (
+            "",
+            "run = current_run()\nledger = run.workspace().ledger\nts = pl.datetime_range(datetime(2024, 1, 1, "
+            "tzinfo=UTC), datetime(2024, 1, 3, tzinfo=UTC), '1h', eager=True)\n"
+            "ledger.record(dataset, {'name': name}, ts, "
+            "np.random.default_rng(len(name)).normal(size=len(ts)))\nrun.metrics({'trials': ledger.count(dataset)})",
+        ),
+    )
     for name in ("a", "bb", "ccc"):
         algo(workspace, "run", "count", "-p", f"name={name}")
     assert [m["inputs"]["parameters"]["name"] for m in manifests(workspace).values()] == ["a", "bb", "ccc"]
@@ -130,7 +165,12 @@ def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(works
     shutil.copytree(workspace / "templates", other / "templates")
     assert "Reproduced." in algo(other, "reproduce", str(last)).stdout
     # with something changed it is a new trial, after all that were made: three here, and a fourth
-    assert "trial ledger" in algo(workspace, "reproduce", sorted(workspace.glob("reports/count/*"))[0].name, "-p", "name=dddd", code=1).stdout
+    assert (
+        "trial ledger"
+        in algo(
+            workspace, "reproduce", sorted(workspace.glob("reports/count/*"))[0].name, "-p", "name=dddd", code=1
+        ).stdout
+    )
     changed = [m["run_id"] for m in manifests(workspace).values() if m["inputs"]["parameters"]["name"] == "dddd"]
     assert json.loads((workspace / "reports/count" / changed[0] / "metrics.json").read_text()) == {"trials": 4.0}
     # the first run would count three now, so it is not "done"; the last one is
@@ -147,16 +187,36 @@ def test_a_batch_of_twenty_survives_kills_and_its_rerun_completes_what_is_missin
     faults.mkdir()
     for mark in ("kill-2", "memory-3"):
         (faults / mark).touch()
-    write_template(workspace, "faulty", ("parameters", "seed: int = 0"), ("step:faults", FAULTY), ("step:find", "from algo_research.runs.record import current_run\ncurrent_run().metrics({'seed': seed})"))
-    (workspace / "grid.yaml").write_text(f"template: faulty\ngrid:\n  seed: {list(range(20))}\nparallel: 2\nmemory: 1.5\n")
-    driver = subprocess.Popen([*ALGO, "batch", "grid.yaml"], cwd=workspace, env=environment(FAULTS=str(faults)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    def finished() -> list[Path]: return [p for p in workspace.glob("reports/faulty/*/run.json") if not p.parent.name.startswith(".")]
+    write_template(
+        workspace,
+        "faulty",
+        ("parameters", "seed: int = 0"),
+        ("step:faults", FAULTY),
+        ("step:find", "from algo_research.runs.record import current_run\ncurrent_run().metrics({'seed': seed})"),
+    )
+    (workspace / "grid.yaml").write_text(
+        f"template: faulty\ngrid:\n  seed: {list(range(20))}\nparallel: 2\nmemory: 1.5\n"
+    )
+    driver = subprocess.Popen(
+        [*ALGO, "batch", "grid.yaml"],
+        cwd=workspace,
+        env=environment(FAULTS=str(faults)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def finished() -> list[Path]:
+        return [p for p in workspace.glob("reports/faulty/*/run.json") if not p.parent.name.startswith(".")]
+
     deadline = time.monotonic() + 300
     while len(finished()) < 9 and time.monotonic() < deadline:
         time.sleep(0.1)
     driver.kill()
     driver.wait()
-    while any(m["status"] == "running" and _alive(workspace, m["run_id"]) for m in manifests(workspace).values()) and time.monotonic() < deadline:
+    while (
+        any(m["status"] == "running" and _alive(workspace, m["run_id"]) for m in manifests(workspace).values())
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.2)
     while [line for line in _processes() if str(workspace) in line] and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -169,7 +229,9 @@ def test_a_batch_of_twenty_survives_kills_and_its_rerun_completes_what_is_missin
     done = {seed: run_id for seed, (run_id, status) in before.items() if status == "succeeded"}
     assert 5 <= len(done) < 20 and set(before) - set(done) >= {2, 3}
     for run_id in done.values():
-        assert json.loads((workspace / "reports/faulty" / run_id / "metrics.json").read_text()) == {"seed": next(s for s, r in done.items() if r == run_id)}
+        assert json.loads((workspace / "reports/faulty" / run_id / "metrics.json").read_text()) == {
+            "seed": next(s for s, r in done.items() if r == run_id)
+        }
 
     preview = algo(workspace, "batch", "grid.yaml", "--dry-run", FAULTS=str(faults)).stdout
     assert preview.count("done before") == len(done) and preview.count("to do") == 20 - len(done)
@@ -197,13 +259,21 @@ def _processes() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, "cancelled"), (signal.SIGTERM, "cancelled"), (signal.SIGKILL, "abandoned")])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, "cancelled"), (signal.SIGTERM, "cancelled"), (signal.SIGKILL, "abandoned")]
+)
 def test_a_stopped_driver_leaves_a_run_that_says_so(workspace, number, status):
     faults = workspace / "faults"
     faults.mkdir()
     (faults / "hang-0").touch()
     write_template(workspace, "faulty", ("parameters", "seed: int = 0"), ("step:faults", FAULTY))
-    driver = subprocess.Popen([*ALGO, "run", "faulty"], cwd=workspace, env=environment(FAULTS=str(faults)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [*ALGO, "run", "faulty"],
+        cwd=workspace,
+        env=environment(FAULTS=str(faults)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 60
     while (faults / "hang-0").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -225,23 +295,44 @@ def test_a_stopped_driver_leaves_a_run_that_says_so(workspace, number, status):
     assert not list(workspace.glob("reports/faulty/*"))
 
 
-# ---------------------------------------------------------------------------------------------------------------- secrets
+# -------------------------------------------------------------------------------------------------------------- secrets
 
 
 @pytest.mark.slow
 def test_a_planted_secret_reaches_no_file(workspace):
-    """Printed whole and in pieces, raised, displayed, in a widget's text, by a child process, in metrics, in artifacts, and in a child's last words."""
+    """Printed whole and in pieces, raised, displayed, in a widget's text, by a child process, in metrics,
+    in artifacts, and in a child's last words.
+    """
     key, token = "zq-7f31c9-planted", "Bearer xk/93 ölplatt+form"
     (workspace / "secrets").mkdir()
     (workspace / "secrets" / "token").write_text(token + "\n")
     write_template(
-        workspace, "leaky", ("parameters", "where: str = 'print'"),
-        ("step:read", "import base64, os, sys, json, time, subprocess\nfrom algo_research.core.secrets import read_secret\nfrom algo_research.runs.record import current_run\n"
-                      "key, token = read_secret('venue_key').get_secret_value(), read_secret('token').get_secret_value()\nrun = current_run()"),
-        ("step:print", "print(key, token, repr(token), json.dumps(token))\nsys.stdout.write(key[:7]); sys.stdout.flush(); time.sleep(0.3); sys.stdout.write(key[7:] + '\\n')\nprint(token, file=sys.stderr)\n"
-                       "print(base64.b64encode(key.encode()).decode())"),
-        ("step:display", "from IPython.display import HTML, JSON, display\ndisplay(HTML(f'<b title=\"{token}\">{key}</b>'), JSON({'nested': [{'key': key}]}))\nimport ipywidgets\nipywidgets.Text(value=key)"),
-        ("step:process", "subprocess.run(['sh', '-c', 'echo $ALGO_SECRET_VENUE_KEY; echo $ALGO_SECRET_VENUE_KEY >&2'])\nos.write(1, (key + '\\n').encode())\nrun.tell('process', key)"),
+        workspace,
+        "leaky",
+        ("parameters", "where: str = 'print'"),
+        (
+            "step:read",
+            "import base64, os, sys, json, time, subprocess\nfrom algo_research.core.secrets import "
+            "read_secret\nfrom algo_research.runs.record import current_run\n"
+            "key, token = read_secret('venue_key').get_secret_value(), read_secret('token').get_secret_value()\nrun "
+            "= current_run()",
+        ),
+        (
+            "step:print",
+            "print(key, token, repr(token), json.dumps(token))\nsys.stdout.write(key[:7]); sys.stdout.flush(); "
+            "time.sleep(0.3); sys.stdout.write(key[7:] + '\\n')\nprint(token, file=sys.stderr)\n"
+            "print(base64.b64encode(key.encode()).decode())",
+        ),
+        (
+            "step:display",
+            "from IPython.display import HTML, JSON, display\ndisplay(HTML(f'<b title=\"{token}\">{key}</b>'), "
+            "JSON({'nested': [{'key': key}]}))\nimport ipywidgets\nipywidgets.Text(value=key)",
+        ),
+        (
+            "step:process",
+            "subprocess.run(['sh', '-c', 'echo $ALGO_SECRET_VENUE_KEY; echo $ALGO_SECRET_VENUE_KEY "
+            ">&2'])\nos.write(1, (key + '\\n').encode())\nrun.tell('process', key)",
+        ),
         ("step:save", "run.save('note', {'key': key})\nrun.save('raw.csv', f'a,b\\n{token},1\\n'.encode())\nkey"),
         ("step:raise", "if where == 'raise': raise ValueError({'key': key, 'token': token})"),
         ("step:binary", "if where == 'binary': run.save('model.bin', b'\\xff\\x00' + key.encode())"),
@@ -269,14 +360,23 @@ def test_a_planted_secret_reaches_no_file(workspace):
 @pytest.mark.slow
 def test_a_secret_written_by_a_killed_kernel_is_masked_too(workspace):
     key = "zq-7f31c9-planted"
-    write_template(workspace, "leaky", ("parameters", "x: int = 0"), ("step:print", "import os, signal, time\nprint(os.environ['ALGO_SECRET_VENUE_KEY'], flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)"))
+    write_template(
+        workspace,
+        "leaky",
+        ("parameters", "x: int = 0"),
+        (
+            "step:print",
+            "import os, signal, time\nprint(os.environ['ALGO_SECRET_VENUE_KEY'], "
+            "flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)",
+        ),
+    )
     algo(workspace, "run", "leaky", code=1, ALGO_SECRET_VENUE_KEY=key)
     written = [p for p in workspace.rglob("*") if p.is_file()]
     assert any(p.name == "notebook.ipynb" and b"**********" in p.read_bytes() for p in written)
     assert [p for p in written if key.encode() in p.read_bytes()] == []
 
 
-# ---------------------------------------------------------------------------------------------------------------- bad input
+# ----------------------------------------------------------------------------------------------------------- bad input
 
 
 BAD = {
@@ -302,14 +402,23 @@ def test_bad_input_says_what_to_do_and_starts_nothing(case, workspace, tmp_path_
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), folder / "bare.ipynb")
     (folder / "torn.ipynb").write_text('{"cells": [')
     arguments, expected = BAD[case]
-    done = algo(workspace, *(a.format(bare=folder / "bare.ipynb", torn=folder / "torn.ipynb") for a in arguments), code=2)
+    done = algo(
+        workspace, *(a.format(bare=folder / "bare.ipynb", torn=folder / "torn.ipynb") for a in arguments), code=2
+    )
     assert expected in " ".join(done.stderr.split())
     assert not list(workspace.glob("reports/*/*"))
 
 
 @pytest.mark.slow
 def test_a_cell_that_fails_keeps_the_run_and_shows_where(workspace):
-    write_template(workspace, "broken", ("parameters", "x: int = 1  # a number"), ("step:prepare", "print('so far')"), ("step:divide", "1 / (x - 1)"), ("step:after", "print('never')"))
+    write_template(
+        workspace,
+        "broken",
+        ("parameters", "x: int = 1  # a number"),
+        ("step:prepare", "print('so far')"),
+        ("step:divide", "1 / (x - 1)"),
+        ("step:after", "print('never')"),
+    )
     done = algo(workspace, "run", "broken", code=1)
     assert "failed" in done.stdout and "step divide" in done.stdout and "ZeroDivisionError" in done.stdout
     (run,) = workspace.glob("reports/broken/*")
@@ -333,8 +442,12 @@ def test_damaged_and_older_manifests(workspace):
     assert "Reproduced." in algo(workspace, "reproduce", run.name).stdout
     shutil.rmtree(sorted(workspace.glob("reports/dice/*"))[-1])
 
-    for text, expected in {whole[:300]: "is damaged", "[1, 2]": "no manifest", json.dumps({**manifest, "schema": 99}): "Update algo-research",
-                           json.dumps({k: v for k, v in manifest.items() if k != "inputs"}): "inputs: Field required"}.items():
+    for text, expected in {
+        whole[:300]: "is damaged",
+        "[1, 2]": "no manifest",
+        json.dumps({**manifest, "schema": 99}): "Update algo-research",
+        json.dumps({k: v for k, v in manifest.items() if k != "inputs"}): "inputs: Field required",
+    }.items():
         (run / "run.json").write_text(text)
         assert expected in algo(workspace, "show", run.name, code=2).stderr
         assert "damaged" in algo(workspace, "runs").stdout

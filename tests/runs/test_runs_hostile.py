@@ -34,25 +34,67 @@ def test_the_kernel_sees_the_settings_that_were_hashed(workspace):
 
     for seed, option in ((1, []), (2, ["--env", "prod"])):
         (workspace / "settings.prod.ini").write_text("[store]\nurl = delta://other_store\n")
-        make_market("noise", seed=seed, bars=300).bars.select("ts", "open", "high", "low", "close", "volume").write_csv(workspace / f"{seed}.csv")
+        make_market("noise", seed=seed, bars=300).bars.select("ts", "open", "high", "low", "close", "volume").write_csv(
+            workspace / f"{seed}.csv"
+        )
         algo(workspace, "data", "import", f"{seed}.csv", "--id", "test/MKT/1h", *option)
-    write_template(workspace, "look", ("", "from algo_research.runs.parameters import DatasetId\nfrom algo_research.runs.record import current_run\nfrom algo_research.data.catalog import load_dataset"),
-                   ("parameters", "dataset: DatasetId = 'test/MKT/1h'"), ("", "run = current_run()\nworkspace = run.workspace()\nrun.save('seen', {'content': load_dataset(dataset, workspace.store).snapshot().content, 'fees': workspace.settings.costs.fees})"))
+    write_template(
+        workspace,
+        "look",
+        (
+            "",
+            "from algo_research.runs.parameters import DatasetId\nfrom algo_research.runs.record import "
+            "current_run\nfrom algo_research.data.catalog import load_dataset",
+        ),
+        ("parameters", "dataset: DatasetId = 'test/MKT/1h'"),
+        (
+            "",
+            "run = current_run()\nworkspace = run.workspace()\nrun.save('seen', {'content': load_dataset(dataset, "
+            "workspace.store).snapshot().content, 'fees': workspace.settings.costs.fees})",
+        ),
+    )
     algo(workspace, "run", "look", "--env", "prod", "--set", "costs.fees=0.003")
     run, manifest = only(workspace, "look")
-    assert json.loads((run / "artifacts/seen.json").read_text()) == {"content": manifest["inputs"]["data"]["test/MKT/1h"], "fees": 0.003}
+    assert json.loads((run / "artifacts/seen.json").read_text()) == {
+        "content": manifest["inputs"]["data"]["test/MKT/1h"],
+        "fees": 0.003,
+    }
 
 
 def test_a_template_cannot_choose_where_trials_are_counted(workspace):
-    done = algo(workspace, "run", "backtest", "-p", "dataset=synthetic/noise:0/1h", "-p", 'settings={"workspace.ledger": "hidden.db"}', code=1)
+    done = algo(
+        workspace,
+        "run",
+        "backtest",
+        "-p",
+        "dataset=synthetic/noise:0/1h",
+        "-p",
+        'settings={"workspace.ledger": "hidden.db"}',
+        code=1,
+    )
     assert "may choose settings of costs, model, research" in done.stdout and not (workspace / "hidden.db").exists()
 
 
 def killed_run(workspace, secret: str = "zq-7f31c9-planted") -> None:
     """A driver killed while its kernel has saved a secret."""
-    write_template(workspace, "leaky", ("parameters", "x: int = 0"),
-                   ("", "import os, time\nfrom pathlib import Path\nfrom algo_research.runs.record import current_run\ncurrent_run().save('note', {'key': os.environ['ALGO_SECRET_VENUE_KEY']})\nPath('saved').touch()\ntime.sleep(60)"))
-    driver = subprocess.Popen([*ALGO, "run", "leaky"], cwd=workspace, env=environment(ALGO_SECRET_VENUE_KEY=secret), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    write_template(
+        workspace,
+        "leaky",
+        ("parameters", "x: int = 0"),
+        (
+            "",
+            "import os, time\nfrom pathlib import Path\nfrom algo_research.runs.record import "
+            "current_run\ncurrent_run().save('note', {'key': "
+            "os.environ['ALGO_SECRET_VENUE_KEY']})\nPath('saved').touch()\ntime.sleep(60)",
+        ),
+    )
+    driver = subprocess.Popen(
+        [*ALGO, "run", "leaky"],
+        cwd=workspace,
+        env=environment(ALGO_SECRET_VENUE_KEY=secret),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until = time.monotonic() + 60
     while not (workspace / "saved").exists() and time.monotonic() < until:
         time.sleep(0.05)
@@ -67,7 +109,9 @@ def test_an_abandoned_run_is_cleaned_of_secrets_and_listed_by_many_at_once(works
     for n in range(4):
         shutil.copytree(part, part.with_name(f".20260101-00000{n}-0000000{n}.part"))
     with ThreadPoolExecutor(4) as pool:
-        listed = list(pool.map(lambda _: algo(workspace, "runs", apart=True, ALGO_SECRET_VENUE_KEY="zq-7f31c9-planted"), range(4)))
+        listed = list(
+            pool.map(lambda _: algo(workspace, "runs", apart=True, ALGO_SECRET_VENUE_KEY="zq-7f31c9-planted"), range(4))
+        )
     assert any("abandoned" in done.stdout for done in listed)
     assert algo(workspace, "runs", ALGO_SECRET_VENUE_KEY="zq-7f31c9-planted").stdout.count("abandoned") == 5
     assert not list(workspace.glob("reports/leaky/.*.part"))
@@ -76,15 +120,38 @@ def test_an_abandoned_run_is_cleaned_of_secrets_and_listed_by_many_at_once(works
 
 def test_a_secret_in_a_name_a_table_or_an_address_is_kept_out(workspace):
     key, password = "zq-7f31c9-planted", "hunter2pass"
-    write_template(workspace, "names", ("parameters", "x: int = 0"), ("", "import os, html\nimport polars as pl\nfrom algo_research.runs.record import current_run\nkey = os.environ['ALGO_SECRET_VENUE_KEY']\nrun = current_run()\n"
-                   "run.save(key, {'a': 1})\nrun.save('table', pl.DataFrame({'t': [f'text {i} {key if i == 70 else i}' for i in range(2000)]}))\nprint(html.escape(os.environ['ALGO_SECRET_ODD']))\nprint(run.workspace().settings.tracking.url)"))
+    write_template(
+        workspace,
+        "names",
+        ("parameters", "x: int = 0"),
+        (
+            "",
+            "import os, html\nimport polars as pl\nfrom algo_research.runs.record import current_run\nkey = "
+            "os.environ['ALGO_SECRET_VENUE_KEY']\nrun = current_run()\n"
+            "run.save(key, {'a': 1})\nrun.save('table', pl.DataFrame({'t': [f'text {i} {key if i == 70 else i}' for "
+            "i in range(2000)]}))\nprint(html.escape(os.environ['ALGO_SECRET_ODD']))\n"
+            "print(run.workspace().settings.tracking.url)",
+        ),
+    )
     odd = 'less<and&"quoted"'
-    done = algo(workspace, "run", "names", "--log", "--set", f"tracking.url=https://bob:{password}@127.0.0.1:9/", code=1, ALGO_SECRET_VENUE_KEY=key, ALGO_SECRET_ODD=odd)
+    done = algo(
+        workspace,
+        "run",
+        "names",
+        "--log",
+        "--set",
+        f"tracking.url=https://bob:{password}@127.0.0.1:9/",
+        code=1,
+        ALGO_SECRET_VENUE_KEY=key,
+        ALGO_SECRET_ODD=odd,
+    )
     import html
 
     for form in (key, password, odd, html.escape(odd)):
         assert form not in done.stdout + done.stderr
-        assert [p for p in workspace.rglob("*") if p.is_file() and (form.encode() in p.read_bytes() or form in p.name)] == []
+        assert [
+            p for p in workspace.rglob("*") if p.is_file() and (form.encode() in p.read_bytes() or form in p.name)
+        ] == []
     run, manifest = only(workspace, "names")
     assert manifest["error"]["type"] == "secret in an artifact" and not (run / "artifacts/table.parquet").exists()
     refused = algo(workspace, "run", "names", "-p", f"x={key}", code=2, ALGO_SECRET_VENUE_KEY=key)
@@ -93,7 +160,16 @@ def test_a_secret_in_a_name_a_table_or_an_address_is_kept_out(workspace):
 
 def test_what_changes_while_a_run_goes_on_fails_it_and_local_modules_are_inputs(workspace):
     (workspace / "helper.py").write_text("V = 1\n")
-    write_template(workspace, "local", ("parameters", "change: bool = False"), ("", "from pathlib import Path\nimport helper\nfrom algo_research.runs.record import current_run\ncurrent_run().metrics({'v': helper.V})\nif change: Path('helper.py').write_text('V = 3\\n')"))
+    write_template(
+        workspace,
+        "local",
+        ("parameters", "change: bool = False"),
+        (
+            "",
+            "from pathlib import Path\nimport helper\nfrom algo_research.runs.record import "
+            "current_run\ncurrent_run().metrics({'v': helper.V})\nif change: Path('helper.py').write_text('V = 3\\n')",
+        ),
+    )
     algo(workspace, "run", "local")
     assert "nothing to run" in algo(workspace, "run", "local").stderr
     (workspace / "helper.py").write_text("V = 2\n")
@@ -111,7 +187,12 @@ def test_a_run_whose_outputs_are_gone_is_run_again(workspace):
 
 
 def test_texts_that_look_like_markup_break_nothing(workspace):
-    write_template(workspace, "label", ("parameters", "text: str = ''"), ("step:[/red]", "from algo_research.runs.record import current_run\ncurrent_run().tell('a', '[/red] hello')"))
+    write_template(
+        workspace,
+        "label",
+        ("parameters", "text: str = ''"),
+        ("step:[/red]", "from algo_research.runs.record import current_run\ncurrent_run().tell('a', '[/red] hello')"),
+    )
     algo(workspace, "run", "label", "-p", "text=[/red] x")
     assert "[/red] x" in algo(workspace, "runs").stdout and "[/red]" in algo(workspace, "show", "last").stdout
     (workspace / "grid.yaml").write_text("template: label\ngrid:\n  text: ['[/red]', '[bold]']\n")
@@ -119,13 +200,24 @@ def test_texts_that_look_like_markup_break_nothing(workspace):
 
 
 def test_last_means_the_run_before_this_one(workspace):
-    write_template(workspace, "follow", ("", "from algo_research.runs.parameters import RunId\nfrom algo_research.runs.record import current_run, find_run\nfrom pathlib import Path"),
-                   ("parameters", "source: RunId = 'last'"), ("", "current_run().save('followed', {'id': find_run(Path('reports'), source).id})"))
+    write_template(
+        workspace,
+        "follow",
+        (
+            "",
+            "from algo_research.runs.parameters import RunId\nfrom algo_research.runs.record import current_run, "
+            "find_run\nfrom pathlib import Path",
+        ),
+        ("parameters", "source: RunId = 'last'"),
+        ("", "current_run().save('followed', {'id': find_run(Path('reports'), source).id})"),
+    )
     algo(workspace, "run", "dice")
     first, _ = only(workspace, "dice")
     algo(workspace, "run", "follow")
     run, manifest = only(workspace, "follow")
-    assert json.loads((run / "artifacts/followed.json").read_text()) == {"id": first.name} and list(manifest["inputs"]["runs"]) == [first.name]
+    assert json.loads((run / "artifacts/followed.json").read_text()) == {"id": first.name} and list(
+        manifest["inputs"]["runs"]
+    ) == [first.name]
 
 
 def test_a_template_that_names_no_kernel(workspace):
@@ -143,7 +235,9 @@ def test_a_notebook_run_by_its_path_is_reproduced(workspace, tmp_path_factory):
     assert "Reproduced." in algo(workspace, "reproduce", "last").stdout
 
 
-@pytest.mark.parametrize("change", [{"inputs": {}}, {"record": None}, {"steps": [{}]}, {"error": "x"}, {"outputs": None}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"inputs": {}}, {"record": None}, {"steps": [{}]}, {"error": "x"}, {"outputs": None}], ids=str
+)
 def test_a_manifest_with_holes_is_named_and_takes_nothing_with_it(workspace, change):
     algo(workspace, "run", "dice")
     run, manifest = only(workspace, "dice")
@@ -156,7 +250,7 @@ def test_a_manifest_with_holes_is_named_and_takes_nothing_with_it(workspace, cha
 def test_a_full_disk_is_a_failed_run_that_says_so(workspace):
     """Files may grow to 300 kB: the executed notebook cannot be written."""
     write_template(workspace, "big", ("parameters", "x: int = 0"), ("", "print('x' * 600_000)"))
-    limited = ["bash", "-c", "ulimit -f 300; exec \"$@\"", "bash", *ALGO, "run", "big"]
+    limited = ["bash", "-c", 'ulimit -f 300; exec "$@"', "bash", *ALGO, "run", "big"]
     done = subprocess.run(limited, cwd=workspace, env=environment(), capture_output=True, text=True)
     assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
     listed = algo(workspace, "runs").stdout
@@ -167,7 +261,9 @@ def test_a_full_disk_is_a_failed_run_that_says_so(workspace):
 
 @pytest.mark.parametrize("error", [OSError(27, "File too large"), ValueError("I/O operation on closed file")], ids=repr)
 def test_what_libraries_print_is_read_on_when_it_cannot_be_logged(monkeypatch, error):
-    """A reader that gave up would break the pipe of the kernel, or of what outlives it, and print a traceback of its own."""
+    """A reader that gave up would break the pipe of the kernel, or of what outlives it,
+    and print a traceback of its own.
+    """
     from algo_research.runs.engine import _pipe_to
 
     failures, lines = [], queue.Queue()

@@ -50,14 +50,39 @@ def researched(workspace) -> Run:
 def test_research_keeps_what_others_read(researched):
     verdict, equity, folds = (researched.artifact(n) for n in ("verdict", "equity", "folds"))
     assert equity.columns == EQUITY
-    assert equity["name"].unique(maintain_order=True).to_list() == ["model", "moving_average", "buy_and_hold", "matched_hold"]
+    assert equity["name"].unique(maintain_order=True).to_list() == [
+        "model",
+        "moving_average",
+        "buy_and_hold",
+        "matched_hold",
+    ]
     assert researched.artifact("fills").columns == FILLS
     assert researched.artifact("positions").columns == ["ts", "symbol", "quantity", "exposure"]
-    assert folds.columns[:5] == ["fold", "train_start", "train_end", "test_start", "test_end"] and {"rows_train", "rows_test", "ic"} <= set(folds.columns)
+    assert folds.columns[:5] == ["fold", "train_start", "train_end", "test_start", "test_end"] and {
+        "rows_train",
+        "rows_test",
+        "ic",
+    } <= set(folds.columns)
     assert (folds["train_end"] < folds["test_start"]).all()
     assert researched.artifact("ics").columns == ["feature", "ic", "low", "high", "rows"]
     assert set(researched.metrics) == METRICS
-    assert {"strategy", "dataset", "periods_per_year", "initial_cash", "edge", "level", "sentence", "n_trials", "n_effective", "evidence", "costs_doubled", "one_bar_late", "notes", "reserved_from", "hashes"} <= set(verdict)
+    assert {
+        "strategy",
+        "dataset",
+        "periods_per_year",
+        "initial_cash",
+        "edge",
+        "level",
+        "sentence",
+        "n_trials",
+        "n_effective",
+        "evidence",
+        "costs_doubled",
+        "one_bar_late",
+        "notes",
+        "reserved_from",
+        "hashes",
+    } <= set(verdict)
     assert verdict["edge"] and verdict["sentence"].startswith("Edge: ") and researched.metrics["edge"] == 1
     assert equity["known_at"].max().isoformat() <= verdict["reserved_from"]
 
@@ -72,12 +97,19 @@ def test_the_report_of_an_edge_says_so(researched):
 @pytest.mark.slow
 def test_a_backtest_of_a_runs_predictions_gives_its_result(workspace, researched):
     followed = run(workspace, "backtest", run=researched.id, **QUICK)
-    mine, theirs = (r.artifact("equity").filter(pl.col("name").is_in(["model", "buy_and_hold", "matched_hold"])) for r in (followed, researched))
+    mine, theirs = (
+        r.artifact("equity").filter(pl.col("name").is_in(["model", "buy_and_hold", "matched_hold"]))
+        for r in (followed, researched)
+    )
     assert hash_frame(mine) == hash_frame(theirs)
-    assert followed.artifact("verdict")["n_trials"] == researched.artifact("verdict")["n_trials"]  # the same trial counts once
+    assert (
+        followed.artifact("verdict")["n_trials"] == researched.artifact("verdict")["n_trials"]
+    )  # the same trial counts once
     assert set(followed.metrics) == METRICS
 
-    dearer = run(workspace, "backtest", run=researched.id, **{**QUICK, "fees": 0.004, "settings": {"research.engine": "kernel"}})
+    dearer = run(
+        workspace, "backtest", run=researched.id, **{**QUICK, "fees": 0.004, "settings": {"research.engine": "kernel"}}
+    )
     assert dearer.artifact("verdict")["n_trials"] == researched.artifact("verdict")["n_trials"] + 1
     assert dearer.metrics["total_return"] < followed.metrics["total_return"]
 
@@ -91,7 +123,9 @@ def test_a_backtest_of_a_runs_predictions_gives_its_result(workspace, researched
 @pytest.mark.slow
 def test_predictions_are_refused_for_another_dataset(workspace, researched):
     template = find_template("backtest")
-    done = run_template(template, resolve_parameters(template, {"run": researched.id, "dataset": "arch/SP500/1d"}), workspace)
+    done = run_template(
+        template, resolve_parameters(template, {"run": researched.id, "dataset": "arch/SP500/1d"}), workspace
+    )
     assert done.status == "failed" and done.manifest["error"]["step"] == "data"
     assert f"Pass dataset={PLANTED}" in done.manifest["error"]["message"]
     html = (done.folder / "report.html").read_text()
@@ -114,7 +148,9 @@ def test_an_ingested_file_can_be_looked_at_and_trained_on(workspace):
     trained = run(workspace, "train", dataset="file/mine/1h")
     assert Path(trained.folder / "artifacts" / "model.txt").read_text().startswith("tree")
     about = trained.artifact("model.json")
-    assert len(about["features"]) == trained.artifact("importance").height and trained.artifact("importance")["gain"].sum() == pytest.approx(1)
+    assert len(about["features"]) == trained.artifact("importance").height and trained.artifact("importance")[
+        "gain"
+    ].sum() == pytest.approx(1)
     assert run(workspace, "backtest", dataset="file/mine/1h", run=trained.id).artifact("verdict")["strategy"] == "model"
 
 
@@ -138,7 +174,9 @@ def test_all_templates_are_there_and_can_be_told_nothing():
 
 @pytest.mark.slow
 def test_a_sync_keeps_datasets_current_and_says_what_failed(workspace):
-    """Against a local exchange: bars come once, a second run asks for nothing new, an unknown symbol fails the run before anything is asked for, and what is stored stays."""
+    """Against a local exchange: bars come once, a second run asks for nothing new,
+    an unknown symbol fails the run before anything is asked for, and what is stored stays.
+    """
     market = make_market("garch", seed=3, bars=1500)
     with running(Exchange(symbols_of([market]), MarketTime(market.bars["known_at"][-1], 0))) as exchange:
         given = {"exchange": "sandbox", "url": exchange.url, "since": "2015-01-01"}
@@ -146,6 +184,12 @@ def test_a_sync_keeps_datasets_current_and_says_what_failed(workspace):
         assert first.metrics["new"] == 1500 and first.metrics["quality sandbox/GARCH3-USDT/1h"] > 0.99
         assert run(workspace, "sync", symbols=["GARCH3/USDT"], **given).metrics["new"] == 0
         template = find_template("sync")
-        failed = run_template(template, resolve_parameters(template, {"symbols": ["GARCH3/USDT", "GARCH4/USDT"], **given}), workspace)
-        assert failed.status == "failed" and "GARCH4-USDT" in str(failed.manifest["error"]) and "GARCH3" in str(failed.manifest["error"])
+        failed = run_template(
+            template, resolve_parameters(template, {"symbols": ["GARCH3/USDT", "GARCH4/USDT"], **given}), workspace
+        )
+        assert (
+            failed.status == "failed"
+            and "GARCH4-USDT" in str(failed.manifest["error"])
+            and "GARCH3" in str(failed.manifest["error"])
+        )
     assert load_dataset("sandbox/GARCH3-USDT/1h", workspace.store).bars.height == 1500

@@ -48,11 +48,30 @@ def test_a_leak_makes_noise_look_like_an_edge():
     """If this fails, the null-market test could not see a leak."""
     leaking = FeatureSet((*feature_set(["momentum.talib.roc_1"]).features, Feature("leak.numpy.peek", peek, 1)))
     for seed in range(3):
-        found = research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=leaking, check_features=False, compare=False)
+        found = research(
+            make_market("noise", seed, bars=3000),
+            rates.settings(rates.FREE),
+            TrialLedger(),
+            features=leaking,
+            check_features=False,
+            compare=False,
+        )
         assert found.verdict.edge
         with pytest.raises(LeakError, match=r"leak\.numpy\.peek looks ahead"):
-            research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=leaking, compare=False)
-        honest = research(make_market("noise", seed, bars=3000), rates.settings(rates.FREE), TrialLedger(), features=feature_set(["momentum.talib.roc_1"]), compare=False)
+            research(
+                make_market("noise", seed, bars=3000),
+                rates.settings(rates.FREE),
+                TrialLedger(),
+                features=leaking,
+                compare=False,
+            )
+        honest = research(
+            make_market("noise", seed, bars=3000),
+            rates.settings(rates.FREE),
+            TrialLedger(),
+            features=feature_set(["momentum.talib.roc_1"]),
+            compare=False,
+        )
         assert honest.verdict.evidence.confidence < found.verdict.evidence.confidence
 
 
@@ -74,7 +93,9 @@ def test_more_trials_raise_the_bar():
     first = research(market, rates.settings(rates.USUAL), ledger, compare=False)
     rng = np.random.default_rng(0)
     for i in range(50):
-        ledger.record(str(market.id), {"tried": i}, first.result.equity["ts"], rng.normal(0, 0.01, first.result.equity.height))
+        ledger.record(
+            str(market.id), {"tried": i}, first.result.equity["ts"], rng.normal(0, 0.01, first.result.equity.height)
+        )
     second = research(market, rates.settings(rates.USUAL), ledger, compare=False)
     assert second.hashes == first.hashes
     assert (first.verdict.n_trials, second.verdict.n_trials) == (1, 51)

@@ -52,7 +52,9 @@ def test_trades_make_the_bars(market):
         p = traded.prices
         assert (p[0], p.max(), p.min(), p[-1]) == (o, h, low, c) and traded.amounts.sum() == pytest.approx(v)
         assert traded.ids.tolist() == list(range(traded.ids[0], traded.ids[0] + len(p)))
-        assert symbol.upto(begin + symbol.step - 1)[1][-1] == pytest.approx(symbol.values[i])  # the open bar ends where the closed one is
+        assert symbol.upto(begin + symbol.step - 1)[1][-1] == pytest.approx(
+            symbol.values[i]
+        )  # the open bar ends where the closed one is
 
 
 def test_a_book_is_its_snapshot_and_all_updates(market):
@@ -61,15 +63,33 @@ def test_a_book_is_its_snapshot_and_all_updates(market):
     now = int(market["GARCH1USDT"].times[5])
     first = tape.book(now)
     book = OrderBook("GARCH1USDT")
-    book.apply_snapshot(decode_message(json.dumps({"lastUpdateId": first.id, "bids": [[str(p), str(q)] for p, q in first.bids.items()],
-                                                   "asks": [[str(p), str(q)] for p, q in first.asks.items()]}), 0))
+    book.apply_snapshot(
+        decode_message(
+            json.dumps(
+                {
+                    "lastUpdateId": first.id,
+                    "bids": [[str(p), str(q)] for p, q in first.bids.items()],
+                    "asks": [[str(p), str(q)] for p, q in first.asks.items()],
+                }
+            ),
+            0,
+        )
+    )
     for wait in (1, 999, 1000, 1001, 2500, 60_000, 300, 3_600_000):
         for told in tape.updates(now, now + wait):
-            assert book.apply_update(decode_message(json.dumps({"e": "depthUpdate", "E": now, "s": "GARCH1USDT", **told}), 0)) == "applied"
+            assert (
+                book.apply_update(
+                    decode_message(json.dumps({"e": "depthUpdate", "E": now, "s": "GARCH1USDT", **told}), 0)
+                )
+                == "applied"
+            )
         now += wait
         there = tape.book(now)
         rows = book.levels(200)
-        assert dict(rows.select("bid", "bid_amount").drop_nulls().iter_rows()) == there.bids and dict(rows.select("ask", "ask_amount").drop_nulls().iter_rows()) == there.asks
+        assert (
+            dict(rows.select("bid", "bid_amount").drop_nulls().iter_rows()) == there.bids
+            and dict(rows.select("ask", "ask_amount").drop_nulls().iter_rows()) == there.asks
+        )
         assert book.last_id == there.id and book.best_bid[0] < book.best_ask[0]
         last = tape.trades(now - 3_600_000, now, last=1).prices[0]
         assert book.best_bid[0] <= last <= book.best_ask[0]
@@ -85,7 +105,12 @@ def test_ccxt_reads_trades_and_books(exchange):
     minute = client.fetch_trades("GARCH1/USDT", since=since - MINUTE, limit=60, params={"until": since - 1})
     bar = next(row for row in client.fetch_ohlcv("GARCH1/USDT", "1m", since=since - MINUTE, limit=1))
     assert len(minute) == 60 and sum(t["amount"] for t in minute) == pytest.approx(bar[5])
-    assert [minute[0]["price"], max(t["price"] for t in minute), min(t["price"] for t in minute), minute[-1]["price"]] == bar[1:5]
+    assert [
+        minute[0]["price"],
+        max(t["price"] for t in minute),
+        min(t["price"] for t in minute),
+        minute[-1]["price"],
+    ] == bar[1:5]
     following = client.public_get_aggtrades({"symbol": "GARCH1USDT", "fromId": minute[-1]["id"], "limit": 3})
     assert [int(t["a"]) - int(minute[-1]["id"]) for t in following] == [0, 1, 2]
     ticker = client.fetch_bids_asks(["GARCH1/USDT"])["GARCH1/USDT"]
@@ -94,6 +119,7 @@ def test_ccxt_reads_trades_and_books(exchange):
 
 def test_ccxt_watches_trades_and_books(exchange):
     """ccxt's own checks of the update ids are on: it raises, or starts anew, when one is missing."""
+
     async def watch():
         client = binance(exchange, ccxt.pro)
         try:
@@ -111,10 +137,15 @@ def test_ccxt_watches_trades_and_books(exchange):
 
 
 async def follow(exchange, seconds, symbol="GARCH1USDT"):
-    """Keep a book as a client does: buffer, snapshot, updates; a new snapshot when the book says that it is lost. Tops that the book and the bookTicker stream announced, by id."""
+    """Keep a book as a client does: buffer, snapshot, updates; a new snapshot when the book says that it is lost.
+    Tops that the book and the bookTicker stream announced, by id.
+    """
     book, tops, announced, snapshots = OrderBook(symbol), {}, {}, 0
     name = symbol.lower()
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{exchange.url}/stream?streams={name}@depth@100ms/{name}@bookTicker") as socket:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{exchange.url}/stream?streams={name}@depth@100ms/{name}@bookTicker") as socket,
+    ):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             event = decode_message((await socket.receive(5)).data, 0)
@@ -124,7 +155,9 @@ async def follow(exchange, seconds, symbol="GARCH1USDT"):
             if book.apply_update(event) == "applied":
                 tops[event.last_id] = (*book.best_bid, *book.best_ask)
             if not book.valid:
-                async with session.get(f"{exchange.url}/api/v3/depth", params={"symbol": symbol, "limit": 5000}) as answer:
+                async with session.get(
+                    f"{exchange.url}/api/v3/depth", params={"symbol": symbol, "limit": 5000}
+                ) as answer:
                     book.apply_snapshot(decode_message(await answer.text(), 0))
                     snapshots += 1
     return book, tops, announced, snapshots
@@ -157,7 +190,9 @@ def test_a_capture_is_told_again(shared_data):
     """The captured book, its tops and its trades come over the wire as they came then; ccxt reads them."""
     capture = read_capture(shared_data / "binance_spot_btcusdt_l2_20240808.gz")
     symbol = captured_symbol(capture)
-    with running(Exchange({symbol.name: symbol}, MarketTime(datetime.fromtimestamp(capture.start / 1000 + 1, UTC), 10))) as exchange:
+    with running(
+        Exchange({symbol.name: symbol}, MarketTime(datetime.fromtimestamp(capture.start / 1000 + 1, UTC), 10))
+    ) as exchange:
         book, tops, announced, _ = asyncio.run(follow(exchange, 6, "BTCUSDT"))
         assert book.gaps == 0 and agreed(tops, announced) > 50
         client = binance(exchange)
@@ -165,9 +200,16 @@ def test_a_capture_is_told_again(shared_data):
         bars = client.fetch_ohlcv("BTC/USDT", "1m", since=capture.start)
     sent = {int(t["id"]): t["price"] for t in trades}
     with gzip.open(shared_data / "binance_spot_btcusdt_l2_20240808.gz", "rt") as file:
-        captured = {m["data"]["t"]: float(m["data"]["p"]) for m in map(json.loads, (line.partition(" ")[2] for line in file)) if m.get("data", {}).get("e") == "trade"}
+        captured = {
+            m["data"]["t"]: float(m["data"]["p"])
+            for m in map(json.loads, (line.partition(" ")[2] for line in file))
+            if m.get("data", {}).get("e") == "trade"
+        }
     assert len(sent) == 100 and sent.items() <= captured.items()
-    assert bars[-1][4] == trades[-1]["price"] or pl.Series(bars[-1][1:5]).is_between(min(captured.values()), max(captured.values())).all()
+    assert (
+        bars[-1][4] == trades[-1]["price"]
+        or pl.Series(bars[-1][1:5]).is_between(min(captured.values()), max(captured.values())).all()
+    )
 
 
 def test_what_is_no_capture_is_named(tmp_path, shared_data):

@@ -23,11 +23,27 @@ NAMES = {"GARCH1/USDT": "GARCH1-USDT", "GARCH2/USDT": "GARCH2-USDT"}
 
 def exchange(rates=None):
     markets = [make_market("garch", seed=seed, bars=600, timeframe="1m", volatility=0.001) for seed in (1, 2)]
-    return Exchange(symbols_of(markets), MarketTime(markets[0].bars["ts"][0] + timedelta(hours=1), 20), Faults(rates or {}, seed=2))
+    return Exchange(
+        symbols_of(markets), MarketTime(markets[0].bars["ts"][0] + timedelta(hours=1), 20), Faults(rates or {}, seed=2)
+    )
 
 
 def command(workspace, served, *options):
-    return [*ALGO, "data", "record", *NAMES, "--exchange", "sandbox", "--url", served.url, "--every", "0.5", "-w", str(workspace), *options]
+    return [
+        *ALGO,
+        "data",
+        "record",
+        *NAMES,
+        "--exchange",
+        "sandbox",
+        "--url",
+        served.url,
+        "--every",
+        "0.5",
+        "-w",
+        str(workspace),
+        *options,
+    ]
 
 
 @pytest.fixture
@@ -37,27 +53,37 @@ def workspace(tmp_path):
 
 
 def agrees(workspace, served):
-    """Every trade from the first kept to the last, and every top of the replayed book, as the exchange has them; how many there are of each."""
+    """Every trade from the first kept to the last, and every top of the replayed book, as the exchange has them;
+    how many there are of each.
+    """
     store, counts = RecordingStore(workspace / ".algo" / "recordings"), []
     for name in NAMES.values():
         tape, trades = served.symbols[name.replace("-", "")].tape, store.trades("sandbox", name)
         first, last = trades["id"].min(), trades["id"].max()
         truth = tape.trades(tape.moment(first) - 1, tape.moment(last))
         assert trades["id"].to_list() == list(range(first, last + 1))
-        assert trades["price"].to_list() == truth.prices.tolist() and trades["amount"].to_list() == truth.amounts.tolist()
+        assert (
+            trades["price"].to_list() == truth.prices.tolist() and trades["amount"].to_list() == truth.amounts.tolist()
+        )
         tops = book_tops(stored_events(store.depth("sandbox", name)), OrderBook(name.replace("-", "")))
         there = [tape.book(tape.moment(id)) for id in tops["id"]]
-        assert tops["bid"].to_list() == [next(iter(b.bids)) for b in there] and tops["ask"].to_list() == [next(iter(b.asks)) for b in there]
+        assert tops["bid"].to_list() == [next(iter(b.bids)) for b in there] and tops["ask"].to_list() == [
+            next(iter(b.asks)) for b in there
+        ]
         counts += [trades.height, tops.height]
     return counts
 
 
 @pytest.mark.slow
 def test_recorders_that_are_killed_leave_no_hole(workspace):
-    """Three are killed while they write, at different moments; the last one ends by itself. Updates are lost and swapped, and connections break, all the while."""
+    """Three are killed while they write, at different moments; the last one ends by itself.
+    Updates are lost and swapped, and connections break, all the while.
+    """
     with running(exchange({"lost": 0.05, "swapped": 0.05, "disconnect": 0.004})) as served:
         for seconds in (3.1, 3.4, 3.8):
-            recorder = subprocess.Popen(command(workspace, served), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            recorder = subprocess.Popen(
+                command(workspace, served), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             time.sleep(seconds)
             recorder.send_signal(signal.SIGKILL)
             recorder.wait()
@@ -83,7 +109,18 @@ def test_bad_input_is_refused_and_nothing_is_left(workspace):
         for options, words in ((["--what", "dept"], "depth"), (["--exchange", "kraken"], "binance")):
             done = subprocess.run([*command(workspace, served), *options], capture_output=True, text=True)
             assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
-        unknown = [*ALGO, "data", "record", "GARCH3/USDT", "--exchange", "sandbox", "--url", served.url, "-w", str(workspace)]
+        unknown = [
+            *ALGO,
+            "data",
+            "record",
+            "GARCH3/USDT",
+            "--exchange",
+            "sandbox",
+            "--url",
+            served.url,
+            "-w",
+            str(workspace),
+        ]
         done = subprocess.run(unknown, capture_output=True, text=True)
         assert done.returncode == 2 and "GARCH1" in done.stderr, done.stderr
     assert not list((workspace / ".algo" / "recordings").rglob("*"))

@@ -26,7 +26,9 @@ MINUTE = timedelta(minutes=1)
 def test_a_stream_that_breaks_loses_nothing(tmp_path):
     report, wrong, broken = storm(tmp_path, seconds=16, disconnects=5, silence=4, speed=4)
     assert wrong == []
-    assert broken >= 3 and report.failovers >= 1 and report.bars > 10, report  # fewer on a busy machine; the rest came by backfill
+    assert broken >= 3 and report.failovers >= 1 and report.bars > 10, (
+        report
+    )  # fewer on a busy machine; the rest came by backfill
 
 
 class Clock:
@@ -41,7 +43,9 @@ class Clock:
 
 
 class Script:
-    """A feed and its past bars, as a script says: a number is the minute of a bar that closes, an error ends the connection, a duration passes."""
+    """A feed and its past bars, as a script says:
+    a number is the minute of a bar that closes, an error ends the connection, a duration passes.
+    """
 
     venue, page, timeframes, windows = "demo", 100, ["1m"], False
 
@@ -95,7 +99,9 @@ def play(folder, *connections, others=(), **options):
     async def run():
         stop = asyncio.Event()
         feeds = [Script(clock, *connections, stop=stop), *(Script(clock, *c, stop=stop) for c in others)]
-        return await asyncio.wait_for(stream(feeds, store, ["X"], "1m", clock, stop, **({"since": BEGIN} | options)), 60)
+        return await asyncio.wait_for(
+            stream(feeds, store, ["X"], "1m", clock, stop, **({"since": BEGIN} | options)), 60
+        )
 
     report = asyncio.run(run())
     id = DatasetId("demo", "X", "1m")
@@ -116,7 +122,9 @@ def test_what_comes_twice_is_stored_once(tmp_path):
 
 
 def test_what_passed_while_nobody_listened_is_fetched(tmp_path):
-    report, minutes = play(tmp_path, [None, 0, 1, RetryableError("gone")], [None, 4, 5, RetryableError("gone")], [None, 9])
+    report, minutes = play(
+        tmp_path, [None, 0, 1, RetryableError("gone")], [None, 4, 5, RetryableError("gone")], [None, 9]
+    )
     assert minutes == list(range(10)) and [r for r in report.interruptions if r == "gone"] == ["gone", "gone"]
 
 
@@ -183,8 +191,16 @@ def test_a_symbol_whose_past_cannot_be_fetched_holds_nobody_up(tmp_path):
             return super().bars(symbol, timeframe, start, limit)
 
     store = open_store("delta://store", tmp_path)
-    report = until(lambda: height(store, "Y") >= 8, Half(WaitingClock(), [None, 0, 1, 2, *[None] * 1000]), store, since=BEGIN - 5 * MINUTE)
-    assert height(store, "X") == 0 and report.interruptions[-1] == "3 bars of X were heard and not stored; the next stream fetches them"
+    report = until(
+        lambda: height(store, "Y") >= 8,
+        Half(WaitingClock(), [None, 0, 1, 2, *[None] * 1000]),
+        store,
+        since=BEGIN - 5 * MINUTE,
+    )
+    assert (
+        height(store, "X") == 0
+        and report.interruptions[-1] == "3 bars of X were heard and not stored; the next stream fetches them"
+    )
     assert 1 <= report.interruptions.count("past bars of X: no past of X") <= 6  # after 1, 2, 4, 8 seconds
 
 
@@ -201,7 +217,12 @@ def test_a_source_is_asked_for_one_symbol_at_a_time_and_left_alone_when_it_says_
             return super().bars(symbol, timeframe, start, limit)
 
     store = open_store("delta://store", tmp_path)
-    report = until(lambda: height(store, "X") == height(store, "Y") == 6, Busy(Clock(), [timedelta(minutes=1), *[None] * 1000]), store, since=BEGIN - 5 * MINUTE)
+    report = until(
+        lambda: height(store, "X") == height(store, "Y") == 6,
+        Busy(Clock(), [timedelta(minutes=1), *[None] * 1000]),
+        store,
+        since=BEGIN - 5 * MINUTE,
+    )
     assert [what for _, what in asked] == ["begin", "end"] * (len(asked) // 2) and asked[2][0] - asked[1][0] >= 1.4
     assert report.backfilled == 12
 
@@ -211,7 +232,9 @@ def test_a_symbol_in_any_case(tmp_path):
 
     async def run():
         stop = asyncio.Event()
-        return await asyncio.wait_for(stream([Script(clock, [None, 0, 1, 2], stop=stop)], store, ["x", "X"], "1m", clock, stop, since=BEGIN), 60)
+        return await asyncio.wait_for(
+            stream([Script(clock, [None, 0, 1, 2], stop=stop)], store, ["x", "X"], "1m", clock, stop, since=BEGIN), 60
+        )
 
     asyncio.run(run())
     assert store.datasets() == [DatasetId("demo", "X", "1m")] and height(store, "X") == 3
@@ -221,7 +244,9 @@ def test_what_a_repair_took_out_is_not_told_again(tmp_path):
     play(tmp_path, [None, 0, 1, 2, 3])
     store = open_store("delta://store", tmp_path)
     kept = store.read("demo/X/1m")
-    store.write(replace(kept, bars=kept.bars[:3], removed=(("X", BEGIN + 3 * MINUTE, BEGIN + 3 * MINUTE),)), replace=True)
+    store.write(
+        replace(kept, bars=kept.bars[:3], removed=(("X", BEGIN + 3 * MINUTE, BEGIN + 3 * MINUTE),)), replace=True
+    )
     _, minutes = play(tmp_path, [None, 3, 4], since=None)
     assert minutes == [0, 1, 2, 4]
 
@@ -243,7 +268,12 @@ def stopping(folder, monkeypatch, append, **options):
 
     async def run():
         stop = asyncio.Event()
-        return await asyncio.wait_for(stream([Ends(clock, [None, *range(10)], stop=stop)], store, ["X"], "1m", clock, stop, since=BEGIN, **options), 20)
+        return await asyncio.wait_for(
+            stream(
+                [Ends(clock, [None, *range(10)], stop=stop)], store, ["X"], "1m", clock, stop, since=BEGIN, **options
+            ),
+            20,
+        )
 
     return store, run
 
@@ -282,11 +312,17 @@ def test_a_store_that_cannot_be_written_ends_the_stream(tmp_path, monkeypatch):
 
 def test_bad_input_is_refused(tmp_path):
     with pytest.raises(InputError, match="Unknown timeframe"):
-        asyncio.run(stream([Script(Clock())], open_store("delta://store", tmp_path), ["X"], "2m", Clock(), asyncio.Event()))
+        asyncio.run(
+            stream([Script(Clock())], open_store("delta://store", tmp_path), ["X"], "2m", Clock(), asyncio.Event())
+        )
     other = Script(Clock())
     other.venue = "another"
     with pytest.raises(InputError, match="one venue"):
-        asyncio.run(stream([Script(Clock()), other], open_store("delta://store", tmp_path), ["X"], "1m", Clock(), asyncio.Event()))
+        asyncio.run(
+            stream(
+                [Script(Clock()), other], open_store("delta://store", tmp_path), ["X"], "1m", Clock(), asyncio.Event()
+            )
+        )
 
 
 def test_the_sandbox_says_what_it_does_not_stream():

@@ -1,4 +1,5 @@
 """The bootstrap's law against arch, and its false positives counted."""
+
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
@@ -71,10 +72,17 @@ def test_smallest_and_largest_pvalue():
     assert b.mean_pvalue(np.full(30, 0.01), 1) == 1.0
 
 
-@pytest.mark.parametrize("call", [
-    lambda x: b.mean_pvalue(x[:5], 1), lambda x: b.mean_pvalue(x, None), lambda x: b.mean_pvalue(x, 1, 10),
-    lambda x: b.mean_pvalue(np.append(x, np.nan), 1), lambda x: b.mean_pvalue(x, 1, block_length=1e6),
-    lambda x: b.confidence_interval(x, seed=1, level=1.0)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: b.mean_pvalue(x[:5], 1),
+        lambda x: b.mean_pvalue(x, None),
+        lambda x: b.mean_pvalue(x, 1, 10),
+        lambda x: b.mean_pvalue(np.append(x, np.nan), 1),
+        lambda x: b.mean_pvalue(x, 1, block_length=1e6),
+        lambda x: b.confidence_interval(x, seed=1, level=1.0),
+    ],
+)
 def test_nonsense_is_refused(call):
     with pytest.raises(InputError):
         call(np.random.default_rng(0).normal(size=100))

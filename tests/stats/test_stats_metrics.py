@@ -1,4 +1,5 @@
 """Metrics against vectorbt's kernels and against properties every series must have."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,9 +57,12 @@ def test_metrics_agree_with_vectorbt(seed, n, year):
     # vectorbt looks for peaks only after the first bar; a leading zero shows it the starting capital
     fall = nb.max_drawdown_1d_nb(np.append(0.0, r))
     expected = {
-        "total_return": nb.cum_returns_final_1d_nb(r, 0.0), "annual_return": nb.annualized_return_1d_nb(r, year),
-        "annual_volatility": nb.annualized_volatility_1d_nb(r, year), "sharpe": nb.sharpe_ratio_1d_nb(r, year, bar),
-        "sortino": nb.sortino_ratio_1d_nb(r, year, bar), "max_drawdown": fall,
+        "total_return": nb.cum_returns_final_1d_nb(r, 0.0),
+        "annual_return": nb.annualized_return_1d_nb(r, year),
+        "annual_volatility": nb.annualized_volatility_1d_nb(r, year),
+        "sharpe": nb.sharpe_ratio_1d_nb(r, year, bar),
+        "sortino": nb.sortino_ratio_1d_nb(r, year, bar),
+        "max_drawdown": fall,
         "calmar": nb.annualized_return_1d_nb(r, year) / abs(fall) if fall else np.nan,
     }
     for name, value in expected.items():

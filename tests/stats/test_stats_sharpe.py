@@ -1,4 +1,5 @@
 """Probabilistic and deflated Sharpe ratios: references, monotonicity, and false claims counted."""
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -49,7 +50,8 @@ def test_deflated_sharpe_agrees_with_the_paper_and_vectorbt():
         sr, variance = 2.5 / np.sqrt(250), 0.5 / 250
         ours = s.deflated_sharpe(sr, 1250, **case, n_trials=trials, variance=variance)
         theirs = deflated_sharpe_ratio(
-            est_sharpe=sr, var_sharpe=variance, nb_trials=trials, backtest_horizon=1250, **case)
+            est_sharpe=sr, var_sharpe=variance, nb_trials=trials, backtest_horizon=1250, **case
+        )
         assert round(ours, 4) == reference and np.isclose(ours, theirs, rtol=1e-12)
     with pytest.raises(InputError, match="not the excess"):
         s.deflated_sharpe(0.15, 1250, -3, 7, 100, 0.002)
@@ -87,10 +89,16 @@ def test_effective_trials_stays_within_its_bounds(n, seed):
     assert np.isclose(s.effective_trials(np.column_stack([x, np.ones(30)])), s.effective_trials(x))
 
 
-@pytest.mark.parametrize("call", [
-    lambda: s.expected_max_sharpe(0.5, 1.0), lambda: s.expected_max_sharpe(float("nan"), 1.0),
-    lambda: s.expected_max_sharpe(10, -1.0), lambda: s.effective_trials(np.full((5, 2), np.nan)),
-    lambda: s.sharpe_moments([0.1])])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: s.expected_max_sharpe(0.5, 1.0),
+        lambda: s.expected_max_sharpe(float("nan"), 1.0),
+        lambda: s.expected_max_sharpe(10, -1.0),
+        lambda: s.effective_trials(np.full((5, 2), np.nan)),
+        lambda: s.sharpe_moments([0.1]),
+    ],
+)
 def test_nonsense_is_refused(call):
     with pytest.raises(InputError):
         call()

@@ -1,4 +1,5 @@
 """No label reaches into a test, and every row is tested once: for any bars, gaps and symbols."""
+
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -48,8 +49,13 @@ def test_labels_are_the_trade(case):
 
 
 @settings(deadline=None)
-@given(labelled_bars(), st.integers(1, 5), st.integers(0, 5), st.sampled_from(["expanding", "rolling"]),
-       st.sampled_from([0.4, 0.6]))
+@given(
+    labelled_bars(),
+    st.integers(1, 5),
+    st.integers(0, 5),
+    st.sampled_from(["expanding", "rolling"]),
+    st.sampled_from([0.4, 0.6]),
+)
 def test_walk_forward_never_looks_ahead(case, folds, embargo, window, min_train):
     rows = case[2]
     known, end = rows["known_at"].to_numpy(), rows["label_end"].to_numpy()
@@ -112,15 +118,19 @@ def test_zones_units_and_arrays_agree():
     start = datetime(2024, 1, 1, tzinfo=UTC)
     ts = pl.Series([start + i * HOUR for i in range(50)], dtype=pl.Datetime("us", "UTC"))
     end = ts.dt.offset_by("3h")
-    folds = [walk_forward(ts, end), walk_forward(ts.to_numpy(), end.to_numpy().astype("datetime64[ns]")),
-             walk_forward(ts.dt.convert_time_zone("America/New_York"), end.dt.cast_time_unit("ms"))]
+    folds = [
+        walk_forward(ts, end),
+        walk_forward(ts.to_numpy(), end.to_numpy().astype("datetime64[ns]")),
+        walk_forward(ts.dt.convert_time_zone("America/New_York"), end.dt.cast_time_unit("ms")),
+    ]
     for f in folds[1:]:
         pairs = zip(folds[0], f, strict=True)
         assert all((a.train == b.train).all() and a.test_start == b.test_start for a, b in pairs)
 
 
-@pytest.mark.parametrize("options", [
-    {"folds": 0}, {"folds": 2.5}, {"embargo": -1}, {"min_train": 1.0}, {"window": "sliding"}])
+@pytest.mark.parametrize(
+    "options", [{"folds": 0}, {"folds": 2.5}, {"embargo": -1}, {"min_train": 1.0}, {"window": "sliding"}]
+)
 def test_nonsense_is_refused(options):
     times = np.datetime64("2024-01-01", "us") + np.arange(50) * np.timedelta64(1, "h")
     with pytest.raises(InputError):
