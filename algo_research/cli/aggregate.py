@@ -29,7 +29,7 @@ def aggregate(
     its notes name who was left out.
     """
     from algo_research.core.errors import InputError
-    from algo_research.data.catalog import reserved_venues, load_dataset
+    from algo_research.data.catalog import load_dataset, reserved_venues
     from algo_research.data.intake.aggregate import aggregate_bars
 
     with open_workspace(root, env) as workspace:

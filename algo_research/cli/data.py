@@ -198,9 +198,9 @@ def check(
 
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import load_dataset
+    from algo_research.data.quality.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
     from algo_research.data.quality.rules import check_bars
     from algo_research.data.quality.score import quality_reasons, quality_score
-    from algo_research.data.quality.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
 
     if (yes or rule) and not repair:
         raise InputError("--yes and --rule say how to repair, and --repair is not given. Add --repair.")

@@ -11,6 +11,7 @@ import typer
 from . import (
     adjust,
     aggregate,
+    components,
     dashboard,
     data,
     doctor,
@@ -41,6 +42,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("research", epilog=research.EXAMPLE)(research.research)
+app.command("components", epilog=components.EXAMPLE)(components.components)
+app.add_typer(components.strategies, name="strategies")
 app.command("trials", epilog=research.TRIALS_EXAMPLE)(research.trials)
 app.command("run", epilog=runs.RUN_EXAMPLE)(runs.run)
 app.command("runs", epilog=runs.RUNS_EXAMPLE)(runs.runs)

@@ -10,6 +10,7 @@ import typer
 from .common import Env, Root, Set, Steps, console, open_workspace, table
 
 if TYPE_CHECKING:
+    from algo_research.research.plan import Plan
     from algo_research.runs.batch import Batch, Planned
     from algo_research.runs.parameters import Template
     from algo_research.runs.record import Run
@@ -61,6 +62,9 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run although the same run is there.")] = False,
     parameters: Annotated[bool, typer.Option("--parameters", help="List the template's parameters and run nothing.")] = False,
     log: Annotated[bool, typer.Option("--log", help="Also show what the cells print.")] = False,
+    plan: Annotated[Path | None, typer.Option("--plan", help="Research: a plan's file, YAML or JSON.", show_default=False)] = None,
+    open_reserved: Annotated[bool, typer.Option("--open-reserved", help="Research: judge on the reserved final period: once.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the reserved period is opened.")] = False,
     timeout: Timeout = None,
     memory: Memory = None,
     set_: Set = None,
@@ -78,6 +82,7 @@ def run(
         if parameters:
             return _list_parameters(found)
         values = resolve_parameters(found, _given(parameter), text=True)
+        _check_choices(found, values, workspace, plan, open_reserved, yes)
         from algo_research.runs.runner import done_before, gather_inputs, recover, run_template
 
         with Steps() as tell:
@@ -97,6 +102,48 @@ def run(
             console(stderr=True).print("[dim]Done before; --force runs it again.[/dim]")
         if result.status != "succeeded":
             raise typer.Exit(130 if result.status == "cancelled" else 1)
+
+
+def _check_choices(template: Template, values: dict[str, Any], workspace: Workspace, plan: Path | None, opening: bool, yes: bool) -> None:
+    """Put a plan's file and the opening among the parameters, and refuse what cannot be made before anything starts."""
+    from algo_research.core.errors import InputError
+    from algo_research.research.plan import make_plan, read_plan, resolve_plan
+    from algo_research.research.road import ask_reserved
+
+    for option, told, name in (("--plan", plan is not None, "plan"), ("--open-reserved", opening, "open_reserved")):
+        if told and name not in template.parameters:
+            raise InputError(f"{option} is for templates with a parameter {name!r}, and {template.name} has none. Leave it out.")
+    if plan is not None:
+        values["plan"] = read_plan(plan).model_dump(mode="json")
+        values["dataset"] = ",".join(values["plan"]["datasets"])
+    if opening:
+        values["open_reserved"] = True
+    if template.name not in ("research", "backtest", "train") or not isinstance(values.get("dataset"), str | list):
+        return
+    data = workspace.load(values["dataset"])
+    chosen = make_plan(values["plan"]) if values.get("plan") else planned(values, workspace, str(data.id), template.name)
+    resolve_plan(chosen, len(data.symbols), workspace.settings.root)
+    if values.get("open_reserved"):
+        begins = ask_reserved(data, chosen, workspace.ledger, workspace.settings.root)
+        if not yes:
+            what = f"The reserved period of {data.id} from {begins:%Y-%m-%d} can be opened once, for this plan ({chosen.content[:12]}). Open it?"
+            typer.confirm(what, abort=True, err=True)
+
+
+def planned(values: dict[str, Any], workspace: Workspace, dataset: str, template: str) -> Plan:
+    """The plan that a template will make of its parameters."""
+    from algo_research.research.plan import plan_from_settings
+    from algo_research.workspace.settings import load_settings
+
+    own = {name: values.get(name) for name in ("strategy", "compare", "model", "horizon", "folds", "engine", "seed")}
+    told = {"research": own, "costs": {name: values.get(name) for name in ("fees", "slippage")}}
+    for name, value in (values.get("settings") or {}).items():
+        section, _, key = name.partition(".")
+        told.setdefault(section, {})[key] = value
+    layers = {section: {k: v for k, v in part.items() if v is not None} for section, part in told.items()}
+    present = workspace.settings.model_dump(mode="json")
+    settings = load_settings(workspace.settings.root, **{s: {**present.get(s, {}), **part} for s, part in layers.items()})
+    return plan_from_settings(settings, [dataset])
 
 
 def _print_line(line: str) -> None:

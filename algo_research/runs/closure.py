@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution, distributions, version
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
