@@ -20,9 +20,8 @@ from algo_research.backtest.engine import backtest
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.data.samples.synthetic import make_market, planted_signal
 from algo_research.execution.costs import PercentageCosts
-from algo_research.research.plan import ResearchSettings
+from algo_research.research.plan import Plan, make_plan
 from algo_research.research.road import research
-from algo_research.workspace.settings import settings_class
 
 BARS = 6000
 ORACLE_Z = 6.0
@@ -37,8 +36,16 @@ LINES = [  # name, market, costs, other strategies tried beside the model, allow
 ]
 
 
-def settings(costs: PercentageCosts) :
-    return settings_class()(research=ResearchSettings(engine="kernel", reserve=0), costs=costs)
+def rates_plan(costs: PercentageCosts, compare: bool, **choices) -> Plan:
+    beside = ["moving_average"] if compare else []
+    told = {
+        "datasets": ["synthetic/any:0/1h"],
+        "strategy": "model",
+        "compare": beside,
+        "engine": "kernel",
+        "reserve": 0,
+    }
+    return make_plan({**told, "costs": {"name": "percentage", "params": costs.model_dump()}, **choices})
 
 
 def oracle_z(seed: int, strength: float, out_of_sample: int) -> float:
@@ -66,7 +73,7 @@ def strength_for(z: float, out_of_sample: int, seeds: int = 100) -> float:
 def verdict(market: str, seed: int, costs: PercentageCosts, compare: bool, strength: float = 0.0) -> tuple[bool, int]:
     """(edge claimed, bars out of sample)"""
     dataset = make_market(market, seed, bars=BARS, **({"strength": strength} if market == "planted" else {}))
-    found = research(dataset, settings(costs), TrialLedger(), compare=compare)
+    found = research(dataset, rates_plan(costs, compare), TrialLedger())
     return found.verdict.edge, found.verdict.evidence.observations
 
 
@@ -89,9 +96,14 @@ def main() -> None:
         bars = verdict("planted", 0, USUAL, True, 0.1)[1]
         strength = strength_for(ORACLE_Z, bars)
         edges = count(pool, "planted", range(given.planted_seeds), USUAL, True, strength)
-        print(f"{'planted, oracle z = 6, costs, all':36} {edges:6d} {given.planted_seeds:5d}   at least 90 of 100", flush=True)
+        print(
+            f"{'planted, oracle z = 6, costs, all':36} {edges:6d} {given.planted_seeds:5d}   at least 90 of 100",
+            flush=True,
+        )
         zs = [oracle_z(s, strength, bars) for s in range(given.planted_seeds)]
-        print(f"(signal strength {strength:.4f} volatilities; {bars} bars out of sample; oracle z on these seeds: mean {np.mean(zs):.2f}, sd {np.std(zs, ddof=1):.2f})")
+        print(
+            f"(signal strength {strength:.4f} volatilities; {bars} bars out of sample; oracle z on these seeds: mean {np.mean(zs):.2f}, sd {np.std(zs, ddof=1):.2f})"
+        )
 
 
 if __name__ == "__main__":

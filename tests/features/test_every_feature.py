@@ -9,7 +9,7 @@ from algo_research.data.samples.bundled import load_index
 from algo_research.data.samples.synthetic import make_market
 from algo_research.features.contract import compute_features
 from algo_research.features.gates import causality_violations, memory_violations
-from algo_research.features.indicators import feature_names, feature_set, get_feature
+from algo_research.features.indicators import DEFAULT, feature_set, get_feature
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +29,14 @@ def markets():
     }
 
 
-@pytest.mark.parametrize("name", feature_names())
+@pytest.mark.parametrize("name", [f.name for f in DEFAULT])
 def test_memory(name, markets):
     for market, bars in markets.items():
         found = memory_violations(get_feature(name), bars, np.random.default_rng(3), rows=30)
         assert not found.height, (market, found)
 
 
-@pytest.mark.parametrize("name", feature_names())
+@pytest.mark.parametrize("name", [f.name for f in DEFAULT])
 def test_a_shorter_memory_is_caught(name, markets):
     """The declared memory is not padded beyond reason: half of it fails for at least one value."""
     from dataclasses import replace
@@ -58,7 +58,7 @@ def test_causality_of_the_whole_set(markets):
 @pytest.mark.parametrize("file", ["btc_usd_1h_2018_2022.csv.gz", "btc_perp_1m_2022_01.csv.gz"])
 def test_memory_on_real_crypto(file, shared_data):
     bars = import_file(shared_data / file).dataset.bars[:20_000]
-    for name in feature_names():
+    for name in [f.name for f in DEFAULT]:
         found = memory_violations(get_feature(name), bars, np.random.default_rng(6), rows=20)
         assert not found.height, (name, found)
 

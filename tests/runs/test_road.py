@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from support.plans import usual_plan
 
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.core.errors import DataError
@@ -18,20 +19,19 @@ from algo_research.data.samples.bundled import load_stocks
 from algo_research.data.samples.synthetic import make_market
 from algo_research.execution.costs import PercentageCosts
 from algo_research.models.tracking import Tracker
-from algo_research.research.plan import ResearchSettings
-from algo_research.research.road import research, split_reserve
-from algo_research.workspace.settings import settings_class
+from algo_research.research.reserve import split_reserve
+from algo_research.research.road import research
 
-KERNEL = settings_class()(research=ResearchSettings(engine="kernel", reserve=0.2))
+KERNEL = usual_plan()
 
 CODE = """
 import json
 from algo_research.backtest.ledger import TrialLedger
-from algo_research.research.plan import ResearchSettings
 from algo_research.data.samples.synthetic import make_market
 from algo_research.research import road
-settings = settings_class()(research=ResearchSettings(engine="kernel"))
-found = road.research(make_market("garch", 3, bars=3000), settings, TrialLedger())
+from algo_research.research.plan import make_plan
+plan = make_plan({"datasets": ["any/ONE/1h"], "strategy": "model", "engine": "kernel"})
+found = road.research(make_market("garch", 3, bars=3000), plan, TrialLedger())
 print(json.dumps({"hashes": found.hashes, "module": road.__file__}))
 """
 
@@ -55,10 +55,7 @@ def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
 @pytest.mark.slow
 def test_vectorbt_and_the_kernel_give_the_same_research():
     market = make_market("garch", 5, bars=3000)
-    ours, theirs = (
-        research(market, settings_class()(research=ResearchSettings(engine=e)), TrialLedger())
-        for e in ("kernel", "vectorbt")
-    )
+    ours, theirs = (research(market, usual_plan(engine=e), TrialLedger()) for e in ("kernel", "vectorbt"))
     assert ours.hashes["targets"] == theirs.hashes["targets"]
     np.testing.assert_allclose(ours.result.equity["equity"], theirs.result.equity["equity"], rtol=1e-9)
     assert ours.result.fills.select("ts", "symbol").equals(theirs.result.fills.select("ts", "symbol"))
@@ -109,9 +106,9 @@ def test_lineage_is_complete_in_the_tracking_server(tmp_path):
     assert run.data.tags["lineage.data"] == market.snapshot().content
     assert run.data.tags["lineage.features"] == found.features.version
     assert run.data.tags["lineage.code"] == hash_code()
-    assert run.data.params["seed"] == "0" and run.data.params["model.num_leaves"] == "7"
+    assert run.data.params["seed"] == "0" and "num_leaves" not in run.data.params["model"]
     assert run.data.tags["hash.predictions"] == found.hashes["predictions"]
-    assert len(tracker.client.list_artifacts(found.run_id)) == KERNEL.research.folds
+    assert len(tracker.client.list_artifacts(found.run_id)) == KERNEL.folds
 
 
 def test_bankruptcy_ends_the_trading_and_the_claim():

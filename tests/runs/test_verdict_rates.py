@@ -10,9 +10,8 @@ import verdict_rates as rates
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.backtest.verdict import weigh
 from algo_research.data.samples.synthetic import make_market
-from algo_research.features.contract import Feature, FeatureSet
 from algo_research.features.gates import LeakError
-from algo_research.features.indicators import feature_set
+from algo_research.research import road
 from algo_research.research.road import research
 
 SEEDS = range(20)
@@ -39,40 +38,31 @@ def test_a_planted_signal_is_found(pool):
     assert rates.count(pool, "planted", SEEDS, rates.USUAL, True, strength) >= 17
 
 
-def peek(columns):
-    """Tomorrow's move."""
-    return np.append(np.diff(np.log(columns["close"])), np.nan)
+LEAKY = """
+import numpy as np
+from algo_research.features.contract import Feature
+
+def tomorrow(columns): return np.append(np.diff(np.log(columns["close"])), np.nan)
+
+peek = Feature("leak.numpy.peek", tomorrow, 1)
+"""
 
 
-def test_a_leak_makes_noise_look_like_an_edge():
+def test_a_leak_makes_noise_look_like_an_edge(tmp_path, monkeypatch):
     """If this fails, the null-market test could not see a leak."""
-    leaking = FeatureSet((*feature_set(["momentum.talib.roc_1"]).features, Feature("leak.numpy.peek", peek, 1)))
+    (tmp_path / "leaky.py").write_text(LEAKY)
+    honest = rates.rates_plan(rates.FREE, False, features=["momentum.talib.roc_1"])
+    leaking = honest.model_copy(update={"features": ("momentum.talib.roc_1", "leaky:peek")})
     for seed in range(3):
-        found = research(
-            make_market("noise", seed, bars=3000),
-            rates.settings(rates.FREE),
-            TrialLedger(),
-            features=leaking,
-            check_features=False,
-            compare=False,
-        )
-        assert found.verdict.edge
+        market = make_market("noise", seed, bars=3000)
         with pytest.raises(LeakError, match=r"leak\.numpy\.peek looks ahead"):
-            research(
-                make_market("noise", seed, bars=3000),
-                rates.settings(rates.FREE),
-                TrialLedger(),
-                features=leaking,
-                compare=False,
-            )
-        honest = research(
-            make_market("noise", seed, bars=3000),
-            rates.settings(rates.FREE),
-            TrialLedger(),
-            features=feature_set(["momentum.talib.roc_1"]),
-            compare=False,
-        )
-        assert honest.verdict.evidence.confidence < found.verdict.evidence.confidence
+            research(market, leaking, TrialLedger(), folder=tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(road, "check_features", lambda *_: None)
+            found = research(market, leaking, TrialLedger(), folder=tmp_path)
+        assert found.verdict.edge
+        evidence = research(market, honest, TrialLedger()).verdict.evidence
+        assert evidence.confidence < found.verdict.evidence.confidence
 
 
 def test_without_the_matched_hold_drift_looks_like_an_edge():
@@ -80,7 +70,7 @@ def test_without_the_matched_hold_drift_looks_like_an_edge():
     naive, matched = 0, 0
     for seed in range(6):
         market = make_market("drift", seed, bars=3000, drift=0.25)
-        found = research(market, rates.settings(rates.FREE), TrialLedger(), compare=False)
+        found = research(market, rates.rates_plan(rates.FREE, False), TrialLedger())
         evidence = weigh(found.result.returns, market.periods_per_year, 1, 0)
         naive += evidence.confidence > 0.95 and evidence.pvalue < 0.05
         matched += found.verdict.edge
@@ -90,13 +80,13 @@ def test_without_the_matched_hold_drift_looks_like_an_edge():
 
 def test_more_trials_raise_the_bar():
     market, ledger = make_market("planted", 3, bars=3000, strength=0.1), TrialLedger()
-    first = research(market, rates.settings(rates.USUAL), ledger, compare=False)
+    first = research(market, rates.rates_plan(rates.USUAL, False), ledger)
     rng = np.random.default_rng(0)
     for i in range(50):
         ledger.record(
             str(market.id), {"tried": i}, first.result.equity["ts"], rng.normal(0, 0.01, first.result.equity.height)
         )
-    second = research(market, rates.settings(rates.USUAL), ledger, compare=False)
+    second = research(market, rates.rates_plan(rates.USUAL, False), ledger)
     assert second.hashes == first.hashes
     assert (first.verdict.n_trials, second.verdict.n_trials) == (1, 51)
     assert second.verdict.evidence.confidence < first.verdict.evidence.confidence

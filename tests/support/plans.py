@@ -1,0 +1,13 @@
+"""Plans as tests want them: the kernel keeps the books, a rule is judged alone unless said otherwise."""
+
+from algo_research.research.plan import Plan, make_plan
+
+
+def kernel_plan(strategy: str = "moving_average", compare: tuple[str, ...] = (), **choices) -> Plan:
+    told = {"datasets": ["any/ONE/1h"], "engine": "kernel", "strategy": strategy, "compare": list(compare)}
+    return make_plan({**told, **choices})
+
+
+def usual_plan(**choices) -> Plan:
+    """As a workspace has it: a model, and a moving average beside it."""
+    return kernel_plan(**{"strategy": "model", "compare": ("moving_average",), **choices})
