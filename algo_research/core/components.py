@@ -14,6 +14,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import tokenize
 import traceback
 import typing
 from collections.abc import Mapping

@@ -60,6 +60,8 @@ class Feature:
         if self.memory < 1: raise InputError(f"{self.name} declares a memory of {self.memory} rows; at least 1 is needed.")
         if wrong := set(self.inputs) & {"symbol", "ts", "known_at"}: raise InputError(f"{self.name} reads {', '.join(sorted(wrong))}; allowed are values.")
 
+    def __hash__(self) -> int: return hash((self.name, self.memory))
+
     @property
     def version(self) -> str:
         "Hash of all that decides its values: name, code, parameters, inputs, memory."

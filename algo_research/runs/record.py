@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from fastcore.basics import patch
 from pydantic import BaseModel, ValidationError
 
 from ..backtest.ledger import TrialLedger
@@ -165,12 +166,17 @@ class Run:
         try: return pl.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
         except Exception as e: raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
 
-    def _repr_markdown_(self) -> str:
-        m = self.manifest
-        rows = {"run": self.id, "template": self.template, "status": self.status, "started": m["record"]["started"][:19], "seconds": f"{m['record'].get('seconds') or 0:.1f}",
-                "identity": m["identity"][:16], **{f"parameter `{k}`": f"`{v!r}`" for k, v in self.parameters.items()}, **{f"metric {k}": f"{v:.4g}" for k, v in self.metrics.items()}}
-        return "\n".join(["| run | |", "|:--|:--|", *(f"| {k} | {v} |" for k, v in rows.items())])
+# %% ../../nbs/runs/01_record.ipynb #750daee0
+@patch
+def _repr_markdown_(self: Run) -> str:
+    told, report = self.manifest, self.folder/"report.html"
+    rows = {"run": self.id, "template": self.template, "status": self.status, "started": told["record"]["started"][:19],
+            "seconds": f"{told['record'].get('seconds') or 0:.1f}", "identity": told["identity"][:16],
+            **{f"parameter `{k}`": f"`{v!r}`" for k, v in self.parameters.items()}, **{f"metric {k}": f"{v:.4g}" for k, v in self.metrics.items()}}
+    link = [f"[report]({os.path.relpath(report)})", ""] if report.is_file() else []
+    return "\n".join([*link, "| run | |", "|:--|:--|", *(f"| {k} | {v} |" for k, v in rows.items())])
 
+# %% ../../nbs/runs/01_record.ipynb #3643b9f7
 def list_runs(
     reports: Path,                # the workspace's folder of runs
     template: str | None = None,  # only its runs

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['dependency_versions', 'pin_runs', 'gather_inputs', 'identity', 'as_recorded', 'Difference', 'compare_inputs',
-           'recover', 'done_before', 'run_template', 'work', 'Reproduction', 'reproduce']
+           'recover', 'done_before', 'run_template', 'run', 'work', 'Reproduction', 'reproduce']
 
 # %% ../../nbs/runs/03_runner.ipynb #3b41674e
 import multiprocessing
@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -42,7 +42,7 @@ from ..data.catalog import match_datasets
 from .closure import MODULES, code_snapshot, present_code, read_imported
 from .engine import Interrupts, Watch, execute
 from .parameters import Template, find_template, list_templates, named_content, read_template, resolve_parameters
-from .record import FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, write_manifest
+from .record import FOLDER, SCHEMA, CurrentRun, Run, find_run, hash_outputs, list_runs, lock_run, write_manifest
 from .report import write_report
 from ..workspace.bootstrap import Workspace, open_workspace, tracking_url
 
@@ -349,6 +349,27 @@ def _publish(part: Path, manifest: dict[str, Any], status: str, watch: Watch, wo
     (part/".lock").unlink()
     os.replace(part, target)
     return Run(target)
+
+# %% ../../nbs/runs/03_runner.ipynb #1e3ca3e5
+def run(
+    template: str,                     # a name, or a path to a notebook
+    workspace: Workspace | None = None, # by default the nearest one
+    force: bool = False,               # also when the same run is there
+    **parameters: Any,                 # of the template
+) -> Run:                              # one that succeeded
+    "Run a template and wait for it; progress is shown where somebody looks."
+    with nullcontext(workspace) if workspace else open_workspace() as there:
+        settings = there.settings
+        found = find_template(template, settings.path(settings.workspace.templates))
+        values = resolve_parameters(found, parameters)
+        recover(there)
+        inputs = gather_inputs(found, values, there)
+        before = None if force else done_before(found, inputs, settings.path(settings.workspace.reports))
+        made = before or run_template(found, values, there, CurrentRun().tell, inputs=inputs)
+    if made.status != "succeeded":
+        error = made.manifest.get("error") or {}
+        raise InputError(f"The run {made.id} {made.status}: {error.get('message', '')} Its report: {made.folder/'report.html'}")
+    return made
 
 # %% ../../nbs/runs/03_runner.ipynb #4df8888a
 def work(
