@@ -192,6 +192,19 @@ def _session_dates(told: pl.Series, ts: pl.Series, calendar: str) -> pl.Series:
     return ts.dt.convert_time_zone(exchange_zone(calendar)).dt.date()
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #49e7b5e6
+def _at_open(frame: pl.DataFrame, column: str, label: str, step: timedelta) -> tuple[pl.DataFrame, list[str]]:
+    "The rows with the times at which their bars open, and what was decided about them."
+    detected = detect_label(column, frame["ts"].min(), frame["ts"].max(), step)
+    chosen = (detected or "open") if label == "auto" else label
+    how = "detected" if detected else "assumed; pass --label close if the file labels bars by their end"
+    if label != "auto": how = "as told"
+    decisions = [f"times label the {chosen} of a bar ({how})"]
+    if step == timedelta(days=1) and not frame["ts"].dt.weekday().is_in([6, 7]).any():
+        decisions.append("no bars at weekends: if these are an exchange's sessions, name its calendar, e.g. "
+                         "--calendar XNYS")
+    return (frame.with_columns(pl.col("ts") - step) if chosen == "close" else frame), decisions
+
+# %% ../../../nbs/data/intake/00_importing.ipynb #47d7117a
 def import_file(
     path: Path | str,                       # the file, see `read_table`
     dataset: str | None = None,             # the id to give it; by default file/<name>/<timeframe>
@@ -225,22 +238,14 @@ def import_file(
         decisions.append("only closes: open, high and low set to the close")
     timeframe = timeframe if timeframe and calendar != ALWAYS else _timeframe(frame, timeframe)
     step = timeframe_duration(timeframe)
-    if calendar != ALWAYS:
+    if calendar == ALWAYS: frame, timed = _at_open(frame, found["ts"], label, step)
+    else:
         if step != timedelta(days=1):
             raise InputError(f"Session calendars are for daily bars, and these span {timeframe}. Leave --calendar out.")
         frame = frame.with_columns(date=_session_dates(table[found["ts"]], frame["ts"], calendar)).drop("ts")
         frame = frame.join(session_times(frame["date"].unique().sort(), calendar), on="date").drop("date")
-        decisions.append(f"daily sessions of {calendar}")
-    else:
-        detected = detect_label(found["ts"], frame["ts"].min(), frame["ts"].max(), step)
-        chosen = (detected or "open") if label == "auto" else label
-        how = "detected" if detected else "assumed; pass --label close if the file labels bars by their end"
-        if label != "auto": how = "as told"
-        decisions.append(f"times label the {chosen} of a bar ({how})")
-        if step == timedelta(days=1) and not frame["ts"].dt.weekday().is_in([6, 7]).any():
-            decisions.append("no bars at weekends: if these are an exchange's sessions, name its calendar, e.g. "
-                             "--calendar XNYS")
-        if chosen == "close": frame = frame.with_columns(pl.col("ts") - step)
+        timed = [f"daily sessions of {calendar}"]
+    decisions += timed
     bars = make_bars(frame.select(c for c in ("symbol", "ts", *PRICES, "volume", "known_at") if c in frame.columns),
                      step)
     bars, late = _drop_open_bars(bars, clock or SystemClock())

@@ -51,6 +51,7 @@ class DepthUpdate:
     asks: Levels
     previous_id: int | None = None # last id of the update before (futures)
 
+# %% ../../../nbs/data/market/03_book.ipynb #d9a73f3e
 @dataclass(frozen=True, slots=True)
 class BookTicker:
     "The best bid and ask after one update."
@@ -245,6 +246,7 @@ def _crossed(self: OrderBook):
     bids, asks = self._bids.keys, self._asks.keys
     return bool(bids and asks) and bids[-1] >= -asks[-1]
 
+# %% ../../../nbs/data/market/03_book.ipynb #811a2601
 @patch
 def _fail(self: OrderBook, status, update):
     at = f"id {self.last_id}"

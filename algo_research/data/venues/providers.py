@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.errors import FatalError, InputError, RetryableError, unknown_name
 from ...core.secrets import read_secret, redact
@@ -45,27 +46,6 @@ class _Provider(Source):
 
     def now(self) -> datetime: return datetime.now(UTC)  # neither tells the time
 
-    def _ask(self, path: str, what: str, **params: Any) -> Any:
-        import httpx
-        try:
-            answer = self._client.get(path, params={k: v for k, v in params.items() if v is not None})
-            body = answer.json()
-        except httpx.HTTPError as e:
-            raise RetryableError(f"{self.venue} cannot be reached, or did not answer ({what}): {type(e).__name__} "
-                                 f"{redact(str(e))[:200]}") from e
-        except ValueError as e:
-            if answer.status_code != 200:
-                # a page of a server in between
-                self._refused(answer.status_code, redact(answer.text)[:100], what, answer.headers)
-            raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}).") from e
-        with self._understood(what):
-            refused = isinstance(body, dict) and body.get("status") == "error"
-            code = int(body.get("code") or 0) if refused else answer.status_code
-        if code != 200:
-            self._refused(code, redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what,
-                          answer.headers)
-        return body
-
     @contextmanager
     def _understood(self, what: str) -> Iterator[None]:
         "What an answer lacks, or says in a way that nobody documented, may be there the next time."
@@ -74,19 +54,44 @@ class _Provider(Source):
             raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}): {type(e).__name__} "
                                  f"{redact(str(e))[:100]}") from e
 
-    def _refused(self, code: int, text: str, what: str, headers: Mapping[str, str]) -> None:
-        if code == 429: raise RateLimited(f"{self.venue} refuses requests for a while ({what}).", self._wait(headers))
-        if code in (401, 403):
-            raise InputError(f"{self.venue} does not accept the credentials, or the plan does not include {what} "
-                             f"({text}). {self._credentials}")
-        if code >= 500: raise RetryableError(f"{self.venue} cannot answer now ({what}): {code} {text}")
-        if code in (400, 404, 422): raise InputError(f"{self.venue} does not do this ({what}): {text}")
-        raise FatalError(f"{self.venue} answered {what} with an error: {code} {text}")
-
     _credentials = ""
     def _wait(self, headers: Mapping[str, str]) -> float:
         return max(1.0, wait_seconds(headers.get("retry-after"), 60.0))
 
+# %% ../../../nbs/data/venues/01_providers.ipynb #ea9165d2
+@patch
+def _ask(self: _Provider, path: str, what: str, **params: Any) -> Any:
+    import httpx
+    try:
+        answer = self._client.get(path, params={k: v for k, v in params.items() if v is not None})
+        body = answer.json()
+    except httpx.HTTPError as e:
+        raise RetryableError(f"{self.venue} cannot be reached, or did not answer ({what}): {type(e).__name__} "
+                             f"{redact(str(e))[:200]}") from e
+    except ValueError as e:
+        if answer.status_code != 200:
+            # a page of a server in between
+            self._refused(answer.status_code, redact(answer.text)[:100], what, answer.headers)
+        raise RetryableError(f"{self.venue} gave an answer that cannot be understood ({what}).") from e
+    with self._understood(what):
+        refused = isinstance(body, dict) and body.get("status") == "error"
+        code = int(body.get("code") or 0) if refused else answer.status_code
+    if code != 200:
+        self._refused(code, redact(str(body.get("message", body) if isinstance(body, dict) else body))[:300], what,
+                      answer.headers)
+    return body
+
+@patch
+def _refused(self: _Provider, code: int, text: str, what: str, headers: Mapping[str, str]) -> None:
+    if code == 429: raise RateLimited(f"{self.venue} refuses requests for a while ({what}).", self._wait(headers))
+    if code in (401, 403):
+        raise InputError(f"{self.venue} does not accept the credentials, or the plan does not include {what} "
+                         f"({text}). {self._credentials}")
+    if code >= 500: raise RetryableError(f"{self.venue} cannot answer now ({what}): {code} {text}")
+    if code in (400, 404, 422): raise InputError(f"{self.venue} does not do this ({what}): {text}")
+    raise FatalError(f"{self.venue} answered {what} with an error: {code} {text}")
+
+# %% ../../../nbs/data/venues/01_providers.ipynb #19c1a453
 def _at_sessions(days: pl.DataFrame, calendar: str) -> pl.DataFrame:
     "Bars of days, by `date`, at the times their sessions opened; days without a session are left out."
     if not days.height: return pl.DataFrame(schema=PAGE_SCHEMA)
@@ -99,11 +104,12 @@ def _at_sessions(days: pl.DataFrame, calendar: str) -> pl.DataFrame:
 
 def _values(rows: list[Mapping[str, Any]], names: Mapping[str, str], time: pl.Expr) -> pl.DataFrame:
     "Rows of JSON as a page; numbers may be written as text."
-    frame = pl.DataFrame({**{ours: [None if r.get(theirs) is None else float(r[theirs]) for r in rows] for ours,
-                             theirs in names.items()}},
-                         schema=dict.fromkeys(names, pl.Float64)).with_columns(time)
-    return frame
+    def numbers(theirs: str) -> list[float | None]:
+        return [None if row.get(theirs) is None else float(row[theirs]) for row in rows]
+    columns = {ours: numbers(theirs) for ours, theirs in names.items()}
+    return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.Float64)).with_columns(time)
 
+# %% ../../../nbs/data/venues/01_providers.ipynb #bfe88c16
 _OHLCV = ("open", "high", "low", "close", "volume")
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #f5e776c3
@@ -128,8 +134,9 @@ class TwelveDataSource(_Provider):
         with self._understood(what):
             rows = [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code") or "", r.get("currency") or "USD")
                     for r in told["data"]]
-        if not (exact := [r for r in rows if r[0].upper() in (wanted, wanted.replace("/", "-")) and listing in ("",
-                                                                                                                r[2])]):
+        names = (wanted, wanted.replace("/", "-"))
+        exact = [row for row in rows if row[0].upper() in names and listing in ("", row[2])]
+        if not exact:
             raise unknown_name(f"symbol of {self.venue}", symbol, [f"{r[0]}:{r[2]}" if listing else r[0] for r in rows])
         name, kind, mic, currency = exact[0]
         if kind == "Digital Currency": calendar, ours = ALWAYS, "spot"
@@ -141,10 +148,6 @@ class TwelveDataSource(_Provider):
                           calendar=calendar)
         self._found[made.symbol] = made, {"symbol": name} | ({"mic_code": mic} if ours == "equity" and mic else {})
         return made
-
-    def _known(self, symbol: str) -> tuple[Instrument, dict[str, str]]:
-        "An instrument, and how it is asked for: bars and actions are those of one listing."
-        return self._found.get(symbol) or self._found[self.instrument(symbol).symbol]
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known, named = self._known(symbol)
@@ -160,24 +163,32 @@ class TwelveDataSource(_Provider):
             told = {"values": []}
         with self._understood(what): return self._page(told["values"], daily, known.calendar)
 
-    def _page(self, rows: list[dict[str, Any]], daily: bool, calendar: str) -> pl.DataFrame:
-        times = pl.Series("datetime", [r["datetime"] for r in rows], dtype=pl.String)
-        frame = _values(rows, {name: name for name in _OHLCV}, times)
-        if daily: return _at_sessions(frame.with_columns(date=pl.col("datetime").str.head(10).str.to_date()), calendar)
-        ts = pl.col("datetime").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC")
-        return frame.with_columns(ts=ts).select(list(PAGE_SCHEMA))
+# %% ../../../nbs/data/venues/01_providers.ipynb #fce5ec7f
+@patch
+def _known(self: TwelveDataSource, symbol: str) -> tuple[Instrument, dict[str, str]]:
+    "An instrument, and how it is asked for: bars and actions are those of one listing."
+    return self._found.get(symbol) or self._found[self.instrument(symbol).symbol]
 
-    def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
-        "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
-        (known, named), first = self._known(symbol), f"{since:%Y-%m-%d}"
-        split = self._ask("/splits", f"splits of {symbol}", **named, start_date=first)
-        # as they were paid; by default later splits are worked in
-        paid = self._ask("/dividends", f"dividends of {symbol}", **named, start_date=first, adjust="false")
-        with self._understood(f"splits and dividends of {symbol}"):
-            splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"]))
-                      for s in split["splits"]]
-            return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"]))
-                                        for d in paid["dividends"])])
+@patch
+def _page(self: TwelveDataSource, rows: list[dict[str, Any]], daily: bool, calendar: str) -> pl.DataFrame:
+    times = pl.Series("datetime", [r["datetime"] for r in rows], dtype=pl.String)
+    frame = _values(rows, {name: name for name in _OHLCV}, times)
+    if daily: return _at_sessions(frame.with_columns(date=pl.col("datetime").str.head(10).str.to_date()), calendar)
+    ts = pl.col("datetime").str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", time_zone="UTC")
+    return frame.with_columns(ts=ts).select(list(PAGE_SCHEMA))
+
+@patch
+def actions(self: TwelveDataSource, symbol: str, since: datetime) -> pl.DataFrame:
+    "Splits and dividends from a day on: symbol, date, kind, value (see `data.equities`)."
+    (known, named), first = self._known(symbol), f"{since:%Y-%m-%d}"
+    split = self._ask("/splits", f"splits of {symbol}", **named, start_date=first)
+    # as they were paid; by default later splits are worked in
+    paid = self._ask("/dividends", f"dividends of {symbol}", **named, start_date=first, adjust="false")
+    with self._understood(f"splits and dividends of {symbol}"):
+        splits = [(known.symbol, s["date"], "split", float(s["from_factor"]) / float(s["to_factor"]))
+                  for s in split["splits"]]
+        return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"]))
+                                    for d in paid["dividends"])])
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #c9623730
 _ALPACA = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1Day"}
@@ -247,6 +258,7 @@ class AlpacaSource(_Provider):
                 rows += [(symbol, a["ex_date"], "dividend", float(a["rate"])) for a in told.get("cash_dividends") or []]
         with self._understood(f"actions of {symbol}"): return _actions(rows)
 
+# %% ../../../nbs/data/venues/01_providers.ipynb #86547ebe
 def _actions(rows: list[tuple[str, str, str, float]]) -> pl.DataFrame:
     schema = {"symbol": pl.String, "date": pl.String, "kind": pl.String, "value": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("date").str.to_date())
