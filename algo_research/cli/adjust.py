@@ -66,7 +66,7 @@ def actions_of_provider(raw: Dataset, url: str | None, workspace: Workspace) -> 
     secrets = workspace.settings.path(workspace.settings.workspace.secrets)
     source = open_source(raw.id.venue, url, secrets)
     first = raw.bars["ts"].min()
-    told = [source.actions(symbol, first) for symbol in raw.symbols]  # type: ignore[attr-defined]
+    told = [source.actions(symbol, first) for symbol in raw.symbols]
     return make_actions(pl.concat(told), raw.instrument.calendar)
 
 

@@ -28,8 +28,8 @@ def ensure_folder(
             with tempfile.TemporaryFile(dir=path): pass
         else: path.mkdir(parents=True, exist_ok=True)  # into one that was just made one can write
     except OSError as e:
-        raise InputError(f"Cannot write into the folder {str(path)!r}: {e.strerror or e}. "
-                         "Choose another folder in settings.ini, or change its owner, permissions or free space.") from e
+        remedy = "Choose another folder in settings.ini, or change its owner, permissions or free space."
+        raise InputError(f"Cannot write into the folder {str(path)!r}: {e.strerror or e}. {remedy}") from e
     return path
 
 # %% ../../nbs/core/02_files.ipynb #7ad7d9c4

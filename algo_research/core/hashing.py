@@ -99,5 +99,6 @@ def hash_code(
     folder = Path(folder) if folder else Path(__import__("algo_research").__file__).parent
     h = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        h.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+        name, content = path.relative_to(folder).as_posix().encode(), path.read_bytes().replace(b"\r\n", b"\n")
+        h.update(name + b"\0" + content + b"\0")
     return h.hexdigest()

@@ -23,7 +23,8 @@ from .settings import Section
 # %% ../../nbs/core/05_logging.ipynb #e7b797fa
 class LoggingSettings(Section):
     "What is logged, and how it looks."
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field("WARNING", description="the least level shown")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "WARNING", description="the least level shown")
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
 
 # %% ../../nbs/core/05_logging.ipynb #0c4e96f2
@@ -50,9 +51,11 @@ def configure_logging(
     if level.upper() not in levels: raise InputError(f"Unknown log level {level!r}. Allowed: {', '.join(levels)}.")
     people = format == "console" or (format == "auto" and stream.isatty())
     def stamp(logger, method, event):  # one order of keys, whatever order they were bound in
-        head = {"time": clock.now().isoformat(timespec="milliseconds"), "level": event.pop("level"), "event": event.pop("event")}
+        now = clock.now().isoformat(timespec="milliseconds")
+        head = {"time": now, "level": event.pop("level"), "event": event.pop("event")}
         return head | dict(sorted(event.items()))
-    shown = structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time") if people else structlog.processors.JSONRenderer()
+    console = structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time")
+    shown = console if people else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp,

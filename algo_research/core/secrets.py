@@ -32,14 +32,17 @@ def secret_forms(
 ) -> set[str]:     # the texts that give it away
     "The value as it is, line by line, and as JSON, HTML, a web address or base64 write it."
     lines = {line.strip() for line in value.splitlines() if len(line.strip()) >= 12}
-    return {value, *lines, json.dumps(value)[1:-1], repr(value)[1:-1], quote(value, safe=""), html.escape(value), html.escape(value, quote=False), base64.b64encode(value.encode()).decode()}
+    quoted = (json.dumps(value)[1:-1], repr(value)[1:-1], quote(value, safe=""))
+    escaped = (html.escape(value), html.escape(value, quote=False))
+    return {value, *lines, *quoted, *escaped, base64.b64encode(value.encode()).decode()}
 
 def remember_secret(
     value: str,  # a value that must not be shown; shorter than 6 characters it would mask ordinary text and is refused
 ) -> SecretStr:  # the value, wrapped: `.get_secret_value()` opens it
     "Wrap a secret and have `redact` mask it from now on."
     if len(value) < 6:
-        raise InputError(f"A secret of {len(value)} characters is too short to be masked reliably; at least 6 are needed.")
+        raise InputError(f"A secret of {len(value)} characters is too short to be masked reliably; "
+                         "at least 6 are needed.")
     _seen.update(secret_forms(value))
     return SecretStr(value)
 
@@ -86,10 +89,14 @@ def remember_all_secrets(
     folder: Path | str = "secrets", # the secrets folder
     environ: Mapping[str, str] | None = None, # by default os.environ
 ) -> list[str]:                     # their names
-    "Read every secret that is set, so that `redact` knows it: for a process that writes what others print. Too short ones and binary files cannot be masked."
+    """Read every secret that is set, so that `redact` knows it: for a process that writes what others print.
+
+    Too short ones and binary files cannot be masked."""
     environ = os.environ if environ is None else environ
-    variables = [name.removeprefix("ALGO_SECRET_").lower() for name, value in environ.items() if name.startswith("ALGO_SECRET_") and value]
-    files = [path.name for path in Path(folder).iterdir() if path.is_file() and re.fullmatch(r"[a-z][a-z0-9_]*", path.name) and path.stat().st_size] if Path(folder).is_dir() else []
+    given = [name for name, value in environ.items() if name.startswith("ALGO_SECRET_") and value]
+    variables = [name.removeprefix("ALGO_SECRET_").lower() for name in given]
+    there = [path for path in Path(folder).iterdir() if path.is_file()] if Path(folder).is_dir() else []
+    files = [path.name for path in there if re.fullmatch(r"[a-z][a-z0-9_]*", path.name) and path.stat().st_size]
     for name in (names := sorted({*variables, *files})):
         for source in (environ, {}):  # a file that the environment outvotes is a secret, too
             with suppress(InputError, UnicodeDecodeError): read_secret(name, folder, source)

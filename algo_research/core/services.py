@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from .imports import unseen
 
-with unseen("svcs.aiohttp", "svcs.fastapi", "svcs.flask", "svcs.starlette"): import svcs # for them it would import the frameworks it finds; none is used here
+# for these it would import the frameworks that it finds; none is used here
+with unseen("svcs.aiohttp", "svcs.fastapi", "svcs.flask", "svcs.starlette"):
+    import svcs
 
 from .clock import Clock, SystemClock
 from .secrets import redact

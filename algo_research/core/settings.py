@@ -51,7 +51,8 @@ class Settings(Section):
     def shaping(self) -> dict[str, Any]:
         "Every value that shapes results, by section.key, in plain JSON types."
         parts = {name: getattr(self, name) for name, section in self.sections().items() if section.shapes_results}
-        return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.model_dump(mode="json").items()}
+        values = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        return {f"{name}.{key}": value for name, part in values.items() for key, value in part.items()}
 
     def path(self, relative: Path | str) -> Path:
         "A path of the workspace, made absolute."
@@ -63,7 +64,8 @@ class Settings(Section):
                 for section, part in self.model_dump().items() for key, value in part.items()]
 
     def _repr_markdown_(self) -> str:
-        return "\n".join(["| setting | value | from |", "|---|---|---|", *(f"| {k} | {v} | {o} |" for k, v, o in self.table())])
+        rows = (f"| {key} | {value} | {origin} |" for key, value, origin in self.table())
+        return "\n".join(["| setting | value | from |", "|---|---|---|", *rows])
 
 # %% ../../nbs/core/06_settings.ipynb #ad8bb12f
 PREFIX, SEPARATOR = "ALGO_", "__"
@@ -83,14 +85,16 @@ def _variables_layer(variables: Mapping[str, str | None], sections: Sections) ->
     found, meant = {}, {f"{PREFIX}{s}_{k}".upper(): f"{PREFIX}{s}{SEPARATOR}{k}".upper() for s, k in keys}
     for name, value in variables.items():
         if name in meant:
-            raise SettingsError(f"{name} sets nothing: two underscores stand between section and key. Write {meant[name]}.")
+            raise SettingsError(f"{name} sets nothing: two underscores stand between section and key. "
+                                f"Write {meant[name]}.")
         section, separator, key = name.removeprefix(PREFIX).lower().partition(SEPARATOR)
         if name.startswith(PREFIX) and separator and value is not None: found[section, key] = value
     return found
 
 def _check_names(layer: Layer, origin: str, sections: Sections) -> None:
     for section, key in layer:
-        if section not in sections: raise unknown_name("section", section, sections, f"It stands in {origin}.", SettingsError)
+        if section not in sections:
+            raise unknown_name("section", section, sections, f"It stands in {origin}.", SettingsError)
         if key not in (known := sections[section].model_fields):
             raise unknown_name(f"key of [{section}]", key, known, f"It stands in {origin}.", SettingsError)
 
@@ -116,12 +120,14 @@ def _merge(layers: list[tuple[str, Layer]], sections: Sections) -> tuple[dict[st
         for key, raw in parser.items(name, raw=True):
             try: merged[name][key] = parser.get(name, key)
             except configparser.Error as e:
-                raise SettingsError(f"{origins.get(f'{name}:{key}', 'the defaults')}: [{name}] {key} = {raw!r} cannot be substituted: "
-                                    f"{' '.join(str(e).split())} Write ${{section:key}} with a known key, or $$ for a dollar sign.") from e
+                origin, reason = origins.get(f"{name}:{key}", "the defaults"), " ".join(str(e).split())
+                raise SettingsError(f"{origin}: [{name}] {key} = {raw!r} cannot be substituted: {reason} "
+                                    "Write ${section:key} with a known key, or $$ for a dollar sign.") from e
     return merged, origins
 
 # %% ../../nbs/core/06_settings.ipynb #505ab8f7
-def _explain(section: str, kind: type[Section], error: ValidationError, values: dict[str, str], origins: dict[str, str]) -> SettingsError:
+def _explain(section: str, kind: type[Section], error: ValidationError, values: dict[str, str],
+             origins: dict[str, str]) -> SettingsError:
     first = error.errors()[0]
     key = str(first["loc"][0])
     field = kind.model_fields[key]
@@ -129,8 +135,9 @@ def _explain(section: str, kind: type[Section], error: ValidationError, values: 
     choices = f"; allowed: {', '.join(map(str, allowed))}" if allowed and isinstance(allowed[0], str) else ""
     origin = origins.get(f"{section}:{key}", "the defaults")
     shown = re.sub(r"(?<=:)[^:/@]+(?=@)", "***", values[key])  # of an address with a password
-    return SettingsError(f"{origin}: [{section}] {key} = {shown!r} is not allowed: {first['msg']}. ({key} is {field.description}{choices}; "
-                         f"the default is {field.default}.) Correct it there, or set {PREFIX}{section.upper()}{SEPARATOR}{key.upper()}.")
+    about = f"({key} is {field.description}{choices}; the default is {field.default}.)"
+    return SettingsError(f"{origin}: [{section}] {key} = {shown!r} is not allowed: {first['msg']}. {about} "
+                         f"Correct it there, or set {PREFIX}{section.upper()}{SEPARATOR}{key.upper()}.")
 
 # %% ../../nbs/core/06_settings.ipynb #d76d9ab8
 def find_root(
@@ -141,7 +148,8 @@ def find_root(
     return next((folder for folder in (start, *start.parents) if (folder/"settings.ini").is_file()), start)
 
 # %% ../../nbs/core/06_settings.ipynb #6acef9de
-def _layers(root: Path, environ: Mapping[str, str], env: str | None, call: Layer, sections: Sections) -> list[tuple[str, Layer]]:
+def _layers(root: Path, environ: Mapping[str, str], env: str | None, call: Layer,
+            sections: Sections) -> list[tuple[str, Layer]]:
     "All layers that say something, the last one wins."
     dotenv = dotenv_values(root/".env", interpolate=False) if (root/".env").is_file() else {}
     env = env or environ.get("ALGO_ENV") or dotenv.get("ALGO_ENV")
@@ -150,7 +158,8 @@ def _layers(root: Path, environ: Mapping[str, str], env: str | None, call: Layer
         files.append(root/f"settings.{env}.ini")
         if not files[-1].is_file():
             known = [p.name.split(".")[1] for p in root.glob("settings.*.ini")]
-            raise unknown_name("settings environment", env, known, f"{files[-1]} does not exist; write it or unset ALGO_ENV.", SettingsError)
+            remedy = f"{files[-1]} does not exist; write it or unset ALGO_ENV."
+            raise unknown_name("settings environment", env, known, remedy, SettingsError)
     layers = [*((f.name, _ini_layer(f)) for f in files), (".env", _variables_layer(dotenv, sections)),
               ("the environment", _variables_layer(environ, sections)), ("the call", call)]
     return [(name, layer) for name, layer in layers if layer]
@@ -164,7 +173,8 @@ def read_settings(
 ) -> Settings:                                # a `kind`
     "Settings from all layers, or an error that names the place to correct."
     if root and not Path(root).is_dir():
-        raise SettingsError(f"There is no folder {str(root)!r} to work in. Make it, or leave the workspace out to use the nearest one upwards.")
+        raise SettingsError(f"There is no folder {str(root)!r} to work in. Make it, or leave the workspace out to use "
+                            "the nearest one upwards.")
     root, sections = Path(root).resolve() if root else find_root(), kind.sections()
     call = {(section, key): _default_text(value) for section, part in overrides.items() for key, value in part.items()}
     merged, origins = _merge(_layers(root, os.environ if environ is None else environ, env, call, sections), sections)

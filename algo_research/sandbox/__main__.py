@@ -90,11 +90,11 @@ def sandbox(
         loaded = [
             load_dataset(id, workspace.store) for id in datasets or ([] if captured else ["synthetic/garch:1/1m"])
         ]
-    usual = (
-        max(datetime.fromtimestamp(c.start / 1000, UTC) for c in captured)
-        if captured
-        else max(d.bars["ts"].max() for d in loaded) - timedelta(days=1)
-    )
+    if captured:
+        usual = max(datetime.fromtimestamp(c.start / 1000, UTC) for c in captured)
+    else:
+        ends: list[datetime] = [d.bars["ts"].max() for d in loaded]  # type: ignore[misc]  # polars knows no column
+        usual = max(ends) - timedelta(days=1)
     begin = start.replace(tzinfo=UTC) if start else usual
     exchange = Exchange(
         symbols_of(loaded) | {c.symbol: captured_symbol(c) for c in captured}, MarketTime(begin, speed), faults, limit

@@ -36,7 +36,7 @@ WEIGHTS = {
     "ticker/price": 2,
     "ticker/bookTicker": 2,
 }
-EXCHANGE = web.AppKey("exchange", object)
+EXCHANGE: web.AppKey[Exchange] = web.AppKey("exchange")
 
 
 class Refused(Exception):

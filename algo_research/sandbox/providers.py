@@ -101,7 +101,7 @@ class Provider:
             found = [s for s in self.bars if s[:2] == q["symbol"][:2].upper()]
             return 200, {"data": [self._described(s) for s in found], "status": "ok"}
         if path in ("/splits", "/dividends"):
-            found = [
+            events = [
                 (day, value)
                 for s, day, kind, value in self.actions
                 if s == q["symbol"] and kind == path[1:-1] and day >= q.get("start_date", "")
@@ -116,15 +116,15 @@ class Provider:
                             "from_factor": v,
                             "to_factor": 1,
                         }
-                        for day, v in found
+                        for day, v in events
                     ]
                 }
             splits = [(d, v) for s, d, kind, v in self.actions if s == q["symbol"] and kind == "split"]
             if q.get("adjust", "true") != "true":
                 splits = []
-            amounts = [v / math.prod(w for d, w in splits if d > day) for day, v in found]
+            amounts = [v / math.prod(w for d, w in splits if d > day) for day, v in events]
             return 200, {
-                "dividends": [{"ex_date": day, "amount": v} for (day, _), v in zip(found, amounts, strict=True)]
+                "dividends": [{"ex_date": day, "amount": v} for (day, _), v in zip(events, amounts, strict=True)]
             }
         if q["symbol"] not in self.bars:
             return failed(404, f"**symbol** or **figi** parameter is missing or invalid: {q['symbol']}.", 200)
@@ -209,16 +209,16 @@ class Provider:
         if path == "/v1/corporate-actions":
             found = [a for a in self.actions if a[0] == q["symbols"] and a[1] >= q["start"]]
             at = int(q.get("page_token", 0))
-            told = {"forward_splits": [], "reverse_splits": [], "cash_dividends": []}
+            shown: dict[str, list[dict[str, Any]]] = {"forward_splits": [], "reverse_splits": [], "cash_dividends": []}
             for s, day, kind, v in found[at : at + 1]:  # one a page
                 if kind == "dividend":
-                    told["cash_dividends"].append({"symbol": s, "ex_date": day, "rate": v, "special": False})
+                    shown["cash_dividends"].append({"symbol": s, "ex_date": day, "rate": v, "special": False})
                 else:
-                    told["forward_splits" if v > 1 else "reverse_splits"].append(
+                    shown["forward_splits" if v > 1 else "reverse_splits"].append(
                         {"symbol": s, "ex_date": day, "new_rate": v if v > 1 else 1, "old_rate": 1 if v > 1 else 1 / v}
                     )
             return 200, {
-                "corporate_actions": {k: v for k, v in told.items() if v},
+                "corporate_actions": {k: v for k, v in shown.items() if v},
                 "next_page_token": str(at + 1) if at + 1 < len(found) else None,
             }
         symbol = q["symbols"] if "crypto" in path else path.split("/")[3]
@@ -279,7 +279,7 @@ def stock_minutes(bars: pl.DataFrame, first: date, last: date, extended: bool = 
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        provider: Provider = self.server.provider  # type: ignore[attr-defined]
+        provider: Provider = self.server.provider
         parts = urlsplit(self.path)
         query = {k: v[-1] for k, v in parse_qs(parts.query).items()}
         provider.requests[parts.path] += 1
@@ -306,7 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
 def served(provider: Provider) -> Iterator[Provider]:
     """The provider on a free port of this machine, while the context lasts."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.provider = provider  # type: ignore[attr-defined]
+    server.provider = provider
     provider.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

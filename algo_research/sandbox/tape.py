@@ -212,7 +212,8 @@ class Capture:
         )
 
     def moment(self, id: int) -> int:
-        return int(self._columns.times[min(np.searchsorted(self._columns.ids, id), len(self._columns.ids) - 1)])
+        place = int(np.searchsorted(self._columns.ids, id))
+        return int(self._columns.times[min(place, len(self._columns.ids) - 1)])
 
     def book(self, now: int) -> Book | None:
         while self._applied < len(self._events) and self._events[self._applied][0] <= now:

@@ -36,14 +36,15 @@ def rank_information(
 ) -> Information:
     "Rank correlation with an interval that allows for dependence (Politis & Romano 1994)."
     if not 0 < level < 1: raise InputError(f"level is {level!r}; it must lie between 0 and 1. 0.95 is usual.")
-    both = pl.DataFrame({"x": said.cast(pl.Float64), "y": came.cast(pl.Float64),
-                         "t": when}).filter(pl.col("x").is_finite() & pl.col("y").is_finite()).sort("t", maintain_order=True)
+    pairs = pl.DataFrame({"x": said.cast(pl.Float64), "y": came.cast(pl.Float64), "t": when})
+    both = pairs.filter(pl.col("x").is_finite() & pl.col("y").is_finite()).sort("t", maintain_order=True)
     nan, rows = float("nan"), both.height
     if rows < MINIMUM: return Information(nan, nan, nan, rows)
     u, v = _standard_ranks(both["x"]), _standard_ranks(both["y"])
     ic = float(np.mean(u * v))
     if not np.isfinite(ic): return Information(nan, nan, nan, rows)
-    influence = both.select("t", i=pl.Series(u * v - ic / 2 * (u**2 + v**2))).group_by("t", maintain_order=True).agg(pl.col("i").sum())["i"].to_numpy() / rows
+    each = both.select("t", i=pl.Series(u * v - ic / 2 * (u**2 + v**2)))
+    influence = each.group_by("t", maintain_order=True).agg(pl.col("i").sum())["i"].to_numpy() / rows
     if len(influence) < MINIMUM or abs(ic) > 1 - 1e-12: return Information(ic, nan, nan, rows)
     length = min(max(2.0 * optimal_block_length(influence), 2.0 * horizon), len(influence) / 4)
     spread = ndtri((1 + level) / 2) * bootstrap_error(influence, length) * len(influence) / (1 - ic**2)
@@ -58,5 +59,5 @@ def information_table(
 ) -> pl.DataFrame:             # feature, ic, low, high, rows
     "The information coefficient of each feature, with its interval."
     found = [(n, *rank_information(table[n], table["label"], table["known_at"], horizon, level)) for n in names]
-    return pl.DataFrame(found, schema={"feature": pl.String, "ic": pl.Float64, "low": pl.Float64, "high": pl.Float64, "rows": pl.Int64},
-                        orient="row")
+    schema = {"feature": pl.String, "ic": pl.Float64, "low": pl.Float64, "high": pl.Float64, "rows": pl.Int64}
+    return pl.DataFrame(found, schema=schema, orient="row")
