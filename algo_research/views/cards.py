@@ -46,25 +46,28 @@ def sparkline_svg(
     return _SVG.render(lines=lines[::-1], width=width, height=height, text=text)
 
 # %% ../../nbs/views/01_cards.ipynb #20839656
-_STYLE = """<style>
-.algo-key{--ink:#22272e;--quiet:#59636e;--line:#d5dae0;--card:#f6f8fa;--good:#0b6b50;--bad:#a33f06}
-.algo-key{color:var(--ink);font:15px/1.45 system-ui,-apple-system,'Segoe UI',sans-serif}
-@media(prefers-color-scheme:dark){
-.algo-key{--ink:#e6e9ed;--quiet:#9aa4af;--line:#30363d;--card:#1c2127;--good:#4cc9a0;--bad:#f08a4b}}
-@media print{.algo-key{--ink:#000;--quiet:#444;--line:#bbb;--card:#fff;--good:#0b6b50;--bad:#a33f06}}
-.algo-key .verdict{border:1px solid var(--line);border-left:6px solid var(--bad);border-radius:6px}
-.algo-key .verdict{background:var(--card);padding:.8em 1em;margin:0 0 .8em}
-.algo-key .verdict.edge{border-left-color:var(--good)}
-.algo-key .mark{display:block;font-size:1.35em;font-weight:700;color:var(--bad)}.algo-key .edge .mark{color:var(--good)}
-.algo-key .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(9em,22%),1fr));gap:.6em;margin:0}
-.algo-key .card{border:1px solid var(--line);border-radius:6px;background:var(--card);padding:.55em .8em;margin:0}
-.algo-key dt{color:var(--quiet);font-size:.8em;font-weight:400;margin:0}
-.algo-key dd{margin:0;font-size:1.25em;font-weight:600;font-variant-numeric:tabular-nums}
-.algo-key dd small{display:block;font-size:.64em;font-weight:400;color:var(--quiet)}
-.algo-key .spark{margin:.8em 0 0;display:flex;flex-wrap:wrap;gap:.2em 1em;align-items:center}
-.algo-key .spark{font-size:.8em;color:var(--quiet)}
-.algo-key .note{color:var(--quiet);font-size:.86em;margin:.5em 0 0}
-</style>"""
+_STYLE = (
+    "<style>\n"
+    ".algo-key{--ink:#22272e;--quiet:#59636e;--line:#d5dae0;--card:#f6f8fa;--good:#0b6b50;--bad:#a33f06;"
+    "color:var(--ink);font:15px/1.45 system-ui,-apple-system,'Segoe UI',sans-serif}\n"
+    "@media(prefers-color-scheme:dark){.algo-key{--ink:#e6e9ed;--quiet:#9aa4af;--line:#30363d;--card:#1c2127;"
+    "--good:#4cc9a0;--bad:#f08a4b}}\n"
+    "@media print{.algo-key{--ink:#000;--quiet:#444;--line:#bbb;--card:#fff;--good:#0b6b50;--bad:#a33f06}}\n"
+    ".algo-key .verdict{border:1px solid var(--line);border-left:6px solid var(--bad);border-radius:6px;"
+    "background:var(--card);padding:.8em 1em;margin:0 0 .8em}\n"
+    ".algo-key .verdict.edge{border-left-color:var(--good)}\n"
+    ".algo-key .mark{display:block;font-size:1.35em;font-weight:700;color:var(--bad)}.algo-key .edge .mark{"
+    "color:var(--good)}\n"
+    ".algo-key .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(9em,22%),1fr));gap:.6em;"
+    "margin:0}\n"
+    ".algo-key .card{border:1px solid var(--line);border-radius:6px;background:var(--card);padding:.55em .8em;"
+    "margin:0}\n"
+    ".algo-key dt{color:var(--quiet);font-size:.8em;font-weight:400;margin:0}.algo-key dd{margin:0;"
+    "font-size:1.25em;font-weight:600;font-variant-numeric:tabular-nums}.algo-key dd small{display:block;"
+    "font-size:.64em;font-weight:400;color:var(--quiet)}\n"
+    ".algo-key .spark{margin:.8em 0 0;display:flex;flex-wrap:wrap;gap:.2em 1em;align-items:center;"
+    "font-size:.8em;color:var(--quiet)}.algo-key .note{color:var(--quiet);font-size:.86em;margin:.5em 0 0}\n"
+    "</style>")
 
 # %% ../../nbs/views/01_cards.ipynb #26eb127f
 _CARDS = Environment(autoescape=True, trim_blocks=True).from_string("""\
