@@ -102,7 +102,8 @@ def main() -> None:
         )
         zs = [oracle_z(s, strength, bars) for s in range(given.planted_seeds)]
         print(
-            f"(signal strength {strength:.4f} volatilities; {bars} bars out of sample; oracle z on these seeds: mean {np.mean(zs):.2f}, sd {np.std(zs, ddof=1):.2f})"
+            f"(signal strength {strength:.4f} volatilities; {bars} bars out of sample; "
+            f"oracle z on these seeds: mean {np.mean(zs):.2f}, sd {np.std(zs, ddof=1):.2f})"
         )
 
 

@@ -32,7 +32,7 @@ def test_every_package_is_listed():
         for p in (ROOT / "algo_research").rglob("*.py")
     }
     assert modules <= listed
-    assert listed - modules == {f"algo_research.{p}" for p in ("dashboards", "templates", "tutorials")}
+    assert listed - modules == {f"algo_research.{p}" for p in ("pages", "templates", "tutorials")}
 
 
 def required(package: Distribution) -> list[Distribution]:

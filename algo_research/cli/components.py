@@ -48,7 +48,7 @@ def components(
         raise unknown_name("kind of component", kind, known)
     with open_workspace(root, env) as workspace:
         folder = workspace.settings.root
-        templates = workspace.settings.path(workspace.settings.workspace.templates)  # type: ignore[attr-defined]
+        templates = workspace.settings.path(workspace.settings.workspace.templates)
     for plural in [kind] if kind else known:
         rows = table("name", "what it is", "parameters", "from", numbers=0, title=plural)
         if plural == "templates":

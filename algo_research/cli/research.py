@@ -42,7 +42,7 @@ def research(
     parameters = [f"{name}={value}" for name, value in told.items() if value is not None]
     if dataset is None and plan is None:
         with open_workspace(root, env, set_) as workspace:
-            dataset = workspace.settings.research.dataset  # type: ignore[attr-defined]
+            dataset = workspace.settings.research.dataset
     parameters += [f"dataset={dataset}"] if dataset is not None else []
     run("research", parameters, force, False, False, plan, open_reserved, yes, timeout, memory, set_, env, root)
 

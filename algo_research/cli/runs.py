@@ -142,7 +142,8 @@ def planned(values: dict[str, Any], workspace: Workspace, dataset: str, template
         told.setdefault(section, {})[key] = value
     layers = {section: {k: v for k, v in part.items() if v is not None} for section, part in told.items()}
     present = workspace.settings.model_dump(mode="json")
-    settings = load_settings(workspace.settings.root, **{s: {**present.get(s, {}), **part} for s, part in layers.items()})
+    laid: dict[str, Any] = {s: {**present.get(s, {}), **part} for s, part in layers.items()}
+    settings = load_settings(workspace.settings.root, **laid)
     return plan_from_settings(settings, [dataset])
 
 

@@ -56,7 +56,7 @@ def stream(
         stop = stopped_by_signals(stop_after)
         with progress.status(f"listening to {exchange}; Ctrl-C stops") as status:
             return await stream_(
-                feeds,  # type: ignore[arg-type]  # a feed is what has its methods
+                feeds,
                 workspace.store,
                 symbols,
                 timeframe,

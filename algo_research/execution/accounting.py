@@ -312,8 +312,9 @@ def step(
     if books.equity <= 0: return books, np.empty(0, FILL)
     held, mark, fills = books.held.copy(), books.mark.copy(), np.empty(2 * n, FILL)
     costs = np.ascontiguousarray(np.broadcast_to(costs, (3, n)), np.float64)
-    cash, equity, count = one_step_nb(bar, *(np.asarray(x, np.float64) for x in (open, close, target)), mark, books.cash, held, books.equity,
-                                      costs, np.empty(n), np.empty(n, np.int64), fills, 0)
+    now = [np.asarray(values, np.float64) for values in (open, close, target)]
+    cash, equity, count = one_step_nb(bar, now[0], now[1], now[2], mark, books.cash, held, books.equity, costs, np.empty(n),
+                                      np.empty(n, np.int64), fills, 0)
     return Books(cash, equity, held, mark), fills[:count]
 
 @njit(cache=True, error_model="numpy")

@@ -61,5 +61,5 @@ class LinearPredictor(Predictor):
     @classmethod
     def from_bytes(cls, content: bytes) -> "LinearPredictor":
         told = json.loads(content)
-        arrays = [np.array([float.fromhex(v) for v in told[name]]) for name in ("mean", "scale", "weights")]
-        return cls(told["estimator"], told["params"], *arrays, float.fromhex(told["intercept"]))
+        mean, scale, weights = (np.array([float.fromhex(v) for v in told[name]]) for name in ("mean", "scale", "weights"))
+        return cls(told["estimator"], told["params"], mean, scale, weights, float.fromhex(told["intercept"]))

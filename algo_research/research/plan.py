@@ -163,9 +163,10 @@ def resolve_plan(
     "Make everything a plan names, or say what cannot be made."
     costs: CostModel = make_component(COSTS, plan.costs, folder)
     candidates: dict[str, Strategy] = {}
-    for choice in dict.fromkeys((str(c) for c in (plan.strategy, *plan.compare))):
+    for choice in dict.fromkeys(str(c) for c in (plan.strategy, *plan.compare)):
         made = make_component(STRATEGIES, choice, folder).bind(symbols, costs)
-        candidates[made.name if made.name not in candidates else choice if "(" in choice else f"{choice}()"] = made
+        label = choice if "(" in choice else f"{choice}()" # where two have one name
+        candidates[made.name if made.name not in candidates else label] = made
     return Resolved(plan, next(iter(candidates)), candidates, make_component(MODELS, plan.model, folder), costs,
                     feature_set(plan.features or None, folder))
 
