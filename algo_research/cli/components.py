@@ -121,7 +121,8 @@ class {cls}(Strategy):
     def targets(self, frame, state=None):
         state = state or {{"last": {{}}, "closes": frame.select("symbol", "close").clear()}}
         closes = pl.concat([state["closes"].with_columns(old=True), frame.select("symbol", "close", old=False)])
-        fall = closes.with_columns(fall=(pl.col("close") / pl.col("close").shift(self.bars) - 1).over("symbol")).filter(~pl.col("old"))["fall"]
+        change = pl.col("close") / pl.col("close").shift(self.bars) - 1
+        fall = closes.with_columns(fall=change.over("symbol")).filter(~pl.col("old"))["fall"]
         wish = pl.select(pl.when(fall < -self.drop).then(self.weight).when(fall.is_not_null()).then(0.0)).to_series()
         targets, last = target_changes(frame.select("symbol", "ts", "known_at").with_columns(wish=wish), state["last"])
         kept = closes.group_by("symbol", maintain_order=True).tail(self.bars).select("symbol", "close")
@@ -161,7 +162,7 @@ def new(
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise InputError(
-            f"{name!r} is no name for a module. Allowed are lower-case letters, digits and underscores, e.g. buy_the_dip."
+            f"{name!r} is no name for a module. Allowed are lower-case letters, digits and underscores: buy_the_dip."
         )
     words = {
         "cls": "".join(part.title() for part in name.split("_")),
@@ -179,6 +180,4 @@ def new(
             with atomic_write(path) as file:
                 file.write(text.format(**words).encode())
     if not dry_run:
-        console().print(
-            f"Next: algo run research -p strategy={name}; its test: python -m pytest tests (with the workspace on PYTHONPATH)"
-        )
+        console().print(f"Next: algo run research -p strategy={name}; its test: PYTHONPATH=. python -m pytest tests")

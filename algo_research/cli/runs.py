@@ -199,7 +199,12 @@ def show_run(run: Run) -> None:
             rows.add_row(escape(name), f"{value:,.6g}")
         out.print(rows)
     if (run.folder / "artifacts" / "verdict.json").is_file() and run.status == "succeeded":
-        out.print(f"[bold]{escape(run.artifact('verdict').get('sentence', ''))}[/bold]")
+        verdict = run.artifact("verdict")
+        out.print(f"[bold]{escape(verdict.get('sentence', ''))}[/bold]")
+        for note in verdict.get("notes", ()):
+            out.print(f"[yellow]Note:[/yellow] {escape(note)}")
+        hashes = "  ".join(f"{name} {value[:16]}" for name, value in (verdict.get("hashes") or {}).items())
+        out.print(f"[dim]{hashes}[/dim]")
     view = run.folder / "report.html"
     out.print(f"[dim]{view if view.is_file() else run.folder}[/dim]")
 

@@ -14,7 +14,6 @@ import importlib.util
 import inspect
 import re
 import sys
-import tokenize
 import traceback
 import typing
 from collections.abc import Mapping

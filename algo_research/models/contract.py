@@ -20,7 +20,7 @@ from ..core.components import Kind
 from ..core.errors import DataError
 from ..core.hashing import hash_bytes
 from ..features.contract import FittedFeature, Params, add_fitted, fit_features
-from ..stats.splits import Fold, walk_forward
+from ..stats.splits import Fold
 
 # %% ../../nbs/models/00_contract.ipynb #01339d63
 class Predictor(ABC):

@@ -29,7 +29,6 @@ from .plan import resolve_plan
 from .road import Research
 from ..stats.information import information_table, rank_information
 from ..stats.metrics import Performance, performance, wealth
-from ..strategies.rules import FollowPredictions
 
 # %% ../../nbs/research/05_artifacts.ipynb #d14d103e
 def equity_table(

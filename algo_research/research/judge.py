@@ -20,7 +20,7 @@ from ..backtest.verdict import Verdict, pronounce
 from ..core.errors import InputError
 from ..core.hashing import hash_arrays
 from ..data.market.bars import Dataset
-from ..features.contract import Feature, FeatureSet, compute_features
+from ..features.contract import FeatureSet, compute_features
 from ..features.gates import require_causal
 from ..features.indicators import CATALOGUE, feature_set
 from .plan import Resolved, trial_config

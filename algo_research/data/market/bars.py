@@ -186,9 +186,9 @@ class Dataset:
     notes: tuple[str, ...] = ()           # warnings a reader of any result must see
     version: int | None = None            # the store's version it was read at
     # symbol, first and last opening time of bars that a repair took out: a sync does not bring them back
+    removed: tuple[tuple[str, datetime, datetime], ...] = ()
     instruments_by_symbol: tuple[Instrument, ...] = () # one a symbol, where they differ
     columns: pl.DataFrame | None = None   # symbol, ts and more columns beside the bars, as known when the bar was
-    removed: tuple[tuple[str, datetime, datetime], ...] = ()
 
     @property
     def symbols(self) -> list[str]:
@@ -204,7 +204,8 @@ class Dataset:
     @property
     def frame(self) -> pl.DataFrame:
         "The bars, and the columns beside them."
-        return self.bars if self.columns is None else self.bars.join(self.columns, on=["symbol", "ts"], how="left", maintain_order="left")
+        if self.columns is None: return self.bars
+        return self.bars.join(self.columns, on=["symbol", "ts"], how="left", maintain_order="left")
 
     @property
     def periods_per_year(self) -> float:

@@ -1,0 +1,313 @@
+"""Whatever is added from outside walks the whole road: a file in a workspace, an installed package, a panel."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from command import algo
+from execution import oracle
+
+from algo_research.runs.record import find_run
+
+RULES = """
+from dataclasses import dataclass
+import polars as pl
+from algo_research.strategies.protocol import Strategy
+from algo_research.strategies.rules import target_changes
+
+@dataclass(frozen=True)
+class Dip(Strategy):
+    "Long when RSI is low, flat when it is high again."
+    low: float = -0.2   # RSI scaled to [-1, 1]
+    high: float = 0.1
+
+    def features(self): return ("momentum.talib.rsi_14",)
+
+    def targets(self, frame, state=None):
+        rsi = pl.col("momentum.talib.rsi_14")
+        wish = pl.when(rsi < self.low).then(1.0).when(rsi > self.high).then(0.0)
+        return target_changes(frame.select("symbol", "ts", "known_at", wish=wish), state)
+"""
+PEEK = """
+import polars as pl
+from my_rules import Dip
+
+class Peek(Dip):
+    "The same, and it reads the next close."
+    def targets(self, frame, state=None):
+        rises = pl.col("close").shift(-1).over("symbol") > pl.col("close")
+        return frame.select("symbol", "ts", "known_at", target=rises.cast(pl.Float64)), None
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Path:
+    (tmp_path / "settings.ini").write_text("[research]\nengine = kernel\n")
+    (tmp_path / "my_rules.py").write_text(RULES)
+    return tmp_path
+
+
+def last(workspace: Path, template: str = "research"):
+    return find_run(workspace / "reports", sorted(p.name for p in (workspace / "reports" / template).iterdir())[-1])
+
+
+@pytest.mark.slow
+def test_a_strategy_in_a_file_is_judged_like_a_built_in_one(workspace):
+    assert len(RULES.strip().splitlines()) <= 25
+    algo(workspace, "run", "research", "-p", "dataset=arch/NASDAQ/1d", "-p", "strategy=my_rules:Dip", "-p", "compare=")
+    run = last(workspace)
+    assert run.artifact("plan")["strategy"] == {"name": "my_rules:Dip", "params": {}}
+    assert (run.folder / "report.html").stat().st_size > 10_000
+    assert run.artifact("verdict")["strategy"] == "dip" and run.metrics["trials"] == 1
+    assert "./my_rules.py" in run.manifest["inputs"]["code"]
+    algo(workspace, "run", "research", "-p", "dataset=arch/NASDAQ/1d", "-p", "strategy=dip(low=-0.3)", "-p", "compare=")
+    assert last(workspace).metrics["trials"] == 2
+    algo(workspace, "run", "compare")
+    assert last(workspace, "compare").artifact("comparison")["strategy"].to_list() == ["dip", "dip"]
+
+
+@pytest.mark.slow
+def test_a_strategy_that_reads_the_next_close_is_refused(workspace):
+    (workspace / "peeking.py").write_text(PEEK)
+    done = algo(workspace, "run", "research", "-p", "strategy=peeking:Peek", "-p", "compare=", code=1)
+    for part in ("peek is not determined by its state: for SP500 at 1999-", "read no later row"):
+        assert part in done.stdout
+    assert "0 trials" in algo(workspace, "trials", "arch/SP500/1d").stdout
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("dipp", "Did you mean 'dip'"),
+        ("my_rules:Dipp", "Did you mean 'Dip'"),
+        ("my_rulez:Dip", "There is no module 'my_rulez'"),
+        ("dip(low='deep')", "Parameter low = 'deep' of dip is not allowed"),
+        ("dip(lowest=1.0)", "Did you mean 'low'"),
+        ("dip(low=", "names no component"),
+        ("broken:Broken", "ZeroDivisionError: division by zero"),
+        ("twice", "2 strategies are called 'twice'"),
+        ("my_rules:target_changes", "is no strategy"),
+    ],
+)
+def test_bad_choices_are_refused_before_anything_starts(workspace, choice, message):
+    (workspace / "broken.py").write_text("x = 1 / 0\n")
+    for name in ("one", "two"):
+        text = "from algo_research.strategies.rules import BuyAndHold\nclass Twice(BuyAndHold):\n    name = 'twice'\n"
+        (workspace / f"{name}.py").write_text(text)
+    done = algo(workspace, "run", "research", "-p", f"strategy={choice}", code=2)
+    assert message in done.stderr
+    assert not (workspace / "reports").exists()
+
+
+def test_bad_plans_and_patterns_are_refused(workspace):
+    (workspace / "plan.yaml").write_text("datasets: [arch/SP500/1d]\nstratgy: model\n")
+    assert "Did you mean 'strategy'" in algo(workspace, "run", "research", "--plan", "plan.yaml", code=2).stderr
+    (workspace / "plan.yaml").write_text("datasets: [arch/SP500/1d]\nstrategy: model\nfolds: none\n")
+    assert "folds = 'none' is not allowed" in algo(workspace, "run", "research", "--plan", "plan.yaml", code=2).stderr
+    assert "matches none of" in algo(workspace, "run", "research", "-p", "dataset=nowhere/*/1h", code=2).stderr
+
+
+def write_listing(folder: Path, symbol: str, first: int, days: int, seed: int) -> None:
+    """A random walk of daily bars as a file somebody downloaded."""
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.02, days)))
+    open_ = np.append(100.0, close[:-1]) * np.exp(rng.normal(0, 0.002, days))
+    times = [datetime(2015, 1, 1, tzinfo=UTC) + timedelta(days=first + d) for d in range(days)]
+    high, low = np.maximum(open_, close) * 1.001, np.minimum(open_, close) * 0.999
+    frame = {
+        "time": times,
+        "open": open_,
+        "high": high,
+        "low": low,
+        "close": close,
+        "volume": rng.uniform(1e3, 2e3, days),
+    }
+    pl.DataFrame(frame).write_csv(folder / f"{symbol}.csv", datetime_format="%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.mark.slow
+def test_a_ragged_panel_goes_from_import_to_verdict_and_equals_the_oracle(workspace):
+    for symbol, first, days, seed in (("OLD", 0, 900, 1), ("NEW", 400, 500, 2), ("GONE", 0, 600, 3)):
+        write_listing(workspace, symbol, first, days, seed)
+        algo(workspace, "data", "import", f"{symbol}.csv", "--id", f"mine/{symbol}/1d", "--label", "open")
+    equity = {}
+    for engine in ("kernel", "vectorbt"):
+        told = (
+            "-p",
+            "dataset=mine/*/1d",
+            "-p",
+            "strategy=moving_average(fast=5)",
+            "-p",
+            "compare=",
+            "-p",
+            f"engine={engine}",
+        )
+        algo(workspace, "run", "research", *told)
+        run = last(workspace)
+        equity[engine] = run.artifact("equity").filter(pl.col("name") == "moving_average")
+        assert any("GONE ends at" in note for note in run.artifact("verdict")["notes"])
+        assert any("NEW begins at" in note for note in run.artifact("verdict")["notes"])
+    np.testing.assert_allclose(equity["kernel"]["equity"], equity["vectorbt"]["equity"], rtol=1e-9)
+    times = equity["kernel"]["ts"].to_list()
+    symbols = ["GONE", "NEW", "OLD"]
+    bars = {
+        s: pl.read_csv(workspace / f"{s}.csv", try_parse_dates=True).with_columns(
+            pl.col("time").cast(pl.Datetime("us", "UTC"))
+        )
+        for s in symbols
+    }
+    rows = {s: {row["time"]: row for row in bars[s].iter_rows(named=True)} for s in symbols}
+    nan = float("nan")
+    opens, closes = (
+        [[rows[s][t][c] if t in rows[s] else nan for s in symbols] for t in times] for c in ("open", "close")
+    )
+    orders = [[nan] * 3 for _ in times]
+    decided = {(d["symbol"], d["ts"]): d["target"] for d in run.artifact("targets").iter_rows(named=True)}
+    for column, symbol in enumerate(symbols):
+        waiting = nan
+        for number, moment in enumerate(times):
+            if moment in rows[symbol] and not np.isnan(waiting):
+                orders[number][column], waiting = waiting, nan
+            waiting = decided.get((symbol, moment), waiting)
+    books = oracle.account(opens, closes, orders, 100_000.0, 0.0005, 0.0, 0.0002)
+    np.testing.assert_allclose(books["equity"], equity["kernel"]["equity"], rtol=1e-9)
+
+
+ACME = {
+    "pyproject.toml": """
+[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "acme-algo"
+version = "1.2"
+[project.entry-points."algo_research.strategies"]
+acme_gap = "acme_algo:Gap"
+[project.entry-points."algo_research.features"]
+acme = "acme_algo:gap"
+[project.entry-points."algo_research.models"]
+acme_mean = "acme_algo:MeanModel"
+[project.entry-points."algo_research.providers"]
+acme = "acme_algo:AcmeProvider"
+[tool.setuptools]
+py-modules = ["acme_algo"]
+""",
+    "acme_algo.py": """
+from dataclasses import dataclass
+import numpy as np
+import polars as pl
+from algo_research.data.catalog import Provider
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.samples.synthetic import make_market
+from algo_research.features.contract import Feature
+from algo_research.models.contract import Model, Predictor
+from algo_research.strategies.protocol import Strategy
+from algo_research.strategies.rules import target_changes
+
+def overnight(c): return c["open"] / np.append(np.nan, c["close"][:-1]) - 1
+gap = Feature("price.acme.gap", overnight, 2, ("open", "close"), intuition="what happened while nobody traded")
+
+@dataclass(frozen=True)
+class Gap(Strategy):
+    "Long after a gap, when the model agrees."
+    size: float = 0.0
+    wants_predictions = True
+    def features(self): return (gap,)
+    def targets(self, frame, state=None):
+        wish = pl.when((pl.col(gap.name) > self.size) & (pl.col("prediction") > -1)).then(1.0).otherwise(0.0)
+        return target_changes(frame.select("symbol", "ts", "known_at", wish=wish), state)
+
+class MeanOf(Predictor):
+    def __init__(self, mean): self.mean = mean
+    def predict(self, features): return np.full(len(features), self.mean)
+    def to_bytes(self): return repr(self.mean).encode()
+    @classmethod
+    def from_bytes(cls, content): return cls(float(content))
+
+class MeanModel(Model):
+    "The mean of the labels."
+    name = "acme_mean"
+    def fit(self, features, label, seed): return MeanOf(float(np.mean(label)))
+
+class AcmeProvider(Provider):
+    "One market."
+    name, venues = "acme", ("acme",)
+    def datasets(self): return [(DatasetId("acme", "ONE", "1h"), "a martingale")]
+    def load(self, id):
+        from dataclasses import replace
+        made = make_market("garch", 5, bars=3000)
+        return replace(made, id=id)
+""",
+}
+
+
+@pytest.mark.slow
+def test_a_package_of_somebody_else_is_listed_and_runs(workspace, tmp_path_factory):
+    source, target = tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("installed")
+    for name, text in ACME.items():
+        (source / name).write_text(text)
+    subprocess.run([sys.executable, "-m", "build", "--wheel", source], check=True, capture_output=True)
+    (wheel,) = (source / "dist").glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", target, wheel], check=True)
+    there = {"PYTHONPATH": str(target)}
+    for kind, name in (
+        ("strategies", "acme_gap"),
+        ("features", "price.acme.gap"),
+        ("models", "acme_mean"),
+        ("providers", "acme"),
+    ):
+        assert name in algo(workspace, "components", kind, **there).stdout
+        assert name not in algo(workspace, "components", kind, apart=True).stdout
+    assert "acme/ONE/1h" in algo(workspace, "data", "list", **there).stdout
+    features = 'settings={"research.features": "price.acme.gap,momentum.talib.roc_1"}'
+    told = (
+        "-p",
+        "dataset=acme/ONE/1h",
+        "-p",
+        "strategy=acme_gap",
+        "-p",
+        "compare=",
+        "-p",
+        "model=acme_mean",
+        "-p",
+        features,
+    )
+    algo(workspace, "run", "research", *told, **there)
+    run = last(workspace)
+    assert run.artifact("verdict")["strategy"] == "gap" and run.artifact("predictions")["value"].n_unique() <= 5
+    assert "module acme_algo" in run.manifest["inputs"]["code"]
+
+
+@pytest.mark.slow
+def test_a_run_depends_on_what_it_imported_and_on_nothing_else(tmp_path):
+    root, workspace = Path(__file__).parents[2], tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "settings.ini").write_text("[research]\nengine = kernel\n")
+    ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", ".ipynb_checkpoints")
+    for name in ("algo_research", "nbs"):
+        shutil.copytree(root / name, tmp_path / "copy" / name, ignore=ignore)
+    package, there = tmp_path / "copy/algo_research", {"PYTHONPATH": str(tmp_path / "copy")}
+    algo(workspace, "run", "research", "-p", "strategy=moving_average", "-p", "compare=", **there)
+    code = last(workspace).manifest["inputs"]["code"]
+    assert "backtest/verdict.py" in code and not any(
+        n.startswith(("sandbox/", "cli/")) or "postgres" in n for n in code
+    )
+    for name in ("sandbox/time.py", "data/stores/postgres.py"):
+        with (package / name).open("a") as file:
+            file.write("\n# changed since\n")
+    assert "Reproduced." in algo(workspace, "reproduce", "last", **there).stdout
+    original = sorted(p.name for p in (workspace / "reports/research").iterdir())[0]
+    with (package / "backtest/verdict.py").open("a") as file:
+        file.write("\n# changed since\n")
+    done = algo(workspace, "reproduce", original, code=1, **there)
+    assert "code backtest/verdict.py" in done.stdout and done.stdout.count("code ") == 1
+    assert json.loads((workspace / "reports/research" / original / "run.json").read_text())["status"] == "succeeded"
+    assert os.path.isdir(workspace / "reports")
