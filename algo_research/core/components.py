@@ -177,6 +177,21 @@ def find_component(
 # %% ../../nbs/core/09_components.ipynb #9b5ce16f
 _imported: dict[str, tuple[Path, str]] = {}  # workspace modules in this process: file and content
 
+def _lies_in(folder: Path, name: str, module: ModuleType) -> bool:
+    "Whether a module was imported from a workspace, by us or by another one of its modules."
+    top, file = name.partition(".")[0], getattr(module, "__file__", None)
+    return top != "algo_research" and isinstance(file, str) and Path(file) in (folder/f"{top}.py", folder/top/Path(file).name)
+
+def _forget_what_changed(folder: Path) -> None:
+    "Take modules of other workspaces, and changed ones of this, out of the process."
+    known = {path.parent for path, _ in _imported.values()} | {folder}
+    for name, module in list(sys.modules.items()):
+        home = next((f for f in known if _lies_in(f, name, module)), None)
+        if home is None: continue
+        path = Path(module.__file__)
+        if home != folder or not path.is_file() or _imported.get(name) not in (None, (path, hash_file(path))):
+            sys.modules.pop(name)
+
 def import_from(
     folder: Path, # a workspace
     module: str,  # dotted name of a module in it
@@ -184,10 +199,8 @@ def import_from(
     "A module of a workspace as its file is now."
     path = folder.joinpath(*module.split(".")).with_suffix(".py")
     if not path.is_file(): path = folder.joinpath(*module.split("."), "__init__.py")
-    content = (path, hash_file(path))
-    if _imported.get(module) == content and module in sys.modules: return sys.modules[module]
-    for name in [n for n, m in sys.modules.items() if (f := getattr(m, "__file__", None)) and n in _imported and f == str(_imported[n][0])]:
-        if _imported[name][0].parent != folder or name == module: sys.modules.pop(name)
+    _forget_what_changed(folder)
+    if module in sys.modules and getattr(sys.modules[module], "__file__", None) == str(path): return sys.modules[module]
     if module in sys.modules or module.partition(".")[0] in sys.stdlib_module_names:
         raise InputError(f"{path} cannot be imported: the name {module!r} is taken by another module. Rename the file.")
     spec = importlib.util.spec_from_file_location(module, path)
@@ -197,7 +210,8 @@ def import_from(
     try: spec.loader.exec_module(made)
     except BaseException: sys.modules.pop(module, None); raise
     finally: sys.path.remove(str(folder))
-    _imported[module] = content
+    for name, other in list(sys.modules.items()):
+        if _lies_in(folder, name, other): _imported[name] = (Path(other.__file__), hash_file(other.__file__))
     return made
 
 # %% ../../nbs/core/09_components.ipynb #3b5f94b5

@@ -21,8 +21,8 @@ from ..core.clock import Clock, SystemClock
 from .widget import NOTHING, WORKSPACE, Dashboard, view_document
 from ..data.market.bars import Dataset, timeframe_duration
 from ..data.market.instruments import ALWAYS, session_schedule
-from ..data.quality.checks import (RULES, QualitySettings, check_bars, offending, quality_reasons,
-                                               quality_score)
+from ..data.quality.rules import RULES, check_bars, offending
+from ..data.quality.score import QualitySettings, quality_reasons, quality_score
 from ..data.quality.repairs import REPAIRS, apply_repairs, propose_repairs
 from ..data.stores.base import Store, open_store
 from ..views.cards import cards_html
