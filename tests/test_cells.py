@@ -9,7 +9,9 @@ WIDTH, HEIGHT = 120, 40
 # Not straightened out yet; take a folder or a notebook away when it is.
 LEFT = (
     "backtest/",
+    "core/09_components",
     "data/",
+    "execution/",
     "features/",
     "models/",
     "research/",
@@ -19,9 +21,12 @@ LEFT = (
     "runs/03_runner",
     "runs/04_batch",
     "runs/05_report",
+    "runs/07_closure",
     "strategies/",
     "templates/",
+    "tutorials/01_my_csv",
     "tutorials/02_feature_and_strategy",
+    "tutorials/start",
     "workspace/",
 )
 

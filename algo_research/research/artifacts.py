@@ -23,8 +23,8 @@ from ..data.market.bars import Dataset
 from ..views.cards import key_figures_html, sparkline_svg
 from ..views.tables import markdown_table
 from ..views.theme import label
-from ..features.contract import add_fitted
-from .judge import BOOTSTRAP_SEED
+from ..features.contract import add_fitted, compute_features
+from .judge import BOOTSTRAP_SEED, read_by
 from .plan import resolve_plan
 from .road import Research
 from ..stats.information import information_table, rank_information
@@ -98,9 +98,12 @@ def in_sample(
     again = rows.with_columns(prediction=pl.Series(np.asarray(values, float)))
     unseen = found.predictions.select("symbol", "ts", prediction="value").join(rows, on=["symbol", "ts"], how="semi", maintain_order="left")
     bars, plan = dataset.bars.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max())), found.plan
-    strategy = resolved.candidates[found.strategy]
+    strategy, read, base = resolved.candidates[found.strategy], read_by({found.strategy: resolved.candidates[found.strategy]}, folder), bars
+    if read is not None:
+        values = compute_features(dataset.frame, read).drop("known_at")
+        base = bars.join(values, on=["symbol", "ts"], how="left", maintain_order="left")
     def perform(predictions: pl.DataFrame) -> Performance:
-        frame = bars.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
+        frame = base.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
         targets = strategy.targets(frame)[0]
         return backtest(bars, targets, resolved.costs, dataset.periods_per_year, plan.initial_cash, plan.engine, 0, dataset.instruments).performance
     return perform(again), perform(unseen)
