@@ -316,14 +316,14 @@ def package_pages(
     for package, (layer, text) in LAYERS.items():
         mine = [(p, m) for p, m in modules.items() if m.split(".")[0] == package and p in notebooks]
         rows = [
-            f"[{_first_lines(notebooks[p])[0]}]({m.split('.')[1]}.ipynb)\n: {_first_lines(notebooks[p])[1]}"
+            f"[{_first_lines(notebooks[p])[0]}]({m.partition('.')[2].replace('.', '/')}.ipynb)\n: {_first_lines(notebooks[p])[1]}"
             for p, m in mine
         ]
         body = [
             f"# `{package}`",
             f"Layer {layer}. {text}",
             *rows,
-            _toctree([m.split(".")[1] for _, m in mine], "hidden"),
+            _toctree([m.partition(".")[2].replace(".", "/") for _, m in mine], "hidden"),
         ]
         yield f"api/{package}/index.md", "\n\n".join(body) + "\n"
     rows = [f"[`algo_research.{p}`]({p}/index.md)\n: Layer {layer}. {text}" for p, (layer, text) in LAYERS.items()]
