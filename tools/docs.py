@@ -29,6 +29,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
+    "dashboards": (11, "The widget, and a module for each page."),
     "runs": (10, "Papermill runs and their records, reports."),
     "research": (8, "The plan of a piece of research, the road in one call, its artifacts."),
     "workspace": (7, "The settings of a workspace, and what every process opens."),
@@ -168,7 +169,7 @@ def _is_page(path: Path) -> bool:
     """Dashboards are not read, and tutorials without a number (the start page of JupyterLab) speak of one's own
     workspace.
     """
-    if any(part.startswith((".", "_")) for part in path.parts) or path.parts[0] == "dashboards":
+    if any(part.startswith((".", "_")) for part in path.parts) or path.parts[0] == "pages":
         return False
     return path.parts[0] != "tutorials" or path.name[0].isdigit()
 
@@ -309,6 +310,11 @@ def _first_lines(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     return lines[0].removeprefix("# "), " ".join(line.lstrip("> ") for line in lines[1:] if line.startswith(">"))
 
 
+def _place_in_package(module: str) -> str:
+    """data.market.bars -> market/bars"""
+    return module.partition(".")[2].replace(".", "/")
+
+
 def package_pages(
     root: Path, notebooks: dict[Path, nbformat.NotebookNode], modules: dict[Path, str]
 ) -> Iterator[tuple[str, str]]:
@@ -316,14 +322,14 @@ def package_pages(
     for package, (layer, text) in LAYERS.items():
         mine = [(p, m) for p, m in modules.items() if m.split(".")[0] == package and p in notebooks]
         rows = [
-            f"[{_first_lines(notebooks[p])[0]}]({m.partition('.')[2].replace('.', '/')}.ipynb)\n: {_first_lines(notebooks[p])[1]}"
+            f"[{_first_lines(notebooks[p])[0]}]({_place_in_package(m)}.ipynb)\n: {_first_lines(notebooks[p])[1]}"
             for p, m in mine
         ]
         body = [
             f"# `{package}`",
             f"Layer {layer}. {text}",
             *rows,
-            _toctree([m.partition(".")[2].replace(".", "/") for _, m in mine], "hidden"),
+            _toctree([_place_in_package(m) for _, m in mine], "hidden"),
         ]
         yield f"api/{package}/index.md", "\n\n".join(body) + "\n"
     rows = [f"[`algo_research.{p}`]({p}/index.md)\n: Layer {layer}. {text}" for p, (layer, text) in LAYERS.items()]
