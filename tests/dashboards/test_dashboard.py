@@ -154,7 +154,7 @@ def test_pages_that_go_away_leave_no_kernel(server, watched, chromium):
     for page in pages:
         page.goto(server.url, wait_until="commit", timeout=60_000)
     for page in pages:
-        page.wait_for_function(DRAWN, timeout=240_000)
+        page.wait_for_function(DRAWN, timeout=90_000)
     assert len(server.kernels()) >= 3
     for page in pages:
         page.close(run_before_unload=False)
