@@ -75,7 +75,10 @@ def names_of(source: str, module: str) -> list[Name]:
             continue
         patched = isinstance(node, ast.FunctionDef) and any("patch" in ast.unparse(d) for d in node.decorator_list)
         owner = ast.unparse(node.args.args[0].annotation) + "." if patched else ""  # type: ignore[arg-type, union-attr]
-        found.append(Name(module, owner + node.name, node))
+        if not owner.startswith(
+            "_"
+        ):  # a private base has no entry: its methods are explained where the interface declares them
+            found.append(Name(module, owner + node.name, node))
     return found
 
 
