@@ -10,7 +10,6 @@ import typer
 from .common import Env, Root, Set, Steps, console, open_workspace, table
 
 if TYPE_CHECKING:
-    from algo_research.research.plan import Plan
     from algo_research.runs.batch import Batch, Planned
     from algo_research.runs.parameters import Template
     from algo_research.runs.record import Run
@@ -107,44 +106,34 @@ def run(
 def _check_choices(template: Template, values: dict[str, Any], workspace: Workspace, plan: Path | None, opening: bool, yes: bool) -> None:
     """Put a plan's file and the opening among the parameters, and refuse what cannot be made before anything starts."""
     from algo_research.core.errors import InputError
-    from algo_research.research.plan import make_plan, read_plan, resolve_plan
-    from algo_research.research.road import ask_reserved
+    from algo_research.research.plan import read_plan
 
     for option, told, name in (("--plan", plan is not None, "plan"), ("--open-reserved", opening, "open_reserved")):
         if told and name not in template.parameters:
             raise InputError(f"{option} is for templates with a parameter {name!r}, and {template.name} has none. Leave it out.")
     if plan is not None:
         values["plan"] = read_plan(plan).model_dump(mode="json")
-        values["dataset"] = ",".join(values["plan"]["datasets"])
     if opening:
         values["open_reserved"] = True
-    if template.name not in ("research", "backtest", "train") or not isinstance(values.get("dataset"), str | list):
-        return
-    data = workspace.load(values["dataset"])
-    chosen = make_plan(values["plan"]) if values.get("plan") else planned(values, workspace, str(data.id), template.name)
-    resolve_plan(chosen, len(data.symbols), workspace.settings.root)
     if values.get("open_reserved"):
-        begins = ask_reserved(data, chosen, workspace.ledger, workspace.settings.root)
-        if not yes:
-            what = f"The reserved period of {data.id} from {begins:%Y-%m-%d} can be opened once, for this plan ({chosen.content[:12]}). Open it?"
-            typer.confirm(what, abort=True, err=True)
+        _ask_before_opening(values, workspace, yes)
 
 
-def planned(values: dict[str, Any], workspace: Workspace, dataset: str, template: str) -> Plan:
-    """The plan that a template will make of its parameters."""
-    from algo_research.research.plan import plan_from_settings
-    from algo_research.workspace.settings import load_settings
+def _ask_before_opening(values: dict[str, Any], workspace: Workspace, yes: bool) -> None:
+    """Whether the reserved period may be opened, and then whether it shall be."""
+    from algo_research.research.plan import make_plan, plan_from_settings
+    from algo_research.research.road import ask_reserved
+    from algo_research.workspace.settings import with_dotted
 
-    own = {name: values.get(name) for name in ("strategy", "compare", "model", "horizon", "folds", "engine", "seed")}
-    told = {"research": own, "costs": {name: values.get(name) for name in ("fees", "slippage")}}
-    for name, value in (values.get("settings") or {}).items():
-        section, _, key = name.partition(".")
-        told.setdefault(section, {})[key] = value
-    layers = {section: {k: v for k, v in part.items() if v is not None} for section, part in told.items()}
-    present = workspace.settings.model_dump(mode="json")
-    laid: dict[str, Any] = {s: {**present.get(s, {}), **part} for s, part in layers.items()}
-    settings = load_settings(workspace.settings.root, **laid)
-    return plan_from_settings(settings, [dataset])
+    wanted = (values.get("plan") or values)["datasets" if values.get("plan") else "dataset"]
+    own = ("strategy", "compare", "model", "horizon", "folds", "engine", "seed")
+    told = {"research": {name: values.get(name) for name in own}, "costs": {n: values.get(n) for n in ("fees", "slippage")}}
+    settings = workspace.told(**with_dotted(values.get("settings") or {}, told))
+    plan = make_plan(values["plan"]) if values.get("plan") else plan_from_settings(settings, workspace.match(wanted))
+    begins = ask_reserved(workspace.load(wanted), plan, workspace.ledger, workspace.settings.root)
+    if not yes:
+        what = f"The reserved period of {', '.join(plan.datasets)} from {begins:%Y-%m-%d} can be opened once"
+        typer.confirm(f"{what}, for this plan ({plan.content[:12]}). Open it?", abort=True, err=True)
 
 
 def _print_line(line: str) -> None:

@@ -69,7 +69,9 @@ class Ground:
 
     def config(self, strategy: Strategy) -> dict:
         "What identifies a candidate's trial."
-        return trial_config(self.resolved, strategy, self.first.isoformat(), self.features, self.predictions)
+        read = {"model": strategy.wants_predictions, "strategies": bool(strategy.features())}
+        features = {of: version for of, version in self.features.items() if read[of]} # what others read is no choice of this one
+        return trial_config(self.resolved, strategy, self.first.isoformat(), features, self.predictions)
 
     def run(self, targets: pl.DataFrame, costs=None, delay: int = 0) -> Result:
         "A backtest of targets on the tested bars."

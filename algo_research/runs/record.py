@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive', 'Run',
-           'list_runs', 'short_ids', 'find_run', 'hash_notebook', 'hash_outputs', 'CurrentRun', 'current_run',
-           'present_trials']
+           'list_runs', 'short_ids', 'find_run', 'hash_notebook', 'hash_outputs', 'show_progress', 'CurrentRun',
+           'current_run', 'present_trials']
 
 # %% ../../nbs/runs/01_record.ipynb #aa28723d
 import fcntl
@@ -31,7 +31,7 @@ from ..core.errors import DataError, InputError, near_names
 from ..core.files import atomic_write
 from ..core.hashing import hash_file, hash_frame, hash_params
 from ..workspace.bootstrap import Workspace, open_workspace
-from ..workspace.settings import settings_class
+from ..workspace.settings import settings_class, with_dotted
 
 # %% ../../nbs/runs/01_record.ipynb #56b68a7c
 SCHEMA = 2
@@ -248,7 +248,11 @@ def hash_outputs(
 PROGRESS = "application/vnd.algo.progress+json"  # the runner takes these messages out of the notebook and shows them where the run is watched
 FOLDER = "ALGO_RUN_FOLDER"                       # tells a kernel where its run is
 
-def _tell(step: str, text: str, kept: bool) -> None:
+def show_progress(
+    step: str,          # its name
+    text: str,          # how far it is
+    kept: bool = False, # a runner is there to take the message
+) -> None:
     "Show progress where someone looks: the runner, a notebook, a terminal."
     try: shell = get_ipython()  # type: ignore[name-defined]
     except NameError: shell = None
@@ -276,11 +280,7 @@ class CurrentRun:
     def workspace(self, settings: Mapping[str, Any] | None = None, **overrides: Mapping[str, Any]) -> Workspace:
         "The workspace, with the template's own parameters over those settings that shape results; None: not told. `settings`, by section.key, win."
         overrides = {section: {k: v for k, v in part.items() if v is not None} for section, part in overrides.items()}
-        for name, value in (settings or {}).items():
-            section, dot, key = name.partition(".")
-            if not (section and dot and key):
-                raise InputError(f"{name!r} is no setting. Write section.key, e.g. 'model.num_leaves'; `algo settings` lists them.")
-            overrides.setdefault(section, {})[key] = value
+        overrides = with_dotted(settings or {}, overrides)
         shaping = [name for name, section in settings_class().sections().items() if section.shapes_results]
         if other := sorted(set(overrides) - set(shaping)):
             raise InputError(f"A template may choose settings of {', '.join(shaping)}, and {other[0]!r} is told. "
@@ -317,7 +317,7 @@ class CurrentRun:
         now = time.monotonic()
         if now - self._told < 0.1 and text: return
         self._told = now
-        _tell(step, text, kept=not self.draft)
+        show_progress(step, text, kept=not self.draft)
 
     def progress(self,
                  items: Iterable[Any],  # what is worked through

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -38,11 +38,11 @@ from ..core.files import ensure_folder
 from ..core.hashing import canonical_json, hash_file, hash_params
 from ..core.secrets import gives_away, redact, redact_values, remember_all_secrets
 from ..core.settings import Settings
-from ..data.catalog import match_datasets
 from .closure import MODULES, code_snapshot, present_code, read_imported
 from .engine import Interrupts, Watch, execute
-from .parameters import Template, find_template, list_templates, named_content, read_template, resolve_parameters
-from .record import FOLDER, SCHEMA, CurrentRun, Run, find_run, hash_outputs, list_runs, lock_run, write_manifest
+from .parameters import (Template, check_choices, find_template, list_templates, named_content, named_datasets, read_template,
+                                           resolve_parameters)
+from .record import FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, show_progress, write_manifest
 from .report import write_report
 from ..workspace.bootstrap import Workspace, open_workspace, tracking_url
 
@@ -77,13 +77,11 @@ def _content_of_run(run: Run) -> str:
 def _data_inputs(template: Template, values: Mapping[str, Any], workspace: Workspace) -> dict[str, str]: # content by dataset id
     "Every dataset that a parameter names, and the panel it makes of several."
     found = {}
-    for parameter in template.parameters.values():
-        if "data" not in parameter.names or not values[parameter.name]: continue
-        texts = named_content(replace(template, parameters={parameter.name: parameter}), values, "data")
-        ids = match_datasets(texts, workspace.store, workspace.settings.root)
-        found |= {str(id): workspace.load(str(id)).snapshot().content for id in ids}
-        if len(ids) > 1:
-            panel = workspace.load([str(id) for id in ids]).snapshot()
+    for wanted in named_datasets(template, values):
+        names = workspace.match(wanted)
+        found |= {name: workspace.load(name).snapshot().content for name in names}
+        if len(names) > 1:
+            panel = workspace.load(names).snapshot()
             found[panel.dataset] = panel.content
     return dict(sorted(found.items()))
 
@@ -104,6 +102,7 @@ def gather_inputs(
     settings = workspace.settings
     reports = settings.path(settings.workspace.reports)
     values = pin_runs(template, values, reports)
+    check_choices(template, values, settings.root)
     data = _data_inputs(template, values, workspace)
     runs = {name: _content_of_run(find_run(reports, name)) for name in named_content(template, values, "run")}
     return {"template": template.content, "code": code_snapshot(settings.root), "parameters": dict(values), "settings": settings.shaping(),
@@ -365,7 +364,7 @@ def run(
         recover(there)
         inputs = gather_inputs(found, values, there)
         before = None if force else done_before(found, inputs, settings.path(settings.workspace.reports))
-        made = before or run_template(found, values, there, CurrentRun().tell, inputs=inputs)
+        made = before or run_template(found, values, there, show_progress, inputs=inputs)
     if made.status != "succeeded":
         error = made.manifest.get("error") or {}
         raise InputError(f"The run {made.id} {made.status}: {error.get('message', '')} Its report: {made.folder/'report.html'}")

@@ -6,7 +6,7 @@
 __all__ = ['tracking_url', 'Workspace', 'with_perpetuals', 'open_workspace']
 
 # %% ../../nbs/workspace/01_bootstrap.ipynb #a642ed34
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..core.logging import configure_logging
 from ..core.secrets import remember_all_secrets, remember_secret
 from ..core.services import Health, check_health, make_registry, svcs
 from ..core.settings import Settings
-from ..data.catalog import load_panel
+from ..data.catalog import load_panel, match_datasets
 from ..data.market.bars import Dataset
 from ..data.stores.base import Store, open_store
 from ..models.tracking import Tracker
@@ -65,6 +65,16 @@ class Workspace:
     def load(self, wanted: str | Sequence[str]) -> Dataset:
         "One dataset, or several as a panel, with what is known of funding and open interest beside the bars of perpetuals."
         return with_perpetuals(load_panel(wanted, self.store, self.settings.root), self._state("perpetuals"))
+
+    def match(self, wanted: str | Sequence[str]) -> list[str]:
+        "The ids of the datasets that are meant: what a plan of them names."
+        return [str(found) for found in match_datasets(wanted, self.store, self.settings.root)]
+
+    def told(self, **sections: Mapping[str, Any]) -> Settings:
+        "The settings with some of them told otherwise; None means not told."
+        present = self.settings.model_dump(mode="json")
+        laid = {name: {**present.get(name, {}), **{k: v for k, v in part.items() if v is not None}} for name, part in sections.items()}
+        return load_settings(self.settings.root, **laid)
 
     def health(self) -> list[Health]:
         "How every service is."

@@ -180,6 +180,45 @@ def test_a_ragged_panel_goes_from_import_to_verdict_and_equals_the_oracle(worksp
     np.testing.assert_allclose(books["equity"], equity["kernel"]["equity"], rtol=1e-9)
 
 
+def test_a_plan_given_as_a_parameter_is_judged_with_its_own_datasets_trials(workspace):
+    """The parameter `dataset` keeps its default then, and the ledger of that one would say that nothing was tried."""
+    from algo_research.runs.runner import run
+    from algo_research.workspace.bootstrap import open_workspace
+
+    told = {"datasets": ["synthetic/noise:1/1h"], "strategy": "moving_average", "engine": "kernel"}
+    with open_workspace(workspace) as here:
+        first = run("research", here, plan=told)
+        second = run("research", here, plan={**told, "strategy": "moving_average(fast=10)"})
+    assert list(first.manifest["inputs"]["data"]) == ["synthetic/noise:1/1h"]
+    assert (first.metrics["trials"], second.metrics["trials"]) == (1, 2)
+
+
+def test_the_plan_of_a_panel_can_be_run_again(workspace):
+    algo(workspace, "run", "research", "-p", "dataset=arch/*/1d", "-p", "strategy=moving_average", "-p", "compare=")
+    first = last(workspace)
+    assert first.artifact("plan")["datasets"] == ["arch/NASDAQ/1d", "arch/SP500/1d"]
+    algo(workspace, "run", "research", "--plan", str(first.folder / "artifacts/plan.json"))
+    second = last(workspace)
+    assert second.id != first.id
+    assert second.artifact("verdict")["hashes"] == first.artifact("verdict")["hashes"]
+    assert second.metrics["trials"] == first.metrics["trials"] == 1
+
+
+@pytest.mark.parametrize("door", ["run", "batch"])
+def test_bad_choices_are_refused_at_every_door(workspace, door):
+    from algo_research.core.errors import InputError
+    from algo_research.runs.batch import plan_batch, read_batch
+    from algo_research.runs.runner import run
+    from algo_research.workspace.bootstrap import open_workspace
+
+    (workspace / "grid.yaml").write_text("template: research\ngrid: {strategy: [dip, dipp]}\n")
+    with open_workspace(workspace) as here, pytest.raises(InputError, match="Did you mean 'dip'"):
+        if door == "run":
+            run("research", here, strategy="dipp")
+        plan_batch(read_batch(workspace / "grid.yaml"), here)
+    assert not (workspace / "reports").exists()
+
+
 ACME = {
     "pyproject.toml": """
 [build-system]
