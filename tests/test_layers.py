@@ -2,12 +2,14 @@
 
 import ast
 import itertools
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 
 import algo_research
@@ -16,13 +18,6 @@ PACKAGE = Path(algo_research.__file__).parent
 LINT = Path(sys.executable).parent / "lint-imports"
 LIGHT = ("core", "data", "stats", "features", "execution", "views")
 HEAVY = ("pandas", "vectorbt", "mlflow", "torch", "sklearn", "talib")
-# Left to a rework of the stores; take a line away when it is mended.
-PRIVATE_FOR_NOW = {
-    ("data/intake/recording.py", "_utc"),
-    ("data/stores/postgres.py", "_check_compatible"),
-    ("data/stores/postgres.py", "_check_newest"),
-    ("data/stores/postgres.py", "_utc"),
-}
 
 
 def layers(container: str) -> list[list[str]]:
@@ -146,7 +141,7 @@ def private_imports(package: Path) -> list[tuple[str, str]]:
 
 
 def test_no_private_name_crosses_a_module():
-    assert set(private_imports(PACKAGE)) - PRIVATE_FOR_NOW == set()
+    assert private_imports(PACKAGE) == []
 
 
 def test_a_planted_private_import_is_caught(tmp_path):
@@ -155,3 +150,76 @@ def test_a_planted_private_import_is_caught(tmp_path):
     (package / "a.py").write_text("from .b import _hidden, shown\nfrom . import __version__\n")
     (package / "b.py").write_text("from os import _exit\ndef late():\n    from algo_research.c import _late as late\n")
     assert private_imports(package) == [("a.py", "_hidden"), ("b.py", "_late")]
+
+
+def defined(path: Path) -> set[str]:
+    """What a module gives away: names it binds at its top, also inside `if` and `with`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def sources(root: Path) -> list[tuple[str, tuple[str, ...], str]]:
+    """Name, package and text of every module, test, tool and code cell."""
+    found = []
+    for folder in ("algo_research", "tests", "tools", "benchmarks"):
+        for path in sorted((root / folder).rglob("*.py")):
+            package = path.relative_to(root).parent.parts if folder == "algo_research" else ()
+            found.append((path.relative_to(root).as_posix(), package, path.read_text()))
+    for path in sorted((root / "nbs").rglob("*.ipynb")):
+        cells = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+        text = "\n".join(re.sub(r"^[%!].*$", "pass", cell, flags=re.MULTILINE) for cell in cells)
+        found.append((path.relative_to(root).as_posix(), (), text))
+    return found
+
+
+def broken_imports(root: Path) -> list[str]:
+    """Imports from the package, wherever in a module or notebook, of what is not there."""
+    found, known = [], {}
+    for name, package, text in sources(root):
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            parts = (*base, *(node.module or "").split("."))
+            folder = root.joinpath(*filter(None, parts))
+            if not folder.is_relative_to(root / "algo_research"):
+                continue
+            path = folder.with_suffix(".py") if folder.with_suffix(".py").is_file() else folder / "__init__.py"
+            if not path.is_file() and not folder.is_dir():
+                found.append(f"{name}: no module {'.'.join(filter(None, parts))}")
+                continue
+            if path not in known:
+                known[path] = defined(path) if path.is_file() else set()
+            for alias in node.names:
+                inner = folder / alias.name
+                if alias.name not in known[path] and not inner.is_dir() and not inner.with_suffix(".py").is_file():
+                    found.append(f"{name}: {'.'.join(filter(None, parts))} has no {alias.name}")
+    return found
+
+
+def test_every_import_from_the_package_leads_somewhere():
+    assert broken_imports(PACKAGE.parent) == []
+
+
+def test_a_broken_import_is_found(tmp_path):
+    package = tmp_path / "algo_research"
+    (package / "core").mkdir(parents=True)
+    (package / "core/errors.py").write_text("class InputError(Exception): pass\n")
+    late = "def late():\n    from ..core.errors import (\n        InputError,\n        OutputError,\n    )\n"
+    (package / "core/late.py").write_text(late)
+    (package / "gone.py").write_text("from .core.missing import x\n")
+    cell = nbformat.v4.new_code_cell("%matplotlib inline\nfrom algo_research.core import errors, absent")
+    (tmp_path / "nbs").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "nbs/page.ipynb")
+    assert broken_imports(tmp_path) == [
+        "algo_research/core/late.py: algo_research.core.errors has no OutputError",
+        "algo_research/gone.py: no module algo_research.core.missing",
+        "nbs/page.ipynb: algo_research.core has no absent",
+    ]

@@ -109,7 +109,7 @@ def adjusted_id(raw: Dataset, to: str, wanted: str | None, workspace: Workspace)
 
     usual = f"{raw.id.venue}/{raw.id.symbol}-{to}/{raw.id.timeframe}"
     target = DatasetId.parse(wanted or usual)
-    if target.timeframe != raw.id.timeframe or target.venue in reserved_venues():
+    if target.timeframe != raw.id.timeframe or target.venue in reserved_venues(workspace.settings.root):
         raise InputError(f"{target} cannot be the id of bars of {raw.id.timeframe} from the store. Write e.g. {usual}.")
     if target in workspace.store.datasets() and workspace.store.read(target).adjustment != to:
         raise InputError(

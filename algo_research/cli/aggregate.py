@@ -33,9 +33,15 @@ def aggregate(
     from algo_research.data.intake.aggregate import aggregate_bars
 
     with open_workspace(root, env) as workspace:
-        made = aggregate_bars([load_dataset(name, workspace.store) for name in datasets], id, minimum, deviation, stale)
+        made = aggregate_bars(
+            [load_dataset(name, workspace.store, workspace.settings.root) for name in datasets],
+            id,
+            minimum,
+            deviation,
+            stale,
+        )
         out, dataset = console(), made.dataset
-        if dataset.id.venue in reserved_venues():
+        if dataset.id.venue in reserved_venues(workspace.settings.root):
             raise InputError(
                 f"The venue {dataset.id.venue!r} is not for composites: its datasets come with the package. Write "
                 f"e.g. composite/{dataset.id.symbol}/{dataset.id.timeframe}."

@@ -26,7 +26,7 @@ def list_(env: Env = None, root: Root = None) -> None:
     from algo_research.data.catalog import list_datasets
 
     with open_workspace(root, env) as workspace:
-        found = list_datasets(workspace.store)
+        found = list_datasets(workspace.store, workspace.settings.root)
     rows = table("dataset", "source", "description", numbers=0)
     for row in found.iter_rows():
         rows.add_row(*row)
@@ -96,7 +96,7 @@ def import_(
             workspace.clock,
         )
         dataset = imported.dataset
-        if dataset.id.venue in reserved_venues():
+        if dataset.id.venue in reserved_venues(workspace.settings.root):
             raise InputError(
                 f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose "
                 f"another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}."
@@ -127,7 +127,7 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     from algo_research.data.catalog import load_dataset
 
     with open_workspace(root, env) as workspace:
-        found = load_dataset(dataset, workspace.store)
+        found = load_dataset(dataset, workspace.store, workspace.settings.root)
         versions = workspace.store.versions(found.id) if found.id in workspace.store.datasets() else []
     out, b, i = console(), found.bars, found.instrument
     out.print(f"{found!r}")
@@ -208,7 +208,7 @@ def check(
         if name not in REPAIRS:
             raise unknown_name("repairable finding", name, REPAIRS)
     with open_workspace(root, env) as workspace:
-        found = load_dataset(dataset, workspace.store)
+        found = load_dataset(dataset, workspace.store, workspace.settings.root)
         stored = found.id in workspace.store.datasets()
         damaged = workspace.store.verify(found.id) if stored else []
         out, minimum = console(), workspace.settings.quality.minimum
@@ -313,7 +313,7 @@ def history(dataset: DatasetArgument, env: Env = None, root: Root = None) -> Non
     from algo_research.data.market.bars import DatasetId
 
     with open_workspace(root, env) as workspace:
-        if DatasetId.parse(dataset).venue in reserved_venues():
+        if DatasetId.parse(dataset).venue in reserved_venues(workspace.settings.root):
             raise InputError(
                 f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the "
                 "store."

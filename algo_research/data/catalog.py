@@ -74,7 +74,15 @@ def list_providers(
     folder: Path | None = None, # of a workspace
 ) -> list[Provider]:
     "A provider of each component; one that cannot be imported is an error that names it."
-    return [make_component(PROVIDERS, component.name, folder) for component in list_components(PROVIDERS, folder)]
+    made = [make_component(PROVIDERS, component.name, folder) for component in list_components(PROVIDERS, folder)]
+    owners: dict[str, Provider] = {}
+    for provider in made:
+        for venue in provider.venues:
+            if venue in owners:
+                raise InputError(f"{type(owners[venue]).__name__} and {type(provider).__name__} both answer for the venue {venue!r}. "
+                                 "Rename the venue of one, or take it away.")
+            owners[venue] = provider
+    return made
 
 def reserved_venues(folder: Path | None = None) -> tuple[str, ...]:
     "Venues of providers: the store takes no dataset under these."

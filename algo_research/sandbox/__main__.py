@@ -87,9 +87,8 @@ def sandbox(
     faults = Faults(parse_faults(fault), seed)
     captured = [read_capture(path) for path in capture or []]
     with open_workspace(root) as workspace:
-        loaded = [
-            load_dataset(id, workspace.store) for id in datasets or ([] if captured else ["synthetic/garch:1/1m"])
-        ]
+        wanted = datasets or ([] if captured else ["synthetic/garch:1/1m"])
+        loaded = [load_dataset(id, workspace.store, workspace.settings.root) for id in wanted]
     if captured:
         usual = max(datetime.fromtimestamp(c.start / 1000, UTC) for c in captured)
     else:

@@ -219,6 +219,37 @@ def test_bad_choices_are_refused_at_every_door(workspace, door):
     assert not (workspace / "reports").exists()
 
 
+PROVIDER = """
+from dataclasses import replace
+from algo_research.data.catalog import Provider
+from algo_research.data.market.bars import DatasetId
+from algo_research.data.samples.synthetic import make_market
+
+class Archive(Provider):
+    "An archive of my own."
+    venues = ("mine",)
+    def datasets(self): return [(DatasetId("mine", "ONE", "1h"), "a martingale")]
+    def load(self, id): return replace(make_market("noise", 5, bars=300), id=id)
+"""
+
+
+def test_every_command_knows_the_workspaces_own_provider(workspace):
+    (workspace / "archive.py").write_text(PROVIDER)
+    assert "mine/ONE/1h" in algo(workspace, "data", "list").stdout
+    assert "300 bars" in algo(workspace, "data", "show", "mine/ONE/1h").stdout
+    assert "Quality" in algo(workspace, "data", "check", "mine/ONE/1h").stdout
+    assert "0 trials" in algo(workspace, "trials", "mine/ONE/1h").stdout
+    (workspace / "bars.csv").write_text("time,close\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n")
+    refused = algo(workspace, "data", "import", "bars.csv", "--id", "mine/ONE/1d", code=2)
+    assert "The venue 'mine' is not for imports" in refused.stderr
+
+
+def test_two_providers_of_one_venue_are_refused(workspace):
+    (workspace / "archive.py").write_text(PROVIDER)
+    (workspace / "another.py").write_text(PROVIDER.replace("Archive", "Another"))
+    assert "both answer for the venue 'mine'" in algo(workspace, "data", "list", code=2).stderr
+
+
 ACME = {
     "pyproject.toml": """
 [build-system]
