@@ -7,7 +7,7 @@ __all__ = ['LEDGER_VERSION', 'TrialLedger']
 
 # %% ../../nbs/backtest/02_ledger.ipynb #4815f527
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -82,28 +82,36 @@ def record(self: TrialLedger,
            ts: pl.Series,               # times of the returns
            returns: np.ndarray,         # active returns, one a bar
            content: str = "",           # hash of the data: the same bars under another name are the same dataset
+           members: Sequence[str] = (), # the datasets of a panel: each of them was tried, too
           ) -> str:                     # the configuration's hash
     "Count a configuration; the same one again replaces its returns and counts once."
     config_hash, times = hash_params(config), ts.dt.epoch("us").to_numpy().astype("<i8")
     values = np.asarray(returns, "<f8")
+    told = (config_hash, canonical_json(config), hash_arrays([times, values]), times.tobytes(), values.tobytes(), ts.max().isoformat(),
+            self.clock.now().isoformat())
     with self._transaction() as db:
-        db.execute("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET content=excluded.content, "
-                   "digest=excluded.digest, ts=excluded.ts, returns=excluded.returns, until=MAX(until, excluded.until)",
-                   (dataset, content, config_hash, canonical_json(config), hash_arrays([times, values]), times.tobytes(), values.tobytes(),
-                    ts.max().isoformat(), self.clock.now().isoformat()))
+        for name, held in ((dataset, content), *((member, "") for member in members)):
+            db.execute("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET "
+                       "content=excluded.content, digest=excluded.digest, ts=excluded.ts, returns=excluded.returns, "
+                       "until=MAX(until, excluded.until)", (name, held, *told))
     return config_hash
 
 _ON_DATASET = "(dataset = ? OR (content <> '' AND content = ?))"
 
-@patch
-def count(self: TrialLedger, dataset: str, content: str = "") -> int:
-    "How many configurations were tried on a dataset, under this name or with this content."
-    return self._rows(f"SELECT COUNT(DISTINCT config_hash) FROM trials WHERE {_ON_DATASET}", dataset, content)[0][0]
+def _on_any(members: Sequence[str]) -> str:
+    "The same for a panel and its members: names, then the content."
+    return f"(dataset IN ({','.join('?' * (1 + len(members)))}) OR (content <> '' AND content = ?))"
 
 @patch
-def effective(self: TrialLedger, dataset: str, content: str = "") -> float:
+def count(self: TrialLedger, dataset: str, content: str = "", members: Sequence[str] = ()) -> int:
+    "How many configurations were tried on a dataset, under this name or with this content; of a panel also on its members."
+    return self._rows(f"SELECT COUNT(DISTINCT config_hash) FROM trials WHERE {_on_any(members)}", dataset, *members, content)[0][0]
+
+@patch
+def effective(self: TrialLedger, dataset: str, content: str = "", members: Sequence[str] = ()) -> float:
     "How many independent trials they amount to, by the correlation of their active returns on the bars they share."
-    rows = self._rows(f"SELECT ts, returns FROM trials WHERE {_ON_DATASET} GROUP BY config_hash ORDER BY config_hash", dataset, content)
+    asked = f"SELECT ts, returns FROM trials WHERE {_on_any(members)} GROUP BY config_hash ORDER BY config_hash"
+    rows = self._rows(asked, dataset, *members, content)
     if len(rows) < 2: return float(len(rows))
     series = [(np.frombuffer(t, "<i8"), np.frombuffer(r, "<f8")) for t, r in rows]
     shared = series[0][0]
@@ -126,19 +134,25 @@ def open_reserved(self: TrialLedger,
                   config: Mapping[str, Any],  # the configuration that is to be judged there
                   content: str = "",          # hash of the data
                   ask: bool = False,          # only whether it may be opened: before the work begins
+                  members: Sequence[str] = (), # the datasets of a panel: each of them is opened, too
                  ) -> None:
     "Open a reserved period, or say who has seen it before."
     mine = (hash_params(config), start.isoformat(), end.isoformat())
     with self._transaction() as db:
-        before = db.execute(f"SELECT config_hash, start, end, opened FROM openings WHERE {_ON_DATASET} AND end > ? AND start < ?", (dataset, content, *mine[1:])).fetchall()
+        known, on_any = (dataset, *members, content), _on_any(members)
+        overlapping = f"SELECT config_hash, start, end, opened FROM openings WHERE {on_any} AND end > ? AND start < ?"
+        before = db.execute(overlapping, (*known, *mine[1:])).fetchall()
         if other := next((b for b in before if b[:3] != mine), None):
             raise InputError(f"The reserved period of {dataset} from {start:%Y-%m-%d} was opened at {other[3][:16]}, from {other[1][:10]}, by the configuration {other[0][:12]}; "
                              f"yours is {mine[0][:12]}. It can be opened once. Wait for new data, or reserve a period that nobody has seen.")
-        seen = db.execute(f"SELECT config_hash, until FROM trials WHERE {_ON_DATASET} AND until >= ? ORDER BY until DESC", (dataset, content, mine[1])).fetchall()
+        later = f"SELECT config_hash, until FROM trials WHERE {on_any} AND until >= ? ORDER BY until DESC"
+        seen = db.execute(later, (*known, mine[1])).fetchall()
         if seen:
             raise InputError(f"The period of {dataset} from {start:%Y-%m-%d} is not unseen: {len(seen)} trial(s) were tested on it, until {seen[0][1][:10]}. "
                              "Only bars that no trial has seen can be reserved. Wait for new data.")
-        if not before and not ask: db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", (dataset, content, *mine[1:], mine[0], self.clock.now().isoformat()))
+        if before or ask: return
+        for name, held in ((dataset, content), *((member, "") for member in members)):
+            db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", (name, held, *mine[1:], mine[0], self.clock.now().isoformat()))
 
 @patch
 def openings(self: TrialLedger, dataset: str) -> pl.DataFrame:

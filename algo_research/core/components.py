@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['Choice', 'parse_choice', 'Kind', 'Component', 'registered_name', 'snake_case', 'list_components', 'find_component',
-           'import_from', 'load_component', 'ComponentParameter', 'component_parameters', 'make_component']
+           'workspace_modules', 'import_from', 'load_component', 'component_code', 'ComponentParameter',
+           'component_parameters', 'make_component']
 
 # %% ../../nbs/core/09_components.ipynb #bb5f64c2
 import ast
 import dataclasses
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
+import sysconfig
 import traceback
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -27,7 +29,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from .errors import InputError, unknown_name
-from .hashing import hash_file
+from .hashing import canonical_json, hash_file, hash_params, hash_text
 
 # %% ../../nbs/core/09_components.ipynb #7f11890a
 class Choice(BaseModel):
@@ -177,41 +179,45 @@ def find_component(
 # %% ../../nbs/core/09_components.ipynb #9b5ce16f
 _imported: dict[str, tuple[Path, str]] = {}  # workspace modules in this process: file and content
 
-def _lies_in(folder: Path, name: str, module: ModuleType) -> bool:
-    "Whether a module was imported from a workspace, by us or by another one of its modules."
-    top, file = name.partition(".")[0], getattr(module, "__file__", None)
-    return top != "algo_research" and isinstance(file, str) and Path(file) in (folder/f"{top}.py", folder/top/Path(file).name)
+def workspace_modules(
+    folder: Path, # a workspace
+) -> dict[str, ModuleType]:
+    "Modules in this process that were imported from a workspace, by us or by one of its own."
+    def lies_inside(name: str, module: ModuleType) -> bool:
+        top, file = name.partition(".")[0], getattr(module, "__file__", None)
+        if top == "algo_research" or not isinstance(file, str): return False
+        return Path(file) == folder/f"{top}.py" or Path(file).is_relative_to(folder/top)
+    return {name: module for name, module in list(sys.modules.items()) if lies_inside(name, module)}
 
 def _forget_what_changed(folder: Path) -> None:
-    "Take modules of other workspaces, and changed ones of this, out of the process."
-    known = {path.parent for path, _ in _imported.values()} | {folder}
-    for name, module in list(sys.modules.items()):
-        home = next((f for f in known if _lies_in(f, name, module)), None)
-        if home is None: continue
-        path = Path(module.__file__)
-        if home != folder or not path.is_file() or _imported.get(name) not in (None, (path, hash_file(path))):
-            sys.modules.pop(name)
+    "Take modules of other workspaces out of the process; and all of this one, when a file of it is not what was imported."
+    here = workspace_modules(folder)
+    changed = any(not Path(m.__file__).is_file() or _imported.get(n, (0, ""))[1] not in ("", hash_file(m.__file__)) for n, m in here.items())
+    gone = [name for name, (path, _) in _imported.items() if name not in here or changed] + (list(here) if changed else [])
+    for name in gone:
+        if name in here or _imported.get(name, (None,))[0] == Path(getattr(sys.modules.get(name), "__file__", None) or ""):
+            sys.modules.pop(name, None)
+        _imported.pop(name, None)
 
+
+# %% ../../nbs/core/09_components.ipynb #9e3abe30
 def import_from(
     folder: Path, # a workspace
     module: str,  # dotted name of a module in it
 ) -> ModuleType:
-    "A module of a workspace as its file is now."
+    "A module of a workspace; imported again when it, or another one of the workspace, has changed since it was imported here."
     path = folder.joinpath(*module.split(".")).with_suffix(".py")
     if not path.is_file(): path = folder.joinpath(*module.split("."), "__init__.py")
     _forget_what_changed(folder)
     if module in sys.modules and getattr(sys.modules[module], "__file__", None) == str(path): return sys.modules[module]
     if module in sys.modules or module.partition(".")[0] in sys.stdlib_module_names:
         raise InputError(f"{path} cannot be imported: the name {module!r} is taken by another module. Rename the file.")
-    spec = importlib.util.spec_from_file_location(module, path)
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[module] = made
     sys.path.insert(0, str(folder))
-    try: spec.loader.exec_module(made)
-    except BaseException: sys.modules.pop(module, None); raise
+    importlib.invalidate_caches()
+    try: made = importlib.import_module(module)
     finally: sys.path.remove(str(folder))
-    for name, other in list(sys.modules.items()):
-        if _lies_in(folder, name, other): _imported[name] = (Path(other.__file__), hash_file(other.__file__))
+    for name, other in workspace_modules(folder).items():
+        _imported.setdefault(name, (Path(other.__file__), hash_file(other.__file__)))
     return made
 
 # %% ../../nbs/core/09_components.ipynb #3b5f94b5
@@ -244,11 +250,50 @@ def load_component(
         public = [n for n in vars(module) if not n.startswith("_")]
         raise unknown_name(f"{component.kind.name} of {module.__name__}", attribute, public, f"It is looked for in {module.__file__}.")
     made = getattr(module, attribute)
+    if isinstance(made, tuple) and component.kind.packs:
+        raise InputError(f"{component.target} holds {len(made)} {component.kind.plural}: {', '.join(map(registered_name, made[:5]))}, ... Choose one.")
     follows = issubclass(made, component.kind.contracts) if isinstance(made, type) else isinstance(made, component.kind.contracts)
     if not follows:
         raise InputError(f"{component.target} is no {component.kind.name}: it does not inherit from "
                          f"{' or '.join(f'{c.__module__}.{c.__name__}' for c in component.kind.contracts)}.")
+    if inspect.isabstract(made):
+        raise InputError(f"{component.target} does not define {', '.join(sorted(made.__abstractmethods__))}, which a {component.kind.name} must.")
     return made
+
+# %% ../../nbs/core/09_components.ipynb #28c1be6d
+def component_code(
+    component: Any, # a class, an object, or a plain function
+) -> str:           # empty for the package's own
+    "Where a component of one's own stands, and a hash of the code that decides what it does."
+    kind = component if isinstance(component, type) or inspect.isfunction(component) else type(component)
+    if kind.__module__.partition(".")[0] == "algo_research": return ""
+    hashes, queue = {}, [kind.__module__]
+    while queue:
+        name = queue.pop()
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if name in hashes or not isinstance(file, str) or not file.endswith(".py") or name.partition(".")[0] == "algo_research": continue
+        if name != kind.__module__ and _is_library(Path(file)): continue
+        hashes[name] = hash_file(file)
+        queue += _imports_of(Path(file).read_text(), module.__package__ or "")
+    if not hashes: # a notebook's cell has no file
+        with suppress(OSError, TypeError): hashes[kind.__qualname__] = hash_text(inspect.getsource(kind))
+    return f"{kind.__module__}:{kind.__qualname__} {hash_params(hashes)[:16]}"
+
+def _is_library(file: Path) -> bool:
+    paths = sysconfig.get_paths()
+    return any(file.is_relative_to(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+def _imports_of(source: str, package: str) -> list[str]:
+    "Names of modules that a module may import, wherever in it."
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import): found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join(filter(None, [*parts, node.module or ""]))
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return found
 
 # %% ../../nbs/core/09_components.ipynb #6dd8a482
 @dataclass(frozen=True)
@@ -309,7 +354,7 @@ def _validated(choice: Choice, component: type, known: Mapping[str, ComponentPar
     fields = {p.name: (p.annotation, p.default) for p in known.values()}
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
     checked = component if issubclass(component, BaseModel) else create_model("Parameters", __config__=strict, **fields)
-    try: made = checked.model_validate(choice.params, strict=True)
+    try: made = checked.model_validate_json(canonical_json(choice.params), strict=True) # as it will be read from a stored plan
     except ValidationError as e:
         first = e.errors()[0]
         p = known[str(first["loc"][0])]

@@ -164,16 +164,25 @@ class FeatureSet:
 
 # %% ../../nbs/features/00_contract.ipynb #d8d9cec8
 @patch
-def for_dataset(self: FeatureSet, dataset: Dataset) -> tuple[FeatureSet, list[str]]: # (the set that can be computed, names left out)
-    "Leave out what the data cannot carry: ranges of closes, volumes that half of some symbol's bars do not have."
-    lacks = {c for f in self.plain for c in f.inputs} - set(dataset.bars.columns)
+def lacking(self: FeatureSet, dataset: Dataset) -> list[str]: # names of features
+    "What the data cannot carry: ranges of closes, volumes that half of some symbol's bars do not have, columns that are not there."
+    lacks = {c for f in self.plain for c in f.inputs} - set(dataset.frame.columns)
     if dataset.close_only: lacks |= {"open", "high", "low"}
     traded = dataset.bars.group_by("symbol").agg(share=(pl.col("volume") > 0).fill_null(False).mean())["share"].min()
     if traded is None or traded < 0.5: lacks |= {"volume"}
-    kept = {f.name for f in self.plain if not lacks & set(f.inputs)}
-    kept |= {f.name for f in self.fitted if set(f.reads) <= kept}
-    if not kept: raise InputError(f"None of the {len(self.features)} features can be computed: the data lacks {', '.join(sorted(lacks))}.")
-    return FeatureSet(tuple(f for f in self.features if f.name in kept), self.semantic_version), [n for n in self.names if n not in kept]
+    without = {f.name for f in self.plain if lacks & set(f.inputs)}
+    return [f.name for f in self.features if f.name in without or without & set(getattr(f, "reads", ()))]
+
+@patch
+def for_dataset(
+    self: FeatureSet,
+    dataset: Dataset,
+) -> tuple[FeatureSet, list[str]]: # (the set that can be computed, names left out)
+    "Leave out what the data cannot carry."
+    left_out = self.lacking(dataset)
+    kept = tuple(f for f in self.features if f.name not in left_out)
+    if not kept: raise InputError(f"The data of {dataset.id} can carry none of the {len(self.features)} features. Take other data.")
+    return FeatureSet(kept, self.semantic_version), left_out
 
 @patch
 def __repr__(self: FeatureSet) -> str: return f"FeatureSet({self.version}, {len(self.features)} features)"

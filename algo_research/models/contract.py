@@ -18,8 +18,9 @@ from pydantic import BaseModel
 
 from ..core.components import Kind
 from ..core.errors import DataError
-from ..core.hashing import hash_bytes
+from ..core.hashing import hash_bytes, hash_params
 from ..features.contract import FittedFeature, Params, add_fitted, fit_features
+from ..features.gates import require_rowwise
 from ..stats.splits import Fold
 
 # %% ../../nbs/models/00_contract.ipynb #01339d63
@@ -84,6 +85,17 @@ class WalkForward:
     learned: tuple[dict[str, Params], ...] = () # what fitted features learned, one a fold
     names: tuple[str, ...] = ()       # the columns a model reads, in order
 
+def _values(predictor: Predictor, rows: np.ndarray) -> pl.Series:
+    "Predictions; NaN is none, and an infinite one is refused."
+    made = pl.Series(np.asarray(predictor.predict(rows), float), nan_to_null=True)
+    if made.len() != len(rows): raise DataError(f"{type(predictor).__name__} made {made.len()} predictions of {len(rows)} rows.")
+    if made.is_infinite().any(): raise DataError(f"{type(predictor).__name__} made an infinite prediction. Give NaN where there is none.")
+    return made
+
+def _identity(predictor: Predictor, learned: dict[str, Params]) -> str:
+    "Of a predictor, and of what the fitted features before it learned."
+    return hash_params([predictor.identity, learned])[:16] if learned else predictor.identity
+
 def walk_forward_predict(
     table: pl.DataFrame,     # from `feature_table`
     folds: Sequence[Fold],   # row numbers of the table
@@ -97,11 +109,12 @@ def walk_forward_predict(
     parts, models, learned = [], [], []
     for fold in folds:
         learned.append(fit_features(table, fitted, fold.train))
+        require_rowwise(table, fitted, learned[-1], np.random.default_rng(seed))
         x = add_fitted(table, fitted, learned[-1]).select(names).to_numpy()
         predictor = model.fit(x[fold.train], table["label"].to_numpy()[fold.train], seed)
-        value = pl.Series(np.asarray(predictor.predict(x[fold.test]), float))
-        parts.append(table[fold.test].select(_KEYS).with_columns(value=value, model=pl.lit(predictor.identity), fold=pl.lit(fold.number),
-                                                                 out_of_sample=pl.lit(True)))
+        parts.append(table[fold.test].select(_KEYS).with_columns(
+            value=_values(predictor, x[fold.test]), model=pl.lit(_identity(predictor, learned[-1])), fold=pl.lit(fold.number),
+            out_of_sample=pl.lit(True)))
         models.append(predictor)
         progress(len(models), len(folds))
     return WalkForward(pl.concat(parts).sort("symbol", "ts"), tuple(models), tuple(learned), tuple(names))

@@ -23,8 +23,8 @@ from ..data.market.bars import Dataset
 from ..views.cards import key_figures_html, sparkline_svg
 from ..views.tables import markdown_table
 from ..views.theme import label
-from ..features.contract import add_fitted, compute_features
-from .judge import BOOTSTRAP_SEED, read_by
+from ..features.contract import add_fitted
+from .judge import BOOTSTRAP_SEED, beside, read_by
 from .plan import resolve_plan
 from .road import Research
 from ..stats.information import information_table, rank_information
@@ -79,7 +79,7 @@ def ics_table(
     "Each feature's information coefficient on all open bars, and `prediction`: the model's out of sample."
     table, horizon = found.predicted.table, found.plan.horizon
     labels = table.select("symbol", "ts", "known_at", "label")
-    values = found.predictions.select("symbol", "ts", prediction="value").join(labels, on=["symbol", "ts"])
+    values = found.predictions.drop_nulls("value").select("symbol", "ts", prediction="value").join(labels, on=["symbol", "ts"])
     names = [f.name for f in found.predicted.features.plain]
     return pl.concat([information_table(values, ["prediction"], horizon, level), information_table(table, names, horizon, level)])
 
@@ -90,22 +90,22 @@ def in_sample(
     folder: Path | None = None, # of the workspace, where components may stand
 ) -> tuple[Performance, Performance] | None: # (having seen the bars, not having seen them); None: fewer than two folds
     "The strategy's orders on bars its model was trained on, beside those out of sample on the same bars."
-    if found.predicted is None or len(found.predicted.folds) < 2: return None
-    predicted, resolved = found.predicted, resolve_plan(found.plan, len(dataset.symbols), folder)
+    resolved = resolve_plan(found.plan, len(dataset.symbols), folder)
+    strategy, predicted, plan = resolved.candidates[found.strategy], found.predicted, found.plan
+    if predicted is None or len(predicted.folds) < 2 or not strategy.wants_predictions: return None
     seen = np.intersect1d(predicted.folds[-1].train, np.concatenate([f.test for f in predicted.folds[:-1]]))
     rows = predicted.table[seen].select("symbol", "ts")
     values = predicted.walked.models[-1].predict(_inputs(found, len(predicted.folds) - 1)[seen])
     again = rows.with_columns(prediction=pl.Series(np.asarray(values, float)))
-    unseen = found.predictions.select("symbol", "ts", prediction="value").join(rows, on=["symbol", "ts"], how="semi", maintain_order="left")
-    bars, plan = dataset.bars.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max())), found.plan
-    strategy, read, base = resolved.candidates[found.strategy], read_by({found.strategy: resolved.candidates[found.strategy]}, folder), bars
-    if read is not None:
-        values = compute_features(dataset.frame, read).drop("known_at")
-        base = bars.join(values, on=["symbol", "ts"], how="left", maintain_order="left")
+    unseen = found.predictions.select("symbol", "ts", prediction="value").join(rows, on=["symbol", "ts"], how="semi",
+                                                                               maintain_order="left")
+    whole = beside(dataset, dataset.frame, read_by({found.strategy: strategy}, folder))
+    bars = whole.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max()))
     def perform(predictions: pl.DataFrame) -> Performance:
-        frame = base.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
-        targets = strategy.targets(frame)[0]
-        return backtest(bars, targets, resolved.costs, dataset.periods_per_year, plan.initial_cash, plan.engine, 0, dataset.instruments).performance
+        frame = bars.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
+        made = backtest(bars, strategy.targets(frame)[0], resolved.costs, dataset.periods_per_year, plan.initial_cash, plan.engine, 0,
+                        dataset.instruments)
+        return made.performance
     return perform(again), perform(unseen)
 
 # %% ../../nbs/research/05_artifacts.ipynb #2d2ba957

@@ -88,7 +88,7 @@ class FollowPredictions(Strategy):
         "A target wherever the predicted side changes; the frame holds a column `prediction`, null where there is none."
         if "prediction" not in frame.columns:
             raise InputError(f"The frame has no column 'prediction', only {', '.join(frame.columns)}. Join the predictions first.")
-        told, band = pl.col("prediction"), self.band or 0.0
+        told, band = pl.col("prediction").fill_nan(None), self.band or 0.0
         weight = 1.0 if self.weight is None else self.weight
         wish = pl.when(told > band).then(weight).when(told < -band).then(-weight if self.short else 0.0)
         return target_changes(frame.select("symbol", "ts", "known_at", wish=wish), state)

@@ -73,8 +73,8 @@ class Workspace:
     def told(self, **sections: Mapping[str, Any]) -> Settings:
         "The settings with some of them told otherwise; None means not told."
         present = self.settings.model_dump(mode="json")
-        laid = {name: {**present.get(name, {}), **{k: v for k, v in part.items() if v is not None}} for name, part in sections.items()}
-        return load_settings(self.settings.root, **laid)
+        told = {name: {k: v for k, v in part.items() if v is not None} for name, part in sections.items()}
+        return load_settings(self.settings.root, **{name: {**part, **told.pop(name, {})} for name, part in present.items()}, **told)
 
     def health(self) -> list[Health]:
         "How every service is."
@@ -105,7 +105,10 @@ def with_perpetuals(
             if (kind, instrument.venue, own) in kept.kept():
                 frame = join(frame, kept.read(kind, instrument.venue, own).with_columns(symbol=pl.lit(symbol)))
         if frame.width > bars.width: parts.append(frame.drop([c for c in bars.columns if c not in ("symbol", "ts")]))
-    return replace(dataset, columns=pl.concat(parts, how="diagonal").sort("symbol", "ts")) if parts else dataset
+    if not parts: return dataset
+    known = pl.concat(parts, how="diagonal").sort("symbol", "ts")
+    if dataset.columns is not None: known = dataset.columns.join(known, on=["symbol", "ts"], how="full", coalesce=True).sort("symbol", "ts")
+    return replace(dataset, columns=known)
 
 # %% ../../nbs/workspace/01_bootstrap.ipynb #476bb458
 def open_workspace(
