@@ -114,6 +114,7 @@ from algo_research.strategies.rules import target_changes
 class {cls}(Strategy):
     "Long after a fall of the close over some bars, flat otherwise."
 
+    name = "{module}"
     bars: int = 5       # over which the fall is measured
     drop: float = 0.03  # the fall that is bought, a fraction
     weight: float = 1.0 # fraction of equity in each symbol
@@ -157,8 +158,10 @@ def new(
     """Write a strategy that works, and its test, beside settings.ini; files that are there are left alone."""
     import re
 
+    from algo_research.core.components import list_components
     from algo_research.core.errors import InputError
     from algo_research.core.files import atomic_write
+    from algo_research.strategies.protocol import STRATEGIES
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise InputError(
@@ -171,6 +174,8 @@ def new(
     }
     with open_workspace(root, env) as workspace:
         folder = workspace.settings.root
+        if any(component.name == name for component in list_components(STRATEGIES, folder)):
+            raise InputError(f"The name {name!r} is taken: `algo components strategies` lists it. Choose another one.")
     files = {folder / f"{name}.py": MODULE, folder / "tests" / f"test_{name}.py": TEST}
     if there := [path for path in files if path.exists()]:
         raise InputError(f"{there[0]} exists. Choose another name, or move it away.")

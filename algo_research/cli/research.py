@@ -40,9 +40,6 @@ def research(
     told = {"strategy": strategy, "compare": compare, "model": model, "seed": seed, "horizon": horizon, "folds": folds, "fees": fees}
     told |= {"slippage": slippage, "engine": engine}
     parameters = [f"{name}={value}" for name, value in told.items() if value is not None]
-    if dataset is None and plan is None:
-        with open_workspace(root, env, set_) as workspace:
-            dataset = workspace.settings.research.dataset
     parameters += [f"dataset={dataset}"] if dataset is not None else []
     run("research", parameters, force, False, False, plan, open_reserved, yes, timeout, memory, set_, env, root)
 

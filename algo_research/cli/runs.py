@@ -88,7 +88,7 @@ def run(
             tell("inputs", "code, data, dependencies")
             _say_recovered(recover(workspace))
             inputs = gather_inputs(found, values, workspace)
-            before = None if force else done_before(found, inputs, reports)
+            before = None if force else done_before(found, inputs, reports, workspace.settings.root)
             if before:
                 tell("inputs", f"the same as those of {before.id}: nothing to run")
             else:
@@ -125,11 +125,12 @@ def _ask_before_opening(values: dict[str, Any], workspace: Workspace, yes: bool)
     from algo_research.research.road import ask_reserved
     from algo_research.workspace.settings import with_dotted
 
-    wanted = (values.get("plan") or values)["datasets" if values.get("plan") else "dataset"]
-    own = ("strategy", "compare", "model", "horizon", "folds", "engine", "seed")
-    told = {"research": {name: values.get(name) for name in own}, "costs": {n: values.get(n) for n in ("fees", "slippage")}}
+    own = ("dataset", "strategy", "compare", "model", "costs", "horizon", "folds", "engine", "seed")
+    told = {"research": {n: values.get(n) for n in own}, "costs": {n: values.get(n) for n in ("fees", "slippage")}}
     settings = workspace.told(**with_dotted(values.get("settings") or {}, told))
-    plan = make_plan(values["plan"]) if values.get("plan") else plan_from_settings(settings, workspace.match(wanted))
+    given = values.get("plan")
+    wanted = workspace.match(given["datasets"] if given else settings.research.dataset)
+    plan = make_plan({**given, "datasets": wanted}) if given else plan_from_settings(settings, wanted)
     begins = ask_reserved(workspace.load(wanted), plan, workspace.ledger, workspace.settings.root)
     if not yes:
         what = f"The reserved period of {', '.join(plan.datasets)} from {begins:%Y-%m-%d} can be opened once"

@@ -70,19 +70,26 @@ class SyntheticProvider(Provider):
         if not seed.isdecimal(): raise InputError(f"{str(id)!r} has no seed. Write synthetic/{market}:0/{id.timeframe}.")
         return make_market(market, int(seed), timeframe=id.timeframe)
 
-def list_providers(
-    folder: Path | None = None, # of a workspace
-) -> list[Provider]:
-    "A provider of each component; one that cannot be imported is an error that names it."
-    made = [make_component(PROVIDERS, component.name, folder) for component in list_components(PROVIDERS, folder)]
+# %% ../../nbs/data/00_catalog.ipynb #26a94093
+def _providers(folder: Path | None) -> tuple[list[Provider], dict[str, InputError]]: # (those that work, errors by name)
+    made, broken = [], {}
+    for component in list_components(PROVIDERS, folder):
+        try: made.append(make_component(PROVIDERS, component.name, folder))
+        except InputError as e: broken[component.name] = e
     owners: dict[str, Provider] = {}
     for provider in made:
         for venue in provider.venues:
             if venue in owners:
-                raise InputError(f"{type(owners[venue]).__name__} and {type(provider).__name__} both answer for the venue {venue!r}. "
-                                 "Rename the venue of one, or take it away.")
+                raise InputError(f"{type(owners[venue]).__name__} and {type(provider).__name__} both answer for the venue "
+                                 f"{venue!r}. Rename the venue of one, or take it away.")
             owners[venue] = provider
-    return made
+    return made, broken
+
+def list_providers(
+    folder: Path | None = None, # of a workspace
+) -> list[Provider]:
+    "The providers that can be imported."
+    return _providers(folder)[0]
 
 def reserved_venues(folder: Path | None = None) -> tuple[str, ...]:
     "Venues of providers: the store takes no dataset under these."
@@ -94,7 +101,9 @@ def list_datasets(
     folder: Path | None = None, # of a workspace, for its own providers
 ) -> pl.DataFrame:              # dataset, source (a provider's name, or "store"), description
     "Everything that can be asked for."
-    rows = [(str(id), registered_name(p), text) for p in list_providers(folder) for id, text in p.datasets()]
+    providers, broken = _providers(folder)
+    rows = [(str(id), registered_name(p), text) for p in providers for id, text in p.datasets()]
+    rows += [("?", name, f"cannot be asked: {error}") for name, error in broken.items()]
     kept = store.datasets()
     rows += zip(map(str, kept), repeat("store"), side_by_side(partial(_described, store), kept))
     return pl.DataFrame(rows, schema=["dataset", "source", "description"], orient="row")
@@ -110,9 +119,11 @@ def load_dataset(
 ) -> Dataset:
     "A dataset by its name, from whoever has it."
     id = DatasetId.parse(id)
-    provider = next((p for p in list_providers(folder) if id.venue in p.venues), None)
+    providers, broken = _providers(folder)
+    provider = next((p for p in providers if id.venue in p.venues), None)
     if provider: return provider.load(id)
     if id not in store.datasets():
+        if broken: raise next(iter(broken.values()))  # it might have had it
         known = list_datasets(store, folder)["dataset"]
         raise unknown_name("dataset", str(id), known, "`algo data list` shows all; `algo data import` adds one.")
     return store.read(id)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ..core.components import Choice, component_code, make_component, parse_choice
+from ..core.components import Choice, Kind, component_code, make_component, parse_choice
 from ..core.errors import InputError, unknown_name
 from ..core.files import atomic_write
 from ..core.hashing import hash_params
@@ -90,10 +90,15 @@ class Plan(BaseModel):
 # %% ../../nbs/research/00_plan.ipynb #67126597
 def _split(text: str, sign: str) -> list[str]: return [part.strip() for part in text.split(sign) if part.strip()]
 
-def _with_section(text: str, section: Any) -> Choice:
+def _with_section(kind: Kind, text: str, name: str, settings: Settings) -> Choice:
     "A choice, told what its section of the settings says, where it is the section's own component."
-    choice = parse_choice(text)
-    if choice.name != type(section).name: return choice
+    choice, section = parse_choice(text), getattr(settings, name)
+    if choice.name != type(section).name:
+        told = [key.partition(":")[2] for key, origin in settings.origins.items() if key.startswith(f"{name}:") and origin == "the call"]
+        if told:
+            raise InputError(f"{told[0]} is told, and the {kind.name} {choice.name!r} does not read [{name}]. "
+                             f"Write {choice.name}(parameter=value), or leave {told[0]} out.")
+        return choice
     return Choice(name=choice.name, params={**section.model_dump(mode="json"), **choice.params})
 
 def plan_from_settings(
@@ -105,8 +110,8 @@ def plan_from_settings(
     same = told.model_dump(include=set(Plan.model_fields) - {"datasets", "strategy", "compare", "model", "costs", "features"})
     strategy = parse_choice(told.strategy)
     compare = [c for c in map(parse_choice, _split(told.compare, ";")) if c != strategy]
-    return Plan(datasets=tuple(sorted(datasets)), strategy=strategy, compare=tuple(compare), model=_with_section(told.model, settings.model),
-                costs=_with_section(told.costs, settings.costs), features=tuple(_split(told.features, ",")), **same)
+    return Plan(datasets=tuple(sorted(datasets)), strategy=strategy, compare=tuple(compare), model=_with_section(MODELS, told.model, "model", settings),
+                costs=_with_section(COSTS, told.costs, "costs", settings), features=tuple(_split(told.features, ",")), **same)
 
 # %% ../../nbs/research/00_plan.ipynb #6b040299
 def make_plan(

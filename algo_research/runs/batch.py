@@ -87,7 +87,7 @@ def plan_batch(
     planned = []
     for values in batch.values:
         p = Planned(values, gather_inputs(batch.template, values, workspace))
-        p.run = None if force else done_before(batch.template, p.inputs, reports, any_ledger=True)
+        p.run = None if force else done_before(batch.template, p.inputs, reports, workspace.settings.root, any_ledger=True)
         p.state = "done before" if p.run else "running elsewhere" if identity(p.inputs, ledger=False) in busy else "to do"
         planned.append(p)
     return planned

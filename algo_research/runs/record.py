@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive', 'Run',
            'list_runs', 'short_ids', 'find_run', 'hash_notebook', 'hash_outputs', 'show_progress', 'CurrentRun',
-           'current_run', 'present_trials']
+           'current_run', 'present_trials', 'follow']
 
 # %% ../../nbs/runs/01_record.ipynb #aa28723d
 import fcntl
@@ -30,6 +30,7 @@ from ..backtest.ledger import TrialLedger
 from ..core.errors import DataError, InputError, near_names
 from ..core.files import atomic_write
 from ..core.hashing import hash_file, hash_frame, hash_params
+from ..research.plan import Plan, resolve_plan
 from ..workspace.bootstrap import Workspace, open_workspace
 from ..workspace.settings import settings_class, with_dotted
 
@@ -347,3 +348,24 @@ def present_trials(
     id = verdict["dataset"]
     content = run.manifest["inputs"].get("data", {}).get(id, "")
     return max(ledger.count(id, content), verdict["n_trials"]), max(ledger.effective(id, content), verdict["n_effective"])
+
+# %% ../../nbs/runs/01_record.ipynb #b25abd99
+def follow(
+    source: Run,          # of research or train
+    plan: Plan,           # what is to follow it
+    workspace: Workspace, # where
+) -> pl.DataFrame:        # symbol, ts, value and more
+    "The predictions of a run, or why they cannot be followed."
+    made_on = source.artifact("plan")["datasets"] if "plan" in source.artifacts else [source.parameters.get("dataset")]
+    if tuple(sorted(made_on)) != plan.datasets:
+        raise InputError(f"The run {source.id} predicts {', '.join(made_on)}, and the dataset is {', '.join(plan.datasets)}. "
+                         f"Pass dataset={','.join(made_on)}.")
+    contents = source.manifest["inputs"]["data"]
+    for name in plan.datasets:
+        if contents.get(name) != workspace.load(name).snapshot().content:
+            raise InputError(f"The run {source.id} was made on other bars of {name} than are there now. Run it again.")
+    strategy = resolve_plan(plan, folder=workspace.settings.root).candidates
+    judged = next(iter(strategy))
+    if not strategy[judged].wants_predictions:
+        raise InputError(f"The strategy {judged!r} follows no predictions. Leave the run out, or take one that follows them, e.g. model.")
+    return source.artifact("predictions")

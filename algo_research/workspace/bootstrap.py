@@ -7,7 +7,7 @@ __all__ = ['tracking_url', 'Workspace', 'with_perpetuals', 'open_workspace']
 
 # %% ../../nbs/workspace/01_bootstrap.ipynb #a642ed34
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -41,6 +41,8 @@ class Workspace:
     "Settings and the services made from them."
     settings: Settings
     container: svcs.Container
+    env: str | None = None                  # which settings.<env>.ini was read
+    overrides: Mapping[str, Any] = field(default_factory=dict) # the call's own settings, by section
 
     @property
     def store(self) -> Store: return self.container.get(Store)
@@ -72,9 +74,9 @@ class Workspace:
 
     def told(self, **sections: Mapping[str, Any]) -> Settings:
         "The settings with some of them told otherwise; None means not told."
-        present = self.settings.model_dump(mode="json")
         told = {name: {k: v for k, v in part.items() if v is not None} for name, part in sections.items()}
-        return load_settings(self.settings.root, **{name: {**part, **told.pop(name, {})} for name, part in present.items()}, **told)
+        laid = {name: {**self.overrides.get(name, {}), **told.get(name, {})} for name in {**self.overrides, **told}}
+        return load_settings(self.settings.root, env=self.env, **laid)
 
     def health(self) -> list[Health]:
         "How every service is."
@@ -132,4 +134,4 @@ def open_workspace(
         try: yield opened
         finally: opened.close()
     registry.register_factory(TrialLedger, ledger, ping=lambda l: l.ping())
-    return Workspace(settings, svcs.Container(registry))
+    return Workspace(settings, svcs.Container(registry), env, overrides)

@@ -1,7 +1,5 @@
 """Whatever is added from outside walks the whole road: a file in a workspace, an installed package, a panel."""
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -219,6 +217,73 @@ def test_bad_choices_are_refused_at_every_door(workspace, door):
     assert not (workspace / "reports").exists()
 
 
+def test_a_plan_is_resolved_before_anything_starts(workspace):
+    (workspace / "plan.yaml").write_text("datasets: ['arch/*/1d']\nstrategy: dipp\n")
+    assert "Did you mean 'dip'" in algo(workspace, "run", "research", "--plan", "plan.yaml", code=2).stderr
+    assert not (workspace / "reports").exists()
+
+
+@pytest.mark.slow
+def test_a_pattern_in_a_plan_is_stored_as_what_it_matched(workspace):
+    (workspace / "plan.yaml").write_text("datasets: ['arch/*/1d']\nstrategy: moving_average\nengine: kernel\n")
+    algo(workspace, "run", "research", "--plan", "plan.yaml")
+    assert last(workspace).artifact("plan")["datasets"] == ["arch/NASDAQ/1d", "arch/SP500/1d"]
+
+
+@pytest.mark.slow
+def test_settings_of_research_hold_where_a_run_is_told_nothing(workspace):
+    (workspace / "settings.ini").write_text(
+        "[research]\nengine = kernel\nstrategy = dip\ncompare =\ndataset = synthetic/noise:1/1h\nseed = 7\n"
+    )
+    for command in (("run", "research"), ("research",)):
+        algo(workspace, *command)
+        plan = last(workspace).artifact("plan")
+        assert (plan["strategy"]["name"], plan["datasets"], plan["seed"]) == ("dip", ["synthetic/noise:1/1h"], 7)
+        assert list(last(workspace).manifest["inputs"]["data"]) == ["synthetic/noise:1/1h"]
+    assert len(list((workspace / "reports/research").iterdir())) == 1  # the two commands are one run
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (("costs=spread", "fees=0.01"), "fees is told, and the cost model 'spread' does not read [costs]"),
+        (
+            ("model=linear", 'settings={"model.num_leaves": 5}'),
+            "num_leaves is told, and the model 'linear' does not read",
+        ),
+    ],
+)
+def test_what_is_told_and_not_read_is_refused(workspace, told, message):
+    parameters = [part for text in told for part in ("-p", text)]
+    done = algo(workspace, "run", "research", "-p", "dataset=synthetic/noise:1/1h", *parameters, code=None)
+    assert done.returncode != 0 and message in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_predictions_are_followed_on_the_bars_they_were_made_for(workspace):
+    write_listing(workspace, "ONE", 0, 1800, 1)
+    algo(workspace, "data", "import", "ONE.csv", "--id", "mine/ONE/1d", "--label", "open")
+    features = 'settings={"research.features": "momentum.talib.roc_1"}'
+    algo(workspace, "run", "research", "-p", "dataset=mine/ONE/1d", "-p", "compare=", "-p", features)
+    run = last(workspace)
+    followed = ("run", "backtest", "-p", "dataset=mine/ONE/1d", "-p", f"run={run.id}")
+    algo(workspace, *followed)
+    assert last(workspace, "backtest").artifact("verdict")["strategy"] == "model"
+    done = algo(workspace, *followed, "-p", "strategy=moving_average", code=1)
+    assert "follows no predictions" in done.stdout
+    frame = pl.read_csv(workspace / "ONE.csv")
+    frame.with_columns(close=pl.col("close") * 0.9995).write_csv(workspace / "ONE.csv")
+    algo(workspace, "data", "import", "ONE.csv", "--id", "mine/ONE/1d", "--label", "open", "--replace")
+    assert "other bars" in algo(workspace, *followed, code=1).stdout
+
+
+def test_a_name_that_is_taken_is_not_written_again(workspace):
+    assert "is taken" in algo(workspace, "strategies", "new", "moving_average", code=2).stderr
+    assert not (workspace / "moving_average.py").exists()
+    algo(workspace, "strategies", "new", "rsi_2")
+    assert "rsi_2" in algo(workspace, "components", "strategies").stdout
+
+
 PROVIDER = """
 from dataclasses import replace
 from algo_research.data.catalog import Provider
@@ -379,5 +444,3 @@ def test_a_run_depends_on_what_it_imported_and_on_nothing_else(tmp_path):
         file.write("\n# changed since\n")
     done = algo(workspace, "reproduce", original, code=1, **there)
     assert "code backtest/verdict.py" in done.stdout and done.stdout.count("code ") == 1
-    assert json.loads((workspace / "reports/research" / original / "run.json").read_text())["status"] == "succeeded"
-    assert os.path.isdir(workspace / "reports")
