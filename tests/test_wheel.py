@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support.strategies import RULES
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,6 +124,14 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
     (run,) = workspace.glob("reports/research/*")
     assert (run / "report.html").stat().st_size < 6_000_000
     assert "Reproduced." in call(algo, "reproduce", "last", cwd=workspace).stdout
+    (workspace / "my_rules.py").write_text(RULES)
+    told = ("-p", "dataset=arch/NASDAQ/1d", "-p", "strategy=my_rules:Dip")
+    assert "edge" in call(algo, "run", "research", *told, cwd=workspace).stdout.lower()
+    run = max(workspace.glob("reports/research/*"), key=lambda folder: folder.name)
+    assert (run / "report.html").is_file() and '"strategy": "dip"' in (run / "artifacts/verdict.json").read_text()
+    assert "dip" in call(algo, "run", "compare", cwd=workspace).stdout + call(algo, "runs", cwd=workspace).stdout
+    compared = max(workspace.glob("reports/compare/*"), key=lambda folder: folder.name)
+    assert "dip" in (compared / "report.html").read_text()
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -143,7 +152,7 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
             except OSError:
                 assert time.monotonic() < until and server.poll() is None
                 time.sleep(0.5)
-        assert run.name in html or "arch/SP500/1d" in html
+        assert run.name in html and "dip" in html  # the newest run comes first
         static = urllib.request.urlopen(
             f"http://127.0.0.1:{port}/voila/templates/algo/static/plotly.min.js", timeout=60
         )
