@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import algo
+from support.command import algo, files
 
 COMMANDS = [
     ["init"],
@@ -28,10 +28,6 @@ COMMANDS = [
     ["data", "stream"],
     ["sandbox"],
 ]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture
@@ -62,6 +58,7 @@ def csv(tmp_path_factory):
     return path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example(command, tmp_path):
     done = algo(tmp_path, *command, "--help", apart=command == ["sandbox"])  # which becomes another program
@@ -69,6 +66,7 @@ def test_every_command_has_help_with_an_example(command, tmp_path):
     assert files(tmp_path) == {}
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy():
     """What makes `algo --help` quick; the time itself is measured in benchmarks/help.py."""
     code = "import sys, algo_research.cli.main; print(sorted({m.split('.')[0] for m in sys.modules}))"
@@ -78,6 +76,7 @@ def test_help_imports_nothing_heavy():
         assert f"'{heavy}'" not in loaded, heavy
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(workspace, csv, tmp_path_factory):
     done = algo(workspace, "data", "import", str(csv), "--id", "test/PLANTED/1h")
@@ -117,6 +116,7 @@ def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(w
     assert "3 trials on test/PLANTED/1h" in listed
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_import_preview_replace_and_versions(workspace, csv):
     algo(workspace, "data", "import", str(csv), "--id", "test/M/1h", apart=True)
@@ -160,6 +160,7 @@ BAD = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_writes_nothing(case, workspace, csv):
@@ -181,6 +182,7 @@ def test_a_bad_settings_file_names_file_key_value_and_remedy(workspace):
     assert "is not allowed" in algo(workspace, "doctor", code=1).stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_an_unwritable_folder_is_an_error_before_any_work(workspace):
     done = algo(workspace, "data", "import", "x.csv", ALGO_WORKSPACE__STATE="/proc/nowhere", code=2)
@@ -197,6 +199,7 @@ def test_the_environment_wins_over_the_file_and_the_call_over_both(workspace):
     assert re.search(r"costs:fees\s+0.003\s+the call", shown)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
     done = algo(workspace, "doctor", code=0)
@@ -209,12 +212,14 @@ def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
     assert "service Store" in broken.stdout and "Correct its address" in broken.stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_too_little_data_for_the_folds_is_a_failed_run_that_says_so(workspace):
     done = algo(workspace, "research", "synthetic/noise:0/1h", "--folds", "4000", code=1)
     assert "step road" in done.stdout and "fewer folds" in done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_reserved_period_opens_once(workspace):
     base = ["research", "synthetic/noise:1/1h"]
@@ -250,6 +255,7 @@ def damaged_csv(csv, tmp_path_factory):
     return path
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_quarantine_and_repair(workspace, damaged_csv):
     id = "test/PLANTED/1h"
@@ -295,6 +301,7 @@ def test_quarantine_and_repair(workspace, damaged_csv):
     assert "2,999 bars" in shown and shown.count("Note: repaired, ") == 2
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_forced_research_on_quarantined_data(workspace, damaged_csv):
     algo(workspace, "data", "import", str(damaged_csv), "--id", "test/PLANTED/1h")
@@ -304,6 +311,7 @@ def test_forced_research_on_quarantined_data(workspace, damaged_csv):
     assert re.search(r"^(No edge|Edge): ", forced.stdout, re.M)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_what_comes_with_the_package_is_not_repaired(workspace):
     done = algo(workspace, "data", "check", "arch/NASDAQ/1d", "--repair", "--yes")
@@ -312,6 +320,7 @@ def test_what_comes_with_the_package_is_not_repaired(workspace):
     assert "has one version only" in algo(workspace, "data", "history", "arch/NASDAQ/1d", code=2).stderr
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "id", "options", "decision"),
@@ -341,6 +350,7 @@ def test_real_files_as_they_are(file, id, options, decision, workspace, shared_d
     assert re.search(r"^(No edge|Edge): ", found, re.M)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_readme_s_planted_market_has_an_edge(tmp_path):
     assert "synthetic/planted:0/1h" in (Path(__file__).parents[2] / "README.md").read_text()
@@ -352,6 +362,7 @@ def test_a_workspace_that_is_not_there_and_a_dataset_nobody_has(tmp_path):
     assert "Did you mean 'arch/SP500/1d'" in algo(tmp_path, "trials", "arch/SP50/1d", code=2).stderr
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_demo(tmp_path):
     """The README's sentence is what the demo says today."""

@@ -56,6 +56,7 @@ def stored(folder, kind="funding"):
 FAULTS = {"missing": 0.2, "late": 0.1, "duplicate": 0.1, "shuffled": 0.1, "server_error": 0.1, "garbled": 0.05, "drop": 0.05, "skew": 0.0}
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("seed", range(5))
 def test_a_storm_leaves_the_exchanges_own_rates(seed, tmp_path):
     exchange = served(faults=Faults(FAULTS, seed))
@@ -74,6 +75,7 @@ def test_a_storm_leaves_the_exchanges_own_rates(seed, tmp_path):
         assert stored(tmp_path) == truth(exchange)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("period", ["5m", "1h"])
 def test_open_interest_is_whole_as_far_back_as_it_is_told(period, tmp_path):
     exchange = served(12_000, "5m")
@@ -92,6 +94,7 @@ def test_open_interest_is_whole_as_far_back_as_it_is_told(period, tmp_path):
         assert json.load(refused.value)["code"] == -1130
 
 
+@pytest.mark.server
 def test_interrupted_anywhere_the_next_sync_makes_it_whole(tmp_path):
     exchange = served(faults=Faults({"server_error": 0.0}, 0))
     with running(exchange):
@@ -117,6 +120,7 @@ def test_interrupted_anywhere_the_next_sync_makes_it_whole(tmp_path):
             assert other.read("funding", "sandbox", NAME).equals(kept)
 
 
+@pytest.mark.server
 def test_two_values_for_one_time_are_asked_for_again_and_nothing_of_the_future_is_stored(tmp_path):
     exchange = served(200)
     with running(exchange):
@@ -138,6 +142,7 @@ def test_two_values_for_one_time_are_asked_for_again_and_nothing_of_the_future_i
             sync_perpetual(source, PerpetualStore(tmp_path / "new"), NAME, "funding", clock, since=BEGIN)
 
 
+@pytest.mark.server
 def test_a_corrected_newest_row_is_revised(tmp_path):
     exchange = served(200)
     with running(exchange):
@@ -149,6 +154,7 @@ def test_a_corrected_newest_row_is_revised(tmp_path):
         assert (done.new, done.revised) == (0, 1) and store.read("funding", "sandbox", NAME).equals(rows)
 
 
+@pytest.mark.server
 def test_only_perpetuals_of_an_exchange_that_tells(tmp_path):
     exchange = served(200)
     with running(exchange):
@@ -163,6 +169,7 @@ def test_only_perpetuals_of_an_exchange_that_tells(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.server
 def test_bars_of_a_perpetual_are_those_of_its_market():
     exchange = served(200)
     with running(exchange):
