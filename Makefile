@@ -28,7 +28,7 @@ test-all: setup notebooks ## the same, and what is too costly for every day: sto
 	$(PYTEST)
 
 check: setup style ## the fast lane, under two minutes: drift, style, secrets, quick tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 coverage: setup ## how much of the package the tests run, in processes they start, too: the total, and where it is least
 	$(BIN)/coverage erase

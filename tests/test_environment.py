@@ -54,6 +54,7 @@ def test_every_requirement_is_pinned_within_its_range():
         assert requirement.specifier.contains(CONSTRAINTS[canonicalize_name(requirement.name)]), requirement
 
 
+@pytest.mark.slow
 def test_every_import_is_a_declared_dependency():
     extras = PROJECT["optional-dependencies"]
     declared = {

@@ -117,6 +117,7 @@ def heavy_import(modules: list[str], folder: Path) -> str:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_the_lower_layers_are_light():
     paths = [p.relative_to(PACKAGE.parent) for name in LIGHT for p in sorted((PACKAGE / name).rglob("*.py"))]
     modules = [".".join(p.with_suffix("").parts).removesuffix(".__init__") for p in paths]
@@ -210,6 +211,7 @@ def broken_imports(root: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_import_from_the_package_leads_somewhere():
     assert broken_imports(PACKAGE.parent) == []
 

@@ -193,10 +193,11 @@ def test_every_store_and_every_case_is_in_the_fast_lane(stores, cases):
 
 
 def test_the_table_adds_up():
-    lines = budget.table({"a": 60.0, "b": 6.0, "c": 160.0}, {"a": "unit", "b": "unit", "c": "process"})
+    work, passed = {"a": 60.0, "b": 6.0, "c": 160.0}, {"a": 70.0, "b": 7.0, "c": 200.0}
+    lines = budget.table(work, passed, {"a": "unit", "b": "unit", "c": "process"})
     numbers = {line.split()[0]: line.split()[1:] for line in lines}
-    assert numbers["unit"] == ["2", "66", "s", "600", "s", "11%"] and numbers["process"][-1] == "10%"
-    assert numbers["all"][:3] == ["3", "226", "s"]
+    assert numbers["unit"] == ["2", "77", "s", "66", "s", "600", "s", "11%"] and numbers["process"][-1] == "10%"
+    assert numbers["all"][:5] == ["3", "277", "s", "226", "s"]
 
 
 def test_what_grew_is_named_and_noise_is_not():

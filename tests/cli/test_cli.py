@@ -374,6 +374,7 @@ def test_the_demo(tmp_path):
     assert " ".join(sentence.split()) in " ".join((root / "README.md").read_text().split())
 
 
+@pytest.mark.slow
 def test_a_long_list_of_findings_is_cut_and_can_be_had_whole(workspace):
     import polars as pl
 

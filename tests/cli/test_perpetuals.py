@@ -72,6 +72,7 @@ def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange)
     assert not list(workspace.rglob("*.parquet"))
 
 
+@pytest.mark.slow
 def test_two_venues_become_one_symbol(workspace):
     import polars as pl
 

@@ -78,6 +78,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_read_is_never_stale(tmp_path, store, cache):
     """Another process writes between two reads, corrections and new bars in turn."""
     reader = DeltaStore(tmp_path, cache)

@@ -187,6 +187,7 @@ def hours(h):
 moments = st.lists(st.integers(0, 60 * 200), min_size=1, max_size=40, unique=True).map(sorted)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(moments, st.lists(st.integers(0, 600), min_size=40, max_size=40), st.integers(1, 200))
 @example([*range(4), *range(113, 119), 234, *range(241, 251)], [0, 0, 0, 0, 121, *[0] * 35], 1)  # two known at the same minute

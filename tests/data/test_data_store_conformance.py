@@ -67,6 +67,7 @@ def test_writing_twice_is_writing_once(store, dataset):
     assert store.versions(dataset.id) == [0]
 
 
+@pytest.mark.slow
 def test_the_same_bars_in_any_pieces_have_one_hash(url, tmp_path, dataset):
     pieces = [dataset.bars[i : i + 90] for i in range(0, dataset.bars.height, 70)]
     np.random.default_rng(1).shuffle(pieces)
@@ -413,6 +414,7 @@ for first, last in ranges:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_two_processes_write_at_once(url):
     """Ten pieces each, side by side and crosswise: no row is lost, no row is mixed."""
     dataset = make_dataset("1m", 600, every=timedelta(hours=3))
@@ -450,6 +452,7 @@ while True:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_killed_writer_leaves_what_was_before_or_what_came_after(url):
     """Wherever it is hit, and the next writer need not wait for it."""
     states, rng = crash_states(), np.random.default_rng(5)

@@ -185,12 +185,12 @@ def test_a_kill_at_every_stage(tmp_path, states, stage, last):
     assert state(tmp_path, states) == STEPS - 1
 
 
-@pytest.mark.slow
-def test_a_kill_at_any_time(tmp_path, states):
+@pytest.mark.parametrize("kills", [4, pytest.param(15, marks=pytest.mark.long)])
+def test_a_kill_at_any_time(tmp_path, states, kills):
     reported, _, duration = run(upsert, tmp_path / "whole")
     assert reported == list(range(STEPS)) and state(tmp_path / "whole", states) == STEPS - 1
     delays, killed, attempts = random.Random(20), 0, count()
-    while killed < 15:
+    while killed < kills:
         folder, first = tmp_path / str(next(attempts)), 0
         while first < STEPS:  # kill, look, go on from there; until a child gets through
             reported, code, _ = run(upsert, folder, first, kill_after=delays.uniform(0, duration))
@@ -237,8 +237,8 @@ def test_a_kill_inside_a_ledger_transaction(tmp_path, trial):
     assert code == KILLED and reported == list(range(trial)) and whole_trials(tmp_path / "trials.db") == trial
 
 
-@pytest.mark.slow
-def test_a_kill_at_any_time_leaves_a_whole_ledger(tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(6, marks=pytest.mark.long)])
+def test_a_kill_at_any_time_leaves_a_whole_ledger(tmp_path, kills):
     duration, delays, killed = run(record, tmp_path / "whole.db")[2], random.Random(21), 0
     for attempt in count():
         path = tmp_path / f"{attempt}.db"
@@ -246,5 +246,5 @@ def test_a_kill_at_any_time_leaves_a_whole_ledger(tmp_path):
         killed += code == -signal.SIGKILL
         assert whole_trials(path) - len(reported) in (0, 1)
         assert run(record, path)[0] == list(range(40)) and whole_trials(path) == 40
-        if killed == 6:
+        if killed == kills:
             break

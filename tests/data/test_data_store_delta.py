@@ -82,6 +82,7 @@ assert store.read("test/coins/1h").snapshot() == before
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_full_disk_changes_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK, HERE, str(tmp_path / "store")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -264,6 +264,7 @@ def test_a_partition_a_year(postgres_url, store):
     assert "bar_2022" in plan and "bar_2021" not in plan and "Index" in plan
 
 
+@pytest.mark.slow
 def test_packs_say_what_the_rows_say(postgres_url, store, monkeypatch):
     """Whatever mixture of packed and other months a read meets."""
     dataset = make_dataset("1m", 3000, every=timedelta(minutes=90), symbols=("A", "B"))

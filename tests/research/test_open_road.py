@@ -164,6 +164,7 @@ def test_a_ragged_panel_goes_from_import_to_verdict_and_equals_the_oracle(worksp
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_plan_given_as_a_parameter_is_judged_with_its_own_datasets_trials(workspace):
     """The parameter `dataset` keeps its default then, and the ledger of that one would say that nothing was tried."""
     from algo_research.runs.runner import run
@@ -178,6 +179,7 @@ def test_a_plan_given_as_a_parameter_is_judged_with_its_own_datasets_trials(work
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_the_plan_of_a_panel_can_be_run_again(workspace):
     algo(workspace, "run", "research", "-p", "dataset=arch/*/1d", "-p", "strategy=moving_average", "-p", "compare=")
     first = last(workspace)
@@ -233,6 +235,7 @@ def test_settings_of_research_hold_where_a_run_is_told_nothing(workspace):
 
 
 @pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("told", "message"),
     [

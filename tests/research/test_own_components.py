@@ -39,6 +39,7 @@ def write_rule(folder: Path, k: int, name: str = "my_rules", imports: str = "") 
     (folder / f"{name}.py").write_text(RULE.format(k=k, imports=imports))
 
 
+@pytest.mark.slow
 def test_a_rewritten_rule_is_another_trial(tmp_path):
     ledger = TrialLedger()
     for k in (3, 5, 7):
@@ -48,6 +49,7 @@ def test_a_rewritten_rule_is_another_trial(tmp_path):
     assert research(NOISE, kernel_plan("my_rules:Dip"), ledger, folder=tmp_path).verdict.n_trials == 3
 
 
+@pytest.mark.slow
 def test_a_rule_whose_helper_was_rewritten_is_another_trial(tmp_path):
     ledger = TrialLedger()
     for k in (3, 5):
@@ -57,6 +59,7 @@ def test_a_rule_whose_helper_was_rewritten_is_another_trial(tmp_path):
     assert ledger.count(str(NOISE.id)) == 2
 
 
+@pytest.mark.slow
 def test_two_rules_of_one_name_are_two_trials(tmp_path):
     write_rule(tmp_path, 3, "one")
     write_rule(tmp_path, 5, "two")
@@ -64,6 +67,7 @@ def test_two_rules_of_one_name_are_two_trials(tmp_path):
     assert found.verdict.n_trials == 2
 
 
+@pytest.mark.slow
 def test_the_reserved_period_does_not_open_again_for_a_rewritten_rule(tmp_path):
     ledger = TrialLedger()
     write_rule(tmp_path, 3)
@@ -75,6 +79,7 @@ def test_the_reserved_period_does_not_open_again_for_a_rewritten_rule(tmp_path):
         research(NOISE, kernel_plan("my_rules:Dip"), ledger, folder=tmp_path, open_reserved=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [{"seed": 1}, {"model": "linear"}, {"folds": 3}, {"engine": "vectorbt"}])
 def test_what_cannot_change_a_rule_is_no_other_configuration(choice):
     ledger = TrialLedger()
@@ -84,6 +89,7 @@ def test_what_cannot_change_a_rule_is_no_other_configuration(choice):
         research(NOISE, kernel_plan("moving_average(fast=10)"), ledger, open_reserved=True)
 
 
+@pytest.mark.slow
 def test_a_panel_and_its_members_share_trials_and_the_reserved_period():
     one, two, three = (make_market("garch", seed, bars=3000) for seed in (1, 2, 3))
     names = [str(d.id) for d in (one, two, three)]
@@ -222,6 +228,7 @@ def test_a_feature_that_remembers_more_than_it_says_is_refused(tmp_path):
         research(NOISE, plan, TrialLedger(), folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_workspaces_modules_are_as_their_files_are_now(tmp_path):
     (tmp_path / "deep/er").mkdir(parents=True)
     for k in (1, 2):

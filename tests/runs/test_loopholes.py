@@ -30,6 +30,7 @@ def basket(seed: int, spacing: int) -> pl.DataFrame:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", [0, 300])
 def test_holding_assets_that_are_listed_late_is_no_edge(spacing):
     edges = 0
@@ -111,6 +112,7 @@ def test_a_few_missing_volumes_cost_a_few_rows_and_none_at_all_are_said():
     assert any("features left out" in note and "volume" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_a_verdict_survives_a_tracking_server_that_fails_late(tmp_path):
     tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db")
 

@@ -154,6 +154,7 @@ def test_the_first_screen_answers(browser, reports, width):
         assert visit.page.locator("nav a").count() >= 5
 
 
+@pytest.mark.slow
 def test_no_legend_covers_data(browser, reports):
     overlaps = """[...document.querySelectorAll('.plot')].filter(p => p.querySelector('.legend')).map(p => {
       const legend = p.querySelector('.legend').getBoundingClientRect();
@@ -167,6 +168,7 @@ def test_no_legend_covers_data(browser, reports):
             assert all(f["below"] >= 0 and f["cut"] <= 1 for f in found), found
 
 
+@pytest.mark.slow
 def test_light_dark_and_paper(browser, reports, tmp_path):
     background = """(layout => [getComputedStyle(document.body).backgroundColor, layout.paper_bgcolor, layout.width])(
       document.querySelector('.plot')._fullLayout)"""

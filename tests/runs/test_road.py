@@ -100,6 +100,7 @@ def test_the_reserved_bars_touch_nothing():
     assert opened["known_at"].max() <= start
 
 
+@pytest.mark.slow
 def test_lineage_is_complete_in_the_tracking_server(tmp_path):
     tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db")
     market = make_market("noise", 2, bars=3000)

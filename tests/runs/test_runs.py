@@ -32,6 +32,7 @@ def workspace(tmp_path):
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_run_leaves_what_it_should_and_is_not_repeated(workspace):
     first = algo(workspace, "run", "dice", "-p", "throws=50")
     (run,) = workspace.glob("reports/dice/*")

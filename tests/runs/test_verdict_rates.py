@@ -50,6 +50,7 @@ peek = Feature("leak.numpy.peek", tomorrow, 1)
 """
 
 
+@pytest.mark.slow
 def test_a_leak_makes_noise_look_like_an_edge(tmp_path, monkeypatch):
     """If this fails, the null-market test could not see a leak."""
     (tmp_path / "leaky.py").write_text(LEAKY)
@@ -67,6 +68,7 @@ def test_a_leak_makes_noise_look_like_an_edge(tmp_path, monkeypatch):
         assert evidence.confidence < found.verdict.evidence.confidence
 
 
+@pytest.mark.slow
 def test_without_the_matched_hold_drift_looks_like_an_edge():
     """What the exposure-matched hold is for: in a market that rises, being long is no edge."""
     naive, matched = 0, 0

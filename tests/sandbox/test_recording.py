@@ -128,6 +128,7 @@ def test_a_recorder_fills_what_it_missed_while_nobody_listened(workspace):
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_bad_input_is_refused_and_nothing_is_left(workspace):
     with running(exchange()) as served:
         for options, words in ((["--what", "dept"], "depth"), (["--exchange", "kraken"], "binance")):

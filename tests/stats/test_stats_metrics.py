@@ -45,6 +45,7 @@ def test_longest_drawdown_by_counting(returns):
     assert m.longest_drawdown(returns) == longest
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 400), st.sampled_from([12.0, 252.0, 365.0 * 24]))
 def test_metrics_agree_with_vectorbt(seed, n, year):

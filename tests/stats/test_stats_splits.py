@@ -96,6 +96,7 @@ def test_purged_kfold_never_overlaps(case, folds, embargo):
             assert np.searchsorted(times, known[right].min()) >= np.searchsorted(times, last) + embargo
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(labelled_bars(), st.integers(1, 8), st.integers(0, 20))
 def test_the_number_of_times_asked_for_is_exact(case, folds, embargo):

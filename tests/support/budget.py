@@ -1,10 +1,13 @@
-"""Where a run's time went, by kind of test, beside what each kind may take; reported, never asserted.
+"""Where a run's work went, by kind of test, beside what each kind may take; reported, never asserted.
 
-`tests/durations.json` keeps what each test took that takes noticeably long: `pytest --store-durations` writes it anew
-for the tests that ran. The longest files are begun first, so that short tests are left to share at the end.
+Work is the seconds that cores were busy, in this process and in those a test started and saw end: a busy machine does
+not change it. What a server or a browser does meanwhile is not seen, and shows in the time that passed.
+`tests/durations.json` keeps the work of tests that take noticeably long: `pytest --store-durations` writes it anew for
+the tests that ran. The files with the longest tests are begun first, so that short ones are left to share at the end.
 """
 
 import json
+import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -12,13 +15,14 @@ import pytest
 
 from .kinds import KINDS
 
-# Seconds of work, all processes together, in thirty minutes on two cores: the suite's room when it is fully grown.
+# Seconds of work in thirty minutes on two cores: the suite's room when it is fully grown.
 BUDGET = {"unit": 600, "server": 700, "process": 1600, "browser": 700}
 FILE = Path(__file__).parents[1] / "durations.json"
 NOTICEABLE = 0.5  # seconds; quicker tests are not stored
 LISTED = 5
 
-SECONDS = pytest.StashKey[dict[str, float]]()
+WORK = pytest.StashKey[dict[str, float]]()
+PASSED = pytest.StashKey[dict[str, float]]()
 KIND = pytest.StashKey[dict[str, str]]()
 LEFT_OUT = pytest.StashKey[Counter]()
 
@@ -41,24 +45,25 @@ def grown(stored: dict[str, float], seconds: dict[str, float]) -> list[tuple[flo
     return sorted(more, reverse=True)[:LISTED]
 
 
-def table(seconds: dict[str, float], kind: dict[str, str]) -> list[str]:
-    """Kind, tests, seconds of work, budget, share of the budget."""
-    lines = [f"{'kind':8} {'tests':>6} {'work':>9} {'budget':>9} {'share':>6}"]
-    total = 0.0
-    for name, room in BUDGET.items():
-        mine = [taken for test, taken in seconds.items() if kind.get(test) == name]
-        total += sum(mine)
-        lines.append(f"{name:8} {len(mine):>6,} {sum(mine):>7,.0f} s {room:>7,} s {sum(mine) / room:>6.0%}")
-    room = sum(BUDGET.values())
-    return [*lines, f"{'all':8} {len(seconds):>6,} {total:>7,.0f} s {room:>7,} s {total / room:>6.0%}"]
+def table(work: dict[str, float], passed: dict[str, float], kind: dict[str, str]) -> list[str]:
+    """Kind, tests, seconds that passed, seconds of work, budget, share of the budget."""
+    lines = [f"{'kind':8} {'tests':>6} {'passed':>9} {'work':>9} {'budget':>9} {'share':>6}"]
+    for name, room in {**BUDGET, "all": sum(BUDGET.values())}.items():
+        mine = [test for test in work if name in ("all", kind[test])]
+        spent, time = (sum(seconds[test] for test in mine) for seconds in (work, passed))
+        lines.append(f"{name:8} {len(mine):>6,} {time:>7,.0f} s {spent:>7,.0f} s {room:>7,} s {spent / room:>6.0%}")
+    return lines
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--store-durations", action="store_true", help="write what the tests took to tests/durations.json")
+    parser.addoption(
+        "--store-durations", action="store_true", help="write the work of the tests to tests/durations.json"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SECONDS], config.stash[KIND], config.stash[LEFT_OUT] = defaultdict(float), {}, Counter()
+    config.stash[WORK], config.stash[PASSED] = defaultdict(float), defaultdict(float)
+    config.stash[KIND], config.stash[LEFT_OUT] = {}, Counter()
 
 
 @pytest.hookimpl(trylast=True)
@@ -77,9 +82,25 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
         item.config.stash[LEFT_OUT]["all"] += 1
 
 
+def busy() -> float:
+    """Seconds that cores were busy for this process and its ended children."""
+    return sum(os.times()[:4])
+
+
+BEFORE = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    item.config.stash[BEFORE] = busy()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
+    """After each part of a test: what it was, and the work since the last part."""
     report = yield
+    before, item.config.stash[BEFORE] = item.config.stash[BEFORE], busy()
+    report.work = item.config.stash[BEFORE] - before
     report.kind = next(kind for kind in KINDS if item.get_closest_marker(kind))
     return report
 
@@ -105,8 +126,10 @@ class Collector:
         self.config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.config.stash[SECONDS][report.nodeid] += report.duration
-        self.config.stash[KIND][report.nodeid] = getattr(report, "kind", "unit")
+        if hasattr(report, "work"):  # a worker that died tells nothing
+            self.config.stash[WORK][report.nodeid] += report.work
+            self.config.stash[PASSED][report.nodeid] += report.duration
+            self.config.stash[KIND][report.nodeid] = report.kind
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -114,18 +137,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    seconds, kind, left_out = (config.stash[key] for key in (SECONDS, KIND, LEFT_OUT))
-    if not seconds:
+    work, left_out = config.stash[WORK], config.stash[LEFT_OUT]
+    if not work:
         return
     stored = read_durations()
-    terminalreporter.section("time by kind of test")
-    for line in table(seconds, kind):
+    terminalreporter.section("work by kind of test")
+    for line in table(work, config.stash[PASSED], config.stash[KIND]):
         terminalreporter.write_line(line)
-    for by, test in grown(stored, seconds):
+    for by, test in grown(stored, work):
         before = f"{stored[test]:.1f} s" if test in stored else f"under {NOTICEABLE} s"
         terminalreporter.write_line(f"grew by {by:.1f} s (was {before}): {test}")
     if left_out:
         marks = ", ".join(f"{left_out[mark]:,} {mark}" for mark in ("long", "slow") if left_out[mark])
         terminalreporter.write_line(f"left out: {left_out['all']:,} tests" + (f", of them {marks}" if marks else ""))
     if config.getoption("store_durations"):
-        FILE.write_text(json.dumps(merged(stored, seconds), indent=0, ensure_ascii=False) + "\n")
+        FILE.write_text(json.dumps(merged(stored, work), indent=0, ensure_ascii=False) + "\n")
