@@ -73,7 +73,8 @@ def run(
     """Run a template notebook: checked parameters, a folder with notebook, report, metrics and manifest."""
     from algo_research.runs.parameters import find_template, resolve_parameters
 
-    with open_workspace(root, env, set_, runs={"timeout": timeout, "memory": memory}) as workspace:
+    limits, looks = {"timeout": timeout, "memory": memory}, template is None or parameters
+    with open_workspace(root, env, set_, looks, runs=limits) as workspace:
         reports, own = _folders(workspace)
         if template is None:
             return _list_templates(own)

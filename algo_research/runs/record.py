@@ -286,7 +286,8 @@ class CurrentRun:
         if other := sorted(set(overrides) - set(shaping)):
             raise InputError(f"A template may choose settings of {', '.join(shaping)}, and {other[0]!r} is told. "
                              "Where things are kept is the workspace's: settings.ini, or --set.")
-        self._opened.append(open_workspace(**overrides))
+        root = None if self.draft else Path.cwd()  # where the runner started the kernel
+        self._opened.append(open_workspace(root, **overrides))
         return self._opened[-1]  # held here, so that its services live as long as the kernel
 
     def save(self,

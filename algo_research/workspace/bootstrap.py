@@ -19,7 +19,7 @@ from ..core.clock import Clock, SystemClock
 from ..core.logging import configure_logging
 from ..core.secrets import remember_all_secrets, remember_secret
 from ..core.services import Health, check_health, make_registry, svcs
-from ..core.settings import Settings
+from ..core.settings import Settings, require_root
 from ..data.catalog import load_panel, match_datasets
 from ..data.market.bars import Dataset
 from ..data.stores.base import Store, open_store
@@ -120,7 +120,7 @@ def open_workspace(
     **overrides: Any,                 # the call's own settings: costs={"fees": 0}
 ) -> Workspace:
     "The one bootstrap of every process."
-    settings, clock = load_settings(root, env=env, **overrides), clock or SystemClock()
+    settings, clock = load_settings(root or require_root(), env=env, **overrides), clock or SystemClock()
     remember_all_secrets(settings.path(settings.workspace.secrets))
     for url in (settings.store.url, settings.store.cache, settings.tracking.url):  # a password in an address is a secret, too
         if (password := urlsplit(url).password) and len(password) >= 6: remember_secret(password)
