@@ -188,7 +188,7 @@ def test_light_dark_and_paper(browser, reports, tmp_path):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_code_and_not_too_large(reports, name):
     html = reports[name].read_text()
-    assert len(html.encode()) < 6_000_000
+    assert len(html.encode()) < 2_000_000  # nearly all of it is the script that draws
     body = re.sub(r"<script.*?</script>", "", html, flags=re.S)
     for cell in notebook(name).cells:
         if cell.cell_type == "code":
