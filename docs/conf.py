@@ -24,6 +24,7 @@ myst_links_external_new_tab = False
 html_theme = "pydata_sphinx_theme"
 html_title = "algo_research"
 html_static_path = ["_static"]
+html_search_scorer = "_static/scorer.js"
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False

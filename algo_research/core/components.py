@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Choice', 'parse_choice', 'Kind', 'Component', 'registered_name', 'snake_case', 'list_components', 'find_component',
-           'workspace_modules', 'import_from', 'load_component', 'component_code', 'ComponentParameter',
+           'workspace_modules', 'import_from', 'explained', 'load_component', 'component_code', 'ComponentParameter',
            'component_parameters', 'make_component']
 
 # %% ../../nbs/core/09_components.ipynb #bb5f64c2
@@ -17,8 +17,8 @@ import sys
 import sysconfig
 import traceback
 import typing
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -28,7 +28,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from .errors import InputError, unknown_name
+from .errors import AlgoError, InputError, unknown_name
 from .hashing import canonical_json, hash_file, hash_params, hash_text
 
 # %% ../../nbs/core/09_components.ipynb #7f11890a
@@ -220,6 +220,29 @@ def import_from(
         _imported.setdefault(name, (Path(other.__file__), hash_file(other.__file__)))
     return made
 
+# %% ../../nbs/core/09_components.ipynb #60dc6892
+def _whose_line(e: Exception) -> tuple[str, int | None]:
+    "The last line that is neither ours nor a library's; of a component in a library, where it was entered."
+    ours = Path(sys.modules["algo_research"].__file__).parent
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if not f.filename.startswith("<")]
+    others = [f for f in frames if not Path(f.filename).is_relative_to(ours)]
+    own = [f for f in others if not _is_library(Path(f.filename))]
+    place = own[-1] if own else others[0] if others else frames[-1]
+    return place.filename, place.lineno
+
+def _at_fault(what: str, e: Exception) -> InputError:
+    file, line = (e.filename, e.lineno) if isinstance(e, SyntaxError) else _whose_line(e)
+    return InputError(f"{what}: {type(e).__name__}: {e} ({file}, line {line}). Correct it there.")
+
+@contextmanager
+def explained(
+    what: str, # is done by a component: "The provider mine cannot load mine/ONE/1d"
+) -> Iterator[None]:
+    "Say of an error that a component's own code makes where it stands."
+    try: yield
+    except AlgoError: raise
+    except Exception as e: raise _at_fault(what, e) from e
+
 # %% ../../nbs/core/09_components.ipynb #3b5f94b5
 def _import(component: Component) -> ModuleType:
     module = component.target.partition(":")[0]
@@ -235,10 +258,7 @@ def _import(component: Component) -> ModuleType:
     except Exception as e: raise _broken(component, e) from e
 
 def _broken(component: Component, e: Exception) -> InputError:
-    place = traceback.extract_tb(e.__traceback__)[-1]
-    file, line = (e.filename, e.lineno) if isinstance(e, SyntaxError) else (place.filename, place.lineno)
-    return InputError(f"The {component.kind.name} {component.target} ({component.origin}) cannot be imported: {type(e).__name__}: {e} "
-                      f"({file}, line {line}). Correct it there.")
+    return _at_fault(f"The {component.kind.name} {component.target} ({component.origin}) cannot be imported", e)
 
 def load_component(
     component: Component,
@@ -347,7 +367,8 @@ def make_component(
     for name in choice.params:
         if name not in known:
             raise unknown_name(f"parameter of {choice.name}", name, known, f"`algo components {kind.plural}` lists them.")
-    return loaded(**_validated(choice, loaded, known))
+    told = _validated(choice, loaded, known)
+    with explained(f"The {kind.name} {choice} cannot be made"): return loaded(**told)
 
 def _validated(choice: Choice, component: type, known: Mapping[str, ComponentParameter]) -> dict[str, Any]:
     "Parameters of the right types, or an error that says which is not."
@@ -357,6 +378,7 @@ def _validated(choice: Choice, component: type, known: Mapping[str, ComponentPar
     try: made = checked.model_validate_json(canonical_json(choice.params), strict=True) # as it will be read from a stored plan
     except ValidationError as e:
         first = e.errors()[0]
+        if not first["loc"]: raise InputError(f"{choice} is not allowed: {first['msg']}.") from e  # of several parameters together
         p = known[str(first["loc"][0])]
         if first["type"] == "missing": raise InputError(f"{choice.name} must be told {p.name}{f': {p.meaning}' if p.meaning else ''}.") from e
         kind = getattr(p.annotation, "__name__", str(p.annotation))

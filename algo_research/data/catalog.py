@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from ..core.components import Kind, list_components, make_component, registered_name
+from ..core.components import Kind, explained, list_components, make_component, registered_name
 from ..core.errors import AlgoError, InputError, unknown_name
 from .market.bars import Dataset, DatasetId
 from .market.panel import make_panel
@@ -85,6 +85,9 @@ def _providers(folder: Path | None) -> tuple[list[Provider], dict[str, InputErro
             owners[venue] = provider
     return made, broken
 
+def _offered(provider: Provider) -> list[tuple[DatasetId, str]]:
+    with explained(f"The provider {registered_name(provider)} cannot say what it has"): return provider.datasets()
+
 def list_providers(
     folder: Path | None = None, # of a workspace
 ) -> list[Provider]:
@@ -102,7 +105,10 @@ def list_datasets(
 ) -> pl.DataFrame:              # dataset, source (a provider's name, or "store"), description
     "Everything that can be asked for."
     providers, broken = _providers(folder)
-    rows = [(str(id), registered_name(p), text) for p in providers for id, text in p.datasets()]
+    rows = []
+    for provider in providers:
+        try: rows += [(str(id), registered_name(provider), text) for id, text in _offered(provider)]
+        except InputError as e: broken[registered_name(provider)] = e
     rows += [("?", name, f"cannot be asked: {error}") for name, error in broken.items()]
     kept = store.datasets()
     rows += zip(map(str, kept), repeat("store"), side_by_side(partial(_described, store), kept))
@@ -121,7 +127,11 @@ def load_dataset(
     id = DatasetId.parse(id)
     providers, broken = _providers(folder)
     provider = next((p for p in providers if id.venue in p.venues), None)
-    if provider: return provider.load(id)
+    if provider:
+        if id in store.datasets():
+            raise InputError(f"{id} is in the store, and the provider {registered_name(provider)} answers for {id.venue!r}, too. "
+                             "Give the provider another venue.")
+        with explained(f"The provider {registered_name(provider)} cannot load {id}"): return provider.load(id)
     if id not in store.datasets():
         if broken: raise next(iter(broken.values()))  # it might have had it
         known = list_datasets(store, folder)["dataset"]
@@ -142,7 +152,7 @@ def match_datasets(
         if not any(sign in text for sign in "*?["):
             found.add(DatasetId.parse(text))
             continue
-        known = list_datasets(store, folder)["dataset"].to_list()
+        known = [name for name in list_datasets(store, folder)["dataset"] if name != "?"]
         matching = [name for name in known if fnmatchcase(name, text)]
         if not matching: raise unknown_name("pattern", text, known, f"It matches none of {len(known)} datasets; `algo data list` shows them.")
         found |= {DatasetId.parse(name) for name in matching}

@@ -200,6 +200,18 @@ def test_the_site_in_a_browser(served):
         browser.close()
 
 
+SEARCHES = {
+    "provider": "howto/provider",
+    "panel": "howto/panel",
+    "several+symbols": "howto/panel",
+    "many+machines": "howto/machines",
+    "strategy": "howto/strategy",
+    "reproduce": "howto/reproduce",
+    "secrets": "howto/secrets",
+    "dashboard": "howto/dashboard",
+}  # what somebody looks for, and the guide that must come first
+
+
 def visit(page, served: str, width: int, scheme: str) -> None:
     """Open home, a tutorial, a page with plotly figures and the search, and see that nothing is wrong."""
     said, left = [], []
@@ -239,4 +251,10 @@ def visit(page, served: str, width: int, scheme: str) -> None:
     opened("search.html?q=bootstrap")
     page.wait_for_selector("#search-results li a")
     assert any("ootstrap" in text for text in page.locator("#search-results li a").all_inner_texts())
+    for words, guide in SEARCHES.items():
+        opened(f"search.html?q={words}")
+        page.wait_for_selector("#search-results li a")
+        page.wait_for_function("document.querySelector('#search-results .search-summary, .search-summary')?.textContent")
+        first = page.locator("#search-results li a").first.get_attribute("href")
+        assert first.partition(".html")[0].endswith(guide), (words, first)
     assert not said and not left
