@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive', 'Run',
-           'list_runs', 'short_ids', 'find_run', 'hash_notebook', 'hash_outputs', 'show_progress', 'CurrentRun',
-           'current_run', 'present_trials', 'follow']
+           'list_runs', 'short_ids', 'find_run', 'unlike_choices', 'in_words', 'hash_notebook', 'hash_outputs',
+           'show_progress', 'CurrentRun', 'current_run', 'present_trials', 'follow']
 
 # %% ../../nbs/runs/01_record.ipynb #aa28723d
 import fcntl
@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,10 +28,11 @@ from fastcore.basics import patch
 from pydantic import BaseModel, ValidationError
 
 from ..backtest.ledger import TrialLedger
-from ..core.errors import DataError, InputError, near_names
+from ..core.components import Choice
+from ..core.errors import AlgoError, DataError, InputError, near_names
 from ..core.files import atomic_write
 from ..core.hashing import hash_file, hash_frame, hash_params
-from ..research.plan import Plan, resolve_plan
+from ..research.plan import Plan, make_plan, resolve_plan
 from ..workspace.bootstrap import Workspace, open_workspace
 from ..workspace.settings import settings_class, with_dotted
 
@@ -209,6 +211,47 @@ def find_run(
     if found: raise InputError(f"{name!r} fits {len(found)} runs: {', '.join(r.id for r in found[:5])}. Write more of it.")
     near = near_names(name, [r.id for r in runs])
     raise InputError(f"Unknown run {name!r} in {reports}. " + (f"Did you mean {' or '.join(near)}?" if near else f"{len(runs)} runs are there; `algo runs` lists them."))
+
+# %% ../../nbs/runs/01_record.ipynb #e059567c
+@patch(as_prop=True)
+def told(self: Run) -> dict[str, Any]:
+    "The parameters that were told otherwise than by the template's defaults; of an older run, those that are not empty."
+    known = self.manifest["record"].get("told")
+    return {k: v for k, v in self.parameters.items() if v not in (None, {}, [], "")} if known is None else known
+
+def _flat(plan: Plan) -> dict[str, str]:
+    "A plan's choices, those with parameters as costs and costs.fees."
+    found = {}
+    for name, text in plan.shown().items():
+        choice = getattr(plan, name)
+        found[name] = choice.name if isinstance(choice, Choice) else text
+        if isinstance(choice, Choice): found |= {f"{name}.{key}": str(value) for key, value in choice.params.items()}
+    return found
+
+def _choices(run: Run) -> dict[str, str]:
+    "Everything that was chosen: its plan, or without one what it was told."
+    with suppress(AlgoError):  # a plan of another version is as good as none
+        if "plan" in run.artifacts: return _flat(make_plan(run.artifact("plan")))
+    return {name: str(value) for name, value in run.told.items()}
+
+def unlike_choices(
+    runs: Sequence[Run],          # that are looked at side by side
+) -> dict[str, dict[str, str]]:   # run id -> name, e.g. horizon or costs.fees -> what was chosen
+    "The choices in which runs are not alike."
+    chosen = {run.id: _choices(run) for run in runs}
+    names = dict.fromkeys(name for told in chosen.values() for name in told)
+    unlike = [name for name in names if len({told.get(name) for told in chosen.values()}) > 1]
+    def said(told: dict[str, str], name: str) -> str: return told.get(name, "default" if "." in name else "–")
+    return {id: {name: said(told, name) for name in unlike} for id, told in chosen.items()}
+
+def in_words(
+    choices: Mapping[str, str], # of one run, of `unlike_choices`
+    besides: Collection[str] = ("datasets", "strategy", "compare"), # what is said elsewhere
+    most: int = 3,              # so many; then how many more there are
+) -> list[str]:                 # "horizon 20"
+    "Choices for a legend."
+    said = [f"{name.rpartition('.')[2].replace('_', ' ')} {value}" for name, value in choices.items() if name not in besides]
+    return said if len(said) <= most else [*said[:most], f"{len(said) - most} more"]
 
 # %% ../../nbs/runs/01_record.ipynb #34b208d2
 _VOLATILE = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}(?:-\d+)?|\b0x[0-9a-f]{6,}\b|\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(?:Z|\+00:00)?")

@@ -226,7 +226,8 @@ def run_template(
     "Run a template once. What goes wrong in a cell is a status, not an exception."
     _refuse_secrets(template, values, workspace)
     with Interrupts() as interrupts:
-        return _run(template, values, workspace, tell, log, inputs, before, record or {}, interrupts)
+        told = {name: v for name, v in values.items() if v != template.parameters[name].default}
+        return _run(template, values, workspace, tell, log, inputs, before, {"told": told, **(record or {})}, interrupts)
 
 def _refuse_secrets(template: Template, values: Mapping[str, Any], workspace: Workspace) -> None:
     remember_all_secrets(workspace.settings.path(workspace.settings.workspace.secrets))
