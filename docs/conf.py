@@ -1,5 +1,6 @@
 """Sphinx settings. `tools/docs.py` copies this folder, adds what the notebooks hold, and runs Sphinx there."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 from docutils.utils.math import latex2mathml
@@ -24,7 +25,7 @@ myst_links_external_new_tab = False
 html_theme = "pydata_sphinx_theme"
 html_title = "algo_research"
 html_static_path = ["_static"]
-html_search_scorer = "_static/scorer.js"
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False

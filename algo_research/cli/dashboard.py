@@ -138,7 +138,13 @@ def dashboard(
         }
         if env:
             environment["ALGO_ENV"] = env
+        forks = subprocess.Popen(
+            [sys.executable, "-m", "algo_research.cli.forks", f"{folder}/forks", f"algo_research.dashboards.{name}"],
+            env=environment,
+        )
         environment |= {
+            "ALGO_KERNEL_FORKS": f"{folder}/forks",
+            "JUPYTER_DEFAULT_PROVISIONER_NAME": "algo-forked",
             "ALGO_WORKSPACE__REPORTS": str(settings.workspace.reports),
             "ALGO_STORE__URL": settings.store.url,
         }
@@ -166,6 +172,7 @@ def dashboard(
             code = 0
         finally:
             stop(server.pid)
+            stop(forks.pid)
     raise typer.Exit(code)
 
 
