@@ -37,7 +37,13 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "show_prev_next": True,
     "show_toc_level": 2,
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "explanation/road": [], "explanation/reproducibility": [], "explanation/architecture": []},
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        "index": [],
+        "explanation/road": [],
+        "explanation/reproducibility": [],
+        "explanation/architecture": [],
+    },
     "footer_start": ["copyright"],
     "footer_center": [],
     "footer_end": [],
@@ -52,7 +58,11 @@ copyright = "algo_research contributors, Apache-2.0"
 
 def _mathml(tex: str, block: bool) -> str:
     """docutils' translation; it sets the index of an accented letter below the letter, here it goes to its foot."""
-    root = ElementTree.fromstring(latex2mathml.tex2mathml(tex, as_block=block).replace("&ApplyFunction;", "\u2061").replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
+    root = ElementTree.fromstring(
+        latex2mathml.tex2mathml(tex, as_block=block)
+        .replace("&ApplyFunction;", "\u2061")
+        .replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    )
     for node in list(root.iter("munderover")):
         base, index, accent = node
         if accent.get("stretchy") == "false" and base.tag == "mi":

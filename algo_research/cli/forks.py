@@ -1,4 +1,4 @@
-"""Kernels that are forked instead of started: a page's imports are made once, and shared by all its viewers.
+"""Kernels that are forked, not started: what a page imports is imported once for all.
 
 One process imports what a dashboard needs and waits at a socket. For each kernel it forks: the child inherits the
 imported modules, in the same memory until it writes to them. Nothing is computed before the fork, for threads would

@@ -24,11 +24,23 @@ BATCH_EXAMPLE = "Example: algo batch grid.yaml --dry-run"
 
 Parameters = Annotated[
     list[str] | None,
-    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the template, e.g. -p horizon=10. May be repeated.", show_default=False),
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A parameter of the template, e.g. -p horizon=10. May be repeated.",
+        show_default=False,
+    ),
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run's id or a part of it, `last`, or the path of its folder.")]
-Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds a run may take; 0: no limit. Default: [runs] timeout.", show_default=False)]
-Memory = Annotated[float | None, typer.Option(min=0, help="GiB a run may use; 0: no limit. Default: [runs] memory.", show_default=False)]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds a run may take; 0: no limit. Default: [runs] timeout.", show_default=False),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(min=0, help="GiB a run may use; 0: no limit. Default: [runs] memory.", show_default=False),
+]
 COLOURS = {"succeeded": "green", "done before": "green", "running": "cyan", "running elsewhere": "cyan", "to do": "dim"}
 
 
@@ -56,13 +68,24 @@ def _status(status: str) -> str:
 
 
 def run(
-    template: Annotated[str | None, typer.Argument(help="Name of a template, or a path to a notebook. Without it: what there is.", show_default=False)] = None,
+    template: Annotated[
+        str | None,
+        typer.Argument(
+            help="Name of a template, or a path to a notebook. Without it: what there is.", show_default=False
+        ),
+    ] = None,
     parameter: Parameters = None,
     force: Annotated[bool, typer.Option("--force", help="Run although the same run is there.")] = False,
-    parameters: Annotated[bool, typer.Option("--parameters", help="List the template's parameters and run nothing.")] = False,
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="List the template's parameters and run nothing.")
+    ] = False,
     log: Annotated[bool, typer.Option("--log", help="Also show what the cells print.")] = False,
-    plan: Annotated[Path | None, typer.Option("--plan", help="Research: a plan's file, YAML or JSON.", show_default=False)] = None,
-    open_reserved: Annotated[bool, typer.Option("--open-reserved", help="Research: judge on the reserved final period: once.")] = False,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Research: a plan's file, YAML or JSON.", show_default=False)
+    ] = None,
+    open_reserved: Annotated[
+        bool, typer.Option("--open-reserved", help="Research: judge on the reserved final period: once.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the reserved period is opened.")] = False,
     timeout: Timeout = None,
     memory: Memory = None,
@@ -104,14 +127,18 @@ def run(
             raise typer.Exit(130 if result.status == "cancelled" else 1)
 
 
-def _check_choices(template: Template, values: dict[str, Any], workspace: Workspace, plan: Path | None, opening: bool, yes: bool) -> None:
+def _check_choices(
+    template: Template, values: dict[str, Any], workspace: Workspace, plan: Path | None, opening: bool, yes: bool
+) -> None:
     """Put a plan's file and the opening among the parameters, and refuse what cannot be made before anything starts."""
     from algo_research.core.errors import InputError
     from algo_research.research.plan import read_plan
 
     for option, told, name in (("--plan", plan is not None, "plan"), ("--open-reserved", opening, "open_reserved")):
         if told and name not in template.parameters:
-            raise InputError(f"{option} is for templates with a parameter {name!r}, and {template.name} has none. Leave it out.")
+            raise InputError(
+                f"{option} is for templates with a parameter {name!r}, and {template.name} has none. Leave it out."
+            )
     if plan is not None:
         values["plan"] = read_plan(plan).model_dump(mode="json")
     if opening:
@@ -146,7 +173,10 @@ def _print_line(line: str) -> None:
 
 def _say_recovered(runs: list[Run]) -> None:
     for found in runs:
-        console(stderr=True).print(f"[yellow]Note:[/yellow] the run {found.id} of {found.template} was abandoned: its process died. It is kept, with that status.")
+        console(stderr=True).print(
+            f"[yellow]Note:[/yellow] the run {found.id} of {found.template} was abandoned: its process died. "
+            "It is kept, with that status."
+        )
 
 
 def _list_templates(own: Path) -> None:
@@ -170,7 +200,9 @@ def _list_parameters(template: Template) -> None:
 
     rows = table("parameter", "type", "default", "meaning", numbers=0, title=f"{template.title}: {template.promise}")
     for p in template.parameters.values():
-        rows.add_row(p.name, escape(p.type), "must be given" if p.default is ... else escape(repr(p.default)), escape(p.meaning))
+        rows.add_row(
+            p.name, escape(p.type), "must be given" if p.default is ... else escape(repr(p.default)), escape(p.meaning)
+        )
     console().print(rows)
 
 
@@ -179,7 +211,9 @@ def show_run(run: Run) -> None:
     from rich.markup import escape
 
     out, manifest = console(), run.manifest
-    out.print(f"\n[bold]{run.template}[/bold] {run.id}  {_status(run.status)}  {manifest['record'].get('seconds') or 0:.1f} s")
+    out.print(
+        f"\n[bold]{run.template}[/bold] {run.id}  {_status(run.status)}  {manifest['record'].get('seconds') or 0:.1f} s"
+    )
     if error := manifest.get("error"):
         where = f"step {error['step']}, " if error.get("step") else ""
         cell = f"cell {error['cell']}: " if error.get("cell") is not None else ""
@@ -201,9 +235,15 @@ def show_run(run: Run) -> None:
 
 
 def runs(
-    template: Annotated[str | None, typer.Option("--template", "-t", help="Only runs of this template.", show_default=False)] = None,
-    status: Annotated[str | None, typer.Option(help="Only runs with this status, e.g. failed.", show_default=False)] = None,
-    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Show this metric. May be repeated.", show_default=False)] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", "-t", help="Only runs of this template.", show_default=False)
+    ] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only runs with this status, e.g. failed.", show_default=False)
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Show this metric. May be repeated.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 30,
     clean: Annotated[bool, typer.Option("--clean", help="Delete runs that did not succeed, after asking.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -222,7 +262,9 @@ def runs(
         raise unknown_name("status", status, known, f"Known: {', '.join(known)}.")
     with open_workspace(root, env) as workspace:
         reports, own = _folders(workspace)
-        if template is not None and template not in (names := {*list_templates(own), *(r.template for r in list_runs(reports))}):
+        if template is not None and template not in (
+            names := {*list_templates(own), *(r.template for r in list_runs(reports))}
+        ):
             raise unknown_name("template", template, names, "`algo run` lists them.")
         if reports.is_dir():
             _say_recovered(recover(workspace))
@@ -240,7 +282,14 @@ def runs(
             m = r.manifest
             seconds = f"{m['record'].get('seconds') or 0:.1f}"
             numbers = [f"{r.metrics[name]:.4g}" if name in r.metrics else "-" for name in metric or []]
-            rows.add_row(r.id, r.template, _status(r.status), seconds, *numbers, escape(" ".join(f"{k}={v}" for k, v in r.parameters.items() if v not in (None, {}, []))))
+            rows.add_row(
+                r.id,
+                r.template,
+                _status(r.status),
+                seconds,
+                *numbers,
+                escape(" ".join(f"{k}={v}" for k, v in r.parameters.items() if v not in (None, {}, []))),
+            )
         except DataError as error:
             rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), escape(str(error)))
     console().print(rows)
@@ -313,7 +362,9 @@ def show(
 def reproduce(
     run: RunArgument,
     parameter: Parameters = None,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Run although inputs differ, and see which outputs do.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Run although inputs differ, and see which outputs do.")
+    ] = False,
     env: Env = None,
     root: Root = None,
 ) -> None:
@@ -359,10 +410,14 @@ def _differences(title: str, found: list[Difference]) -> None:
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(help="A YAML file: template, parameters, grid, runs, parallel, timeout, memory.")],
+    file: Annotated[
+        Path, typer.Argument(help="A YAML file: template, parameters, grid, runs, parallel, timeout, memory.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is done and what would be run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also run what is done.")] = False,
-    parallel: Annotated[int | None, typer.Option(min=0, help="Runs at the same time; 0: one a core.", show_default=False)] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=0, help="Runs at the same time; 0: one a core.", show_default=False)
+    ] = None,
     timeout: Timeout = None,
     memory: Memory = None,
     set_: Set = None,
@@ -374,7 +429,9 @@ def batch(
 
     with open_workspace(root, env, set_) as workspace:
         read = read_batch(file, _folders(workspace)[1])
-        read.limits.update({k: v for k, v in {"parallel": parallel, "timeout": timeout, "memory": memory}.items() if v is not None})
+        read.limits.update(
+            {k: v for k, v in {"parallel": parallel, "timeout": timeout, "memory": memory}.items() if v is not None}
+        )
         planned = plan_batch(read, workspace, force)
         if not dry_run:
             with BatchView(read, planned) as view:
@@ -382,20 +439,34 @@ def batch(
     _show_batch(read, planned)
     missing = [p for p in planned if not p.finished]
     if missing and not dry_run:
-        console().print(f"[yellow]{len(missing)} of {len(planned)} are missing;[/yellow] the same command runs them again.")
+        console().print(
+            f"[yellow]{len(missing)} of {len(planned)} are missing;[/yellow] the same command runs them again."
+        )
         raise typer.Exit(1)
 
 
 def _show_batch(batch: Batch, planned: list[Planned]) -> None:
     from rich.markup import escape
 
-    names = [n for n in ("sharpe", "active_sharpe", "confidence", "trials", "edge") if any(n in p.run.metrics for p in planned if p.run)]
+    names = [
+        n
+        for n in ("sharpe", "active_sharpe", "confidence", "trials", "edge")
+        if any(n in p.run.metrics for p in planned if p.run)
+    ]
     names = names or sorted({n for p in planned if p.run for n in p.run.metrics})[:4]
     rows = table("#", *batch.varied, "state", *names, "run", numbers=0)
     for i, p in enumerate(planned):
         numbers = [f"{p.run.metrics[n]:.4g}" if p.run and n in p.run.metrics else "-" for n in names]
-        why = p.error or (str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else "")
-        rows.add_row(str(i + 1), *(escape(str(p.values[v])) for v in batch.varied), _status(p.state), *numbers, (p.run.id if p.run else "") + (f"  {escape(why[:80])}" if why else ""))
+        why = p.error or (
+            str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else ""
+        )
+        rows.add_row(
+            str(i + 1),
+            *(escape(str(p.values[v])) for v in batch.varied),
+            _status(p.state),
+            *numbers,
+            (p.run.id if p.run else "") + (f"  {escape(why[:80])}" if why else ""),
+        )
     console().print(rows)
 
 
@@ -406,7 +477,14 @@ class BatchView:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.batch, self.planned, self.console = batch, planned, console(stderr=True)
-        self.progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), console=self.console)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            console=self.console,
+        )
         self.tasks: dict[int, Any] = {}
         self.all = self.progress.add_task("all", total=len(planned), completed=sum(p.finished for p in planned))
 
@@ -429,7 +507,11 @@ class BatchView:
         if p.state == "running":
             if index not in self.tasks:
                 self.tasks[index] = self.progress.add_task(name, total=len(steps))
-            self.progress.update(self.tasks[index], description=f"{name}  {escape(step)} {escape(text)}", completed=steps.index(step) if step in steps else None)
+            self.progress.update(
+                self.tasks[index],
+                description=f"{name}  {escape(step)} {escape(text)}",
+                completed=steps.index(step) if step in steps else None,
+            )
             return
         if index in self.tasks:
             self.progress.remove_task(self.tasks.pop(index))

@@ -155,8 +155,9 @@ def require_root(
     "The workspace a command was started in, or how to get one: nothing is begun where nobody will look for it."
     root = find_root(start)
     if not (root/SETTINGS).is_file():
-        raise SettingsError(f"There is no workspace here: neither {root} nor a folder above it holds {SETTINGS}. Make one with "
-                            "`algo init FOLDER`, or name one: --workspace FOLDER, in Python open_workspace(FOLDER).")
+        raise SettingsError(f"There is no workspace here: neither {root} nor a folder above it holds {SETTINGS}. "
+                            "Make one with `algo init FOLDER`, or name one: --workspace FOLDER, in Python "
+                            "open_workspace(FOLDER).")
     return root
 
 # %% ../../nbs/core/06_settings.ipynb #6acef9de

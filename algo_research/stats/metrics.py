@@ -234,8 +234,9 @@ def performance(
 _PERCENT = {"total_return": "%", "annual_return": "% a year", "annual_volatility": "% a year", "max_drawdown": "%",
             "active_mean": "% a year", "confidence": "%", "hit_rate": "%"}
 UNITS = {"sharpe": "a year", "sharpe_se": "a year", "sortino": "a year", "active_sharpe": "a year", "calmar": "a year",
-         "turnover": "x equity a year", "costs_paid": "quote currency", "max_drawdown_bars": "bars", "observations": "bars",
-         "bars": "bars", "new": "bars", "changed": "bars", "same": "bars", "revised": "bars", "rows": "bars"} | _PERCENT
+         "turnover": "x equity a year", "costs_paid": "quote currency", "max_drawdown_bars": "bars",
+         "observations": "bars", "bars": "bars", "new": "bars", "changed": "bars", "same": "bars", "revised": "bars",
+         "rows": "bars"} | _PERCENT
 
 def in_units(
     name: str,           # of a metric, as metrics.json has it
@@ -247,4 +248,5 @@ def in_units(
     if unit == "quote currency": unit = currency or unit
     if value != value: return "undefined", unit
     if name == "edge": return "yes" if value else "no", ""
-    return f"{100 * value:,.2f}" if name in _PERCENT else f"{value:,.5g}" if abs(value) < 1000 else f"{value:,.0f}", unit
+    if name in _PERCENT: return f"{100 * value:,.2f}", unit
+    return f"{value:,.5g}" if abs(value) < 1000 else f"{value:,.0f}", unit

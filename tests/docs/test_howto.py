@@ -27,7 +27,7 @@ def archive(tmp_path) -> Path:
     (tmp_path / "archive").mkdir()
     days = session_schedule("XNYS", datetime.date(2017, 1, 1), datetime.date(2017, 6, 30), datetime.timedelta(days=1))
     for number, symbol in enumerate(("ONE", "TWO")):
-        prices = {name: 100.0 + number for name in ("open", "high", "low", "close")}
+        prices = dict.fromkeys(("open", "high", "low", "close"), 100.0 + number)
         days.select(day="date", **{k: pl.lit(v) for k, v in prices.items()}, volume=pl.lit(5.0)).write_csv(
             tmp_path / "archive" / f"{symbol}.csv"
         )
