@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lab dashboard docs bench rates clean
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+.PHONY: help setup demo test test-all check coverage lab dashboard docs bench rates clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## ?/  make \1	/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1	/' | expand -t 18
 
 setup: .venv/installed ## make .venv and install the pinned dependencies
 
@@ -20,19 +21,27 @@ setup: .venv/installed ## make .venv and install the pinned dependencies
 demo: setup ## from bundled market data to a verdict and a report, in under two minutes
 	$(BIN)/algo run research
 
-test: setup ## everything: drift, style, secrets, notebooks executed and compared, all tests
-	$(BIN)/python tools/drift.py
-	$(MAKE) --no-print-directory style
-	$(BIN)/python tools/notebooks.py
-	$(BIN)/pytest -n 2 --dist worksteal --durations 25
+test: setup notebooks ## every check: drift, style, secrets, notebooks executed and compared, all tests but the longest
+	$(PYTEST) -m "not long"
 
-check: setup ## the fast lane, under two minutes: drift, style, secrets, quick tests
-	$(BIN)/python tools/drift.py
-	$(MAKE) --no-print-directory style
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+test-all: setup notebooks ## the same, and what is too costly for every day: storms, whole matrices
+	$(PYTEST)
+
+check: setup style ## the fast lane, under two minutes: drift, style, secrets, quick tests
+	$(PYTEST) -m "not slow"
+
+coverage: setup ## how much of the package the tests run, in processes they start, too: the total, and where it is least
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not long"; failed=$$?; \
+	  $(BIN)/coverage combine --quiet && $(BIN)/coverage report --sort=cover | sed -n '1,22p;$$p'; exit $$failed
+
+.PHONY: notebooks
+notebooks: setup style
+	$(BIN)/python tools/notebooks.py
 
 .PHONY: style
 style: setup
+	$(BIN)/python tools/drift.py
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy

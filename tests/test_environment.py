@@ -7,6 +7,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -85,6 +86,7 @@ def test_the_readme_names_targets_and_files_that_exist():
         assert (ROOT / link).exists(), link
 
 
+@pytest.mark.process
 def test_the_project_names_no_machine_and_no_index():
     import subprocess
 

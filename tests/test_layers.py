@@ -66,11 +66,13 @@ def plant(folder: Path, importer: str, imported: str, how: str) -> str:
 HOW = ("import {target}\n", "def late():\n    import {target}\n")
 
 
+@pytest.mark.process
 def test_no_layer_looks_up():
     done = lint(PACKAGE.parent)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.process
 def test_an_upward_import_from_each_layer_is_reported(copy):
     pairs = upward_imports("algo_research") + upward_imports("algo_research.data")
     planted = [plant(copy, *pair, HOW[i % 2]) for i, pair in enumerate(pairs)]
@@ -79,6 +81,7 @@ def test_an_upward_import_from_each_layer_is_reported(copy):
     assert [p for p in planted if p not in done.stdout] == []
 
 
+@pytest.mark.process
 def test_the_sandbox_stands_apart(copy):
     planted = [
         plant(copy, "algo_research.cli", "algo_research.sandbox", HOW[1]),
@@ -89,6 +92,7 @@ def test_the_sandbox_stands_apart(copy):
     assert [p for p in planted if p not in done.stdout] == []
 
 
+@pytest.mark.process
 def test_a_package_on_no_layer_is_reported(copy):
     (copy / "algo_research" / "attic").mkdir()
     (copy / "algo_research" / "attic" / "__init__.py").touch()
@@ -112,12 +116,14 @@ def heavy_import(modules: list[str], folder: Path) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stderr.strip()
 
 
+@pytest.mark.process
 def test_the_lower_layers_are_light():
     paths = [p.relative_to(PACKAGE.parent) for name in LIGHT for p in sorted((PACKAGE / name).rglob("*.py"))]
     modules = [".".join(p.with_suffix("").parts).removesuffix(".__init__") for p in paths]
     assert len(modules) > 50 and heavy_import(modules, PACKAGE.parent) == ""
 
 
+@pytest.mark.process
 def test_a_heavy_module_is_caught(tmp_path):
     (tmp_path / "light.py").write_text("import math\ndef late():\n    import pandas\n")
     (tmp_path / "planted.py").write_text("import pandas\n")

@@ -6,10 +6,8 @@ the network.
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import tomllib
 import urllib.request
 import zipfile
@@ -20,7 +18,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support.servers import free_port, listens
 from support.strategies import RULES
+from support.waiting import until
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +71,7 @@ def put(found: Distribution, environment: Path) -> None:
                 shutil.copy2(source, target)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
     source, clean = (
@@ -133,9 +134,7 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
     compared = max(workspace.glob("reports/compare/*"), key=lambda folder: folder.name)
     assert "dip" in (compared / "report.html").read_text()
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [algo, "dashboard", "--no-browser", "--port", str(port), "--warm", "1"],
         cwd=workspace,
@@ -144,14 +143,8 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        until = time.monotonic() + 90
-        while True:
-            try:
-                html = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read().decode()
-                break
-            except OSError:
-                assert time.monotonic() < until and server.poll() is None
-                time.sleep(0.5)
+        until(lambda: listens(port) or server.poll() is not None, 90)
+        html = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read().decode()
         assert run.name in html and "dip" in html  # the newest run comes first
         static = urllib.request.urlopen(
             f"http://127.0.0.1:{port}/voila/templates/algo/static/plotly.min.js", timeout=60

@@ -7,12 +7,16 @@ is skipped; a cell tagged `nbval-ignore-output` runs and is not compared.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
+# jsonschema, behind nbformat, compiles a grammar of addresses when it finds it, which takes seconds in every process.
+# pytest loads this module first (`-p notebooks`), and so do its workers.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import nbformat  # noqa: E402
+import pytest  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,37 +48,25 @@ def main(arguments: list[str]) -> int:
         (Path(folder) / "settings.ini").touch()  # notebooks run in a workspace, of their own
         for notebook in notebooks:
             prepare(notebook, Path(folder) / notebook.relative_to(ROOT))
-        environment = {
-            **os.environ,
+        os.environ |= {
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "JUPYTER_PLATFORM_DIRS": "1",
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
         sanitise = Path(folder) / "sanitise.cfg"
         sanitise.write_text("[addresses]\nregex: ?at 0x[0-9a-f]+\nreplace:\n")
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "--nbval",
-            "--nbval-current-env",
-            "-n",
-            "2",
-            "--dist",
-            "loadfile",
-            "-c",
-            os.devnull,
-            "--rootdir",
-            folder,
-            "--nbval-sanitize-with",
-            str(sanitise),
-            "-p",
-            "no:cacheprovider",
-            "--durations",
-            "5",
-            folder,
-        ]
-        return subprocess.run(command, env=environment).returncode
+        options = {
+            "-n": "2",
+            "--dist": "loadfile",
+            "-c": os.devnull,
+            "--rootdir": folder,
+            "--nbval-sanitize-with": str(sanitise),
+            "--durations": "5",
+        }
+        words = [word for pair in options.items() for word in pair]
+        return pytest.main(
+            ["--nbval", "--nbval-current-env", "-p", "notebooks", "-p", "no:cacheprovider", *words, folder]
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from command import algo
+from support.command import algo, files
 
 from algo_research.cli.main import app
 
@@ -20,10 +20,6 @@ def _commands(group: typer.core.TyperGroup, *path: str) -> list[list[str]]:
 
 
 COMMANDS = _commands(typer.main.get_command(app))  # type: ignore[arg-type]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture
@@ -54,6 +50,7 @@ def csv(tmp_path_factory):
     return path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example(command, tmp_path):
     done = algo(tmp_path, *command, "--help", apart=command == ["sandbox"], bare=True)  # which becomes another program
@@ -61,6 +58,7 @@ def test_every_command_has_help_with_an_example(command, tmp_path):
     assert files(tmp_path) == {}
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy():
     """What makes `algo --help` quick; the time itself is measured in benchmarks/help.py."""
     code = "import sys, algo_research.cli.main; print(sorted({m.split('.')[0] for m in sys.modules}))"
@@ -70,6 +68,7 @@ def test_help_imports_nothing_heavy():
         assert f"'{heavy}'" not in loaded, heavy
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(workspace, csv, tmp_path_factory):
     done = algo(workspace, "data", "import", str(csv), "--id", "test/PLANTED/1h")
@@ -109,6 +108,7 @@ def test_a_planted_market_from_a_file_to_an_edge_and_the_same_hashes_elsewhere(w
     assert "3 trials on test/PLANTED/1h" in listed
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_import_preview_replace_and_versions(workspace, csv):
     algo(workspace, "data", "import", str(csv), "--id", "test/M/1h", apart=True)
@@ -152,6 +152,7 @@ BAD = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_writes_nothing(case, workspace, csv):
@@ -173,6 +174,7 @@ def test_a_bad_settings_file_names_file_key_value_and_remedy(workspace):
     assert "is not allowed" in algo(workspace, "doctor", code=1).stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_an_unwritable_folder_is_an_error_before_any_work(workspace):
     done = algo(workspace, "data", "import", "x.csv", ALGO_WORKSPACE__STATE="/proc/nowhere", code=2)
@@ -189,6 +191,7 @@ def test_the_environment_wins_over_the_file_and_the_call_over_both(workspace):
     assert re.search(r"costs:fees\s+0.003\s+the call", shown)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
     done = algo(workspace, "doctor", code=0)
@@ -201,12 +204,14 @@ def test_doctor_is_content_here_and_says_what_is_wrong_elsewhere(workspace):
     assert "service Store" in broken.stdout and "Correct its address" in broken.stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_too_little_data_for_the_folds_is_a_failed_run_that_says_so(workspace):
     done = algo(workspace, "research", "synthetic/noise:0/1h", "--folds", "4000", code=1)
     assert "step road" in done.stdout and "fewer folds" in done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_reserved_period_opens_once(workspace):
     base = ["research", "synthetic/noise:1/1h"]
@@ -242,6 +247,7 @@ def damaged_csv(csv, tmp_path_factory):
     return path
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_quarantine_and_repair(workspace, damaged_csv):
     id = "test/PLANTED/1h"
@@ -287,6 +293,7 @@ def test_quarantine_and_repair(workspace, damaged_csv):
     assert "2,999 bars" in shown and shown.count("Note: repaired, ") == 2
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_forced_research_on_quarantined_data(workspace, damaged_csv):
     algo(workspace, "data", "import", str(damaged_csv), "--id", "test/PLANTED/1h")
@@ -296,6 +303,7 @@ def test_forced_research_on_quarantined_data(workspace, damaged_csv):
     assert re.search(r"^(No edge|Edge): ", forced.stdout, re.M)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_what_comes_with_the_package_is_not_repaired(workspace):
     done = algo(workspace, "data", "check", "arch/NASDAQ/1d", "--repair", "--yes")
@@ -304,6 +312,7 @@ def test_what_comes_with_the_package_is_not_repaired(workspace):
     assert "has one version only" in algo(workspace, "data", "history", "arch/NASDAQ/1d", code=2).stderr
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "id", "options", "decision"),
@@ -333,6 +342,7 @@ def test_real_files_as_they_are(file, id, options, decision, workspace, shared_d
     assert re.search(r"^(No edge|Edge): ", found, re.M)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_readme_s_planted_market_has_an_edge(tmp_path):
     assert "synthetic/planted:0/1h" in (Path(__file__).parents[2] / "README.md").read_text()
@@ -360,6 +370,7 @@ WRITES = [
 LOOKS = [("components", "costs"), ("settings",), ("doctor",), ("run",), ("run", "research", "--parameters")]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [*WRITES, *LOOKS], ids=" ".join)
 def test_outside_a_workspace_a_command_says_so_and_begins_no_ledger(arguments, tmp_path):
     done = algo(tmp_path, *arguments, code=2 if arguments in WRITES else 0, bare=True)
@@ -369,6 +380,7 @@ def test_outside_a_workspace_a_command_says_so_and_begins_no_ledger(arguments, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_demo(tmp_path):
     """The README's sentence is what the demo says today."""

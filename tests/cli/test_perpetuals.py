@@ -3,8 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from command import algo
-from test_cli import files
+from support.command import algo, files
 
 from algo_research.data.intake.perpetuals import PerpetualStore
 from algo_research.data.samples.synthetic import make_market
@@ -32,6 +31,7 @@ def test_help_has_an_example(command, workspace):
     assert f"Example: algo data {command}" in " ".join(algo(workspace, "data", command, "--help").stdout.split())
 
 
+@pytest.mark.server
 def test_a_sync_and_nothing_left_to_do(workspace, exchange):
     wanted = ["data", "perpetuals", "GARCH1/USDT:USDT", "--exchange", "sandbox", "--url", exchange.url]
     done = algo(workspace, *wanted, "--since", "2015-01-01").stdout
@@ -51,6 +51,7 @@ BAD = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange):

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import polars as pl
 import pytest
-from command import algo
+from support.command import algo
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError, RetryableError
@@ -59,6 +59,7 @@ def workspace(tmp_path):
     return tmp_path
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("exchange", "timeframe", "minutes"),
     [
@@ -106,6 +107,7 @@ def test_bars_of_sessions_are_all_there(workspace, bars, exchange, timeframe, mi
     )
 
 
+@pytest.mark.server
 def test_currencies_have_no_volume(workspace, bars):
     begin = datetime(2024, 6, 3, tzinfo=UTC)
     euro = (
@@ -139,6 +141,7 @@ def asked(source):
     }
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
 def test_how_long_to_wait(bars, keys, exchange):
     """Seconds or a date; a minute where nothing sensible is said."""
@@ -193,6 +196,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("body", BROKEN, ids=lambda b: json.dumps(b)[:30])
 @pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
 def test_an_answer_that_lacks_what_was_asked_for(bars, keys, exchange, body):
@@ -214,6 +218,7 @@ def test_an_answer_that_lacks_what_was_asked_for(bars, keys, exchange, body):
                 ask()
 
 
+@pytest.mark.server
 def test_a_window_a_call(bars, keys):
     """An empty one costs a request, however long nothing was traded;
     who asks goes on from there, and a refusal loses nothing.
@@ -249,6 +254,7 @@ def test_a_window_a_call(bars, keys):
     assert fetched["ts"][0] == datetime(2024, 6, 3, 13, 30, tzinfo=UTC) and fetched.height == 390
 
 
+@pytest.mark.server
 def test_credentials_are_needed_and_never_shown(workspace, bars):
     with served(Provider(bars)) as provider:
         missing = sync(workspace, provider, "alpaca", "--timeframe", "1d", keys={})
@@ -266,6 +272,7 @@ def test_credentials_are_needed_and_never_shown(workspace, bars):
     assert not (workspace / ".algo" / "store" / "bars").exists()
 
 
+@pytest.mark.server
 def test_wrong_names_are_named(workspace, bars):
     with served(Provider(bars)) as provider:
         for options, words in ((("--timeframe", "1h"), "'1m'"), (("--timeframe", "7m"), "'1m'")):
@@ -275,6 +282,7 @@ def test_wrong_names_are_named(workspace, bars):
     assert done.returncode == 3 and "cannot be reached" in done.stderr, done.stderr
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("exchange", ["alpaca", "twelvedata"])
 def test_splits_and_dividends_come_with_the_bars(workspace, bars, exchange):
     """One source of raw bars and actions gives all three; the raw ones stay, and a second time nothing changes."""
@@ -368,6 +376,7 @@ def test_adjusting_without_actions_or_with_wrong_ones_is_refused(workspace):
     assert [str(i) for i in store.datasets()] == ["synthetic/noise:0/1d"]
 
 
+@pytest.mark.server
 def test_one_listing_of_several(bars, keys):
     """Bars and actions are asked for at the exchange that the instrument is of; another one can be named."""
     asked = []

@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from command import algo
-from test_cli import files
+from support.command import algo, files
 
 from algo_research.data.samples.synthetic import make_market
 from algo_research.data.stores.base import open_store
@@ -32,6 +31,7 @@ def workspace(tmp_path):
     return tmp_path
 
 
+@pytest.mark.process
 def test_a_preview_a_sync_and_nothing_left_to_do(workspace, exchange):
     wanted = ["data", "sync", "GARCH1/USDT", "--exchange", "sandbox", "--url", exchange.url, "--timeframe", "5m"]
     preview = algo(workspace, *wanted, "--since", "2015-01-01", "--dry-run")
@@ -54,6 +54,7 @@ BAD = {
 }
 
 
+@pytest.mark.server
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange):
@@ -74,6 +75,7 @@ def test_bad_input_says_what_to_do_and_stores_nothing(case, workspace, exchange)
     assert files(workspace) == before
 
 
+@pytest.mark.server
 def test_a_table_of_somebody_else_is_left_alone(workspace, exchange):
     import polars as pl
 
@@ -106,6 +108,7 @@ def test_a_table_of_somebody_else_is_left_alone(workspace, exchange):
     )
 
 
+@pytest.mark.server
 def test_limits_are_kept_and_a_ban_is_earned_by_ignoring_them():
     market = make_market("garch", seed=1, bars=1500, timeframe="1m", volatility=0.001)
     with running(
@@ -129,6 +132,7 @@ def test_limits_are_kept_and_a_ban_is_earned_by_ignoring_them():
                 urllib.request.urlopen(f"{served.url}/api/v3/klines?symbol=GARCH1USDT&interval=1m", timeout=10).close()
 
 
+@pytest.mark.server
 def test_bars_of_a_perpetual(workspace, exchange):
     """The same command; the store keeps them apart from the spot market's."""
     for symbol in ("GARCH1/USDT", "GARCH1/USDT:USDT"):
@@ -156,6 +160,7 @@ def test_bars_of_a_perpetual(workspace, exchange):
     )
 
 
+@pytest.mark.server
 def test_what_a_repair_took_out_stays_out(workspace):
     """The exchange still tells the wrong bar, and goes on."""
     import polars as pl

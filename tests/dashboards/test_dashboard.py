@@ -20,7 +20,7 @@ from algo_research.data.samples.synthetic import make_market
 from algo_research.data.stores.base import open_store
 
 needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")

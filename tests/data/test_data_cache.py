@@ -1,6 +1,7 @@
 """A cache makes reads faster and changes nothing else."""
 
 import hashlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 import structlog
+from support.servers import free_port, listens
+from support.waiting import until
 
 from algo_research.core.errors import DataError, InputError
 from algo_research.core.hashing import hash_frame
@@ -83,6 +86,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.process
 def test_a_read_is_never_stale(tmp_path, store, cache):
     """Another process writes between two reads, corrections and new bars in turn."""
     reader = DeltaStore(tmp_path, cache)
@@ -112,7 +116,7 @@ def test_a_folder_that_was_deleted_and_filled_anew(tmp_path, cache):
         DeltaStore(tmp_path).write(replace(MARKET, bars=MARKET.bars[:100].with_columns(close=close)))
         assert reader.read(MARKET.id).bars["close"].unique().to_list() == [close]
         assert reader.write(replace(MARKET, bars=MARKET.bars[:50].with_columns(close=close))) == 0
-        subprocess.run(["rm", "-r", tmp_path / "bars"], check=True)
+        shutil.rmtree(tmp_path / "bars")
         with pytest.raises(InputError, match="Unknown dataset"):
             reader.read(MARKET.id)
 
@@ -178,10 +182,10 @@ def test_memory_has_a_limit(store, tmp_path):
 
 
 @pytest.fixture
-def own_redis(redis_server):
+def own_redis():
     """A server that may be killed."""
-    from conftest import free_port, listens
-
+    if not shutil.which("redis-server"):
+        pytest.skip("redis-server is not installed")
     port = free_port()
 
     def start():
@@ -196,8 +200,7 @@ def own_redis(redis_server):
         wait()
 
     def wait():
-        while not listens(port):
-            pass
+        until(lambda: listens(port), pause=0.005)
 
     wait()
     yield port, servers, again
@@ -205,6 +208,7 @@ def own_redis(redis_server):
     servers[-1].wait()
 
 
+@pytest.mark.process
 def test_redis_goes_away_and_comes_back(tmp_path, store, own_redis):
     port, servers, again = own_redis
     now = [0.0]
@@ -233,17 +237,16 @@ def test_redis_is_shared(tmp_path, store, redis_url):
     assert (first.hit_rate, second.hit_rate) == (0, 1)
 
 
-def test_a_full_redis_is_no_error(tmp_path, store, redis_url):
+@pytest.mark.process
+def test_a_full_redis_is_no_error(tmp_path, store, own_redis):
     import redis
 
-    with redis.Redis.from_url(redis_url) as client:
+    address = f"redis://127.0.0.1:{own_redis[0]}/0"
+    with redis.Redis.from_url(address) as client:
         client.config_set("maxmemory", "1mb")
-        try:
-            with structlog.testing.capture_logs() as logs:
-                assert DeltaStore(tmp_path, redis_url).read(MARKET.id).bars.equals(MARKET.bars)
-            assert len(logs) == 1
-        finally:
-            client.config_set("maxmemory", "0")
+    with structlog.testing.capture_logs() as logs:
+        assert DeltaStore(tmp_path, address).read(MARKET.id).bars.equals(MARKET.bars)
+    assert len(logs) == 1
 
 
 def test_damage_behind_a_cache_is_still_found(tmp_path, store):

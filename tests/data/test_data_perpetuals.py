@@ -76,6 +76,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("seed", range(5))
 def test_a_storm_leaves_the_exchanges_own_rates(seed, tmp_path):
     exchange = served(faults=Faults(FAULTS, seed))
@@ -94,6 +95,7 @@ def test_a_storm_leaves_the_exchanges_own_rates(seed, tmp_path):
         assert stored(tmp_path) == truth(exchange)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("period", ["5m", "1h"])
 def test_open_interest_is_whole_as_far_back_as_it_is_told(period, tmp_path):
     exchange = served(12_000, "5m")
@@ -119,6 +121,7 @@ def test_open_interest_is_whole_as_far_back_as_it_is_told(period, tmp_path):
         assert json.load(refused.value)["code"] == -1130
 
 
+@pytest.mark.server
 def test_interrupted_anywhere_the_next_sync_makes_it_whole(tmp_path):
     exchange = served(faults=Faults({"server_error": 0.0}, 0))
     with running(exchange):
@@ -148,6 +151,7 @@ def test_interrupted_anywhere_the_next_sync_makes_it_whole(tmp_path):
             assert other.read("funding", "sandbox", NAME).equals(kept)
 
 
+@pytest.mark.server
 def test_two_values_for_one_time_are_asked_for_again_and_nothing_of_the_future_is_stored(tmp_path):
     exchange = served(200)
     with running(exchange):
@@ -169,6 +173,7 @@ def test_two_values_for_one_time_are_asked_for_again_and_nothing_of_the_future_i
             sync_perpetual(source, PerpetualStore(tmp_path / "new"), NAME, "funding", clock, since=BEGIN)
 
 
+@pytest.mark.server
 def test_a_corrected_newest_row_is_revised(tmp_path):
     exchange = served(200)
     with running(exchange):
@@ -180,6 +185,7 @@ def test_a_corrected_newest_row_is_revised(tmp_path):
         assert (done.new, done.revised) == (0, 1) and store.read("funding", "sandbox", NAME).equals(rows)
 
 
+@pytest.mark.server
 def test_only_perpetuals_of_an_exchange_that_tells(tmp_path):
     exchange = served(200)
     with running(exchange):
@@ -194,6 +200,7 @@ def test_only_perpetuals_of_an_exchange_that_tells(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.server
 def test_bars_of_a_perpetual_are_those_of_its_market():
     exchange = served(200)
     with running(exchange):

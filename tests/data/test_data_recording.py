@@ -7,11 +7,13 @@ counted.
 import asyncio
 import json
 import threading
-import time
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from support.simulated import run_simulated
+from support.waiting import forever, let_pass
 
 from algo_research.core.errors import FatalError, InputError, RetryableError
 from algo_research.data.intake.recording import RecordingStore, record
@@ -19,6 +21,14 @@ from algo_research.data.market.book import DepthSnapshot, DepthUpdate, MarketTra
 from algo_research.data.venues.exchanges import RateLimited
 
 BEGIN = datetime(2024, 1, 1, 22, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """Seconds that were waited between two questions, without waiting."""
+    seconds = []
+    monkeypatch.setattr("algo_research.data.intake.recording.time", SimpleNamespace(sleep=seconds.append))
+    return seconds
 
 
 def micros(moment):
@@ -58,13 +68,13 @@ class Script:
         return [MarketTrade(0, "XY", micros(BEGIN) + i * 1000, i, 100.0, 1.0, "buy") for i in range(id, self.known + 1)]
 
     async def listen(self, symbols, what, silence):
-        self.begun.append(time.monotonic())
+        self.begun.append(asyncio.get_running_loop().time())
         yield 1, ""
         for line in self.connections.pop(0) if self.connections else []:
             if isinstance(line, Exception):
                 raise line
             yield 1, line
-        await asyncio.sleep(60)
+        await forever()
 
 
 def recorded(feed, store, seconds, **options):
@@ -73,7 +83,7 @@ def recorded(feed, store, seconds, **options):
         asyncio.get_running_loop().call_later(seconds, stop.set)
         return await record(feed, store, ["X-Y"], stop, ["trades"], every=0.2, **options)
 
-    return asyncio.run(asyncio.wait_for(run(), 30))
+    return run_simulated(asyncio.wait_for(run(), 30))
 
 
 def ids(store):
@@ -107,9 +117,9 @@ def test_a_hole_is_filled_and_what_rest_does_not_know_yet_is_asked_for_again(tmp
     assert (report.filled, report.lost) == (4, 0) and len(feed.asked) == 2
 
 
-def test_what_is_really_gone_is_counted(tmp_path):
+def test_what_is_really_gone_is_counted(tmp_path, waits):
     report = recorded(Script([trade(1), trade(4)]), RecordingStore(tmp_path), 5)
-    assert ids(RecordingStore(tmp_path)) == [1, 4] and report.lost == 2
+    assert ids(RecordingStore(tmp_path)) == [1, 4] and report.lost == 2 and waits == [1.0] * 3
 
 
 def test_who_is_told_to_wait_waits(tmp_path):
@@ -184,7 +194,7 @@ def test_who_cannot_write_stops_asking(tmp_path):
     class Endless(Script):
         def trades_from(self, symbol, id):
             self.asked.append(id)
-            time.sleep(0.02)
+            let_pass(0.02)  # a page takes a while, and the write fails meanwhile
             return [MarketTrade(0, "XY", micros(BEGIN) + i, i, 100.0, 1.0, "buy") for i in range(id, id + 100)]
 
     class Full(RecordingStore):
@@ -213,7 +223,7 @@ def test_a_recording_that_ends_before_a_hole_is_filled_ends_before_the_hole(tmp_
                 for line in (trade(3), trade(4)):
                     yield 1, line
                 said.set()
-                await asyncio.sleep(60)
+                await forever()
 
         class Busy(RecordingStore):
             def append(self, *given):
@@ -223,7 +233,7 @@ def test_a_recording_that_ends_before_a_hole_is_filled_ends_before_the_hole(tmp_
 
         await asyncio.wait_for(record(Ending(known=4), Busy(tmp_path), ["X-Y"], stop, ["trades"], every=0.2), 30)
 
-    asyncio.run(run())
+    run_simulated(run())
     assert ids(RecordingStore(tmp_path)) == [1]
     recorded(Script([trade(5)], known=5), RecordingStore(tmp_path), 1)
     assert ids(RecordingStore(tmp_path)) == [1, 2, 3, 4, 5]

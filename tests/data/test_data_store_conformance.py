@@ -1,7 +1,6 @@
 """What every store of bars must do. A new store joins by its address in STORES."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,13 +13,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 import pytest
+from support.datasets import HERE, START, crash_states, make_dataset
 
 from algo_research.core.errors import DataError, InputError, RetryableError
-from algo_research.data.market.bars import Dataset, DatasetId, make_bars, resample_bars, timeframe_duration
+from algo_research.data.market.bars import DatasetId, resample_bars
 from algo_research.data.market.instruments import Instrument
 from algo_research.data.stores.base import open_store
 
-START = datetime(2021, 11, 29, tzinfo=UTC)
 STORES = {
     "delta": lambda request: f"delta://{request.getfixturevalue('tmp_path')}/store",
     "s3": lambda request: request.getfixturevalue("s3_url"),
@@ -36,21 +35,6 @@ def url(request):
 @pytest.fixture
 def store(url):
     return open_store(url)
-
-
-def make_dataset(timeframe="1h", n=60, every=None, symbols=("BTC",), seed=0, start=START, **options):
-    """Bars `every` so often (by default without gaps), which a timeframe's partitions need not follow."""
-    rng = np.random.default_rng(seed)
-    ts = pl.Series(
-        [start + i * (every or timeframe_duration(timeframe)) for i in range(n)], dtype=pl.Datetime("us", "UTC")
-    )
-    frames = []
-    for symbol in symbols:
-        low = rng.uniform(90, 100, n)
-        prices = {"low": low, "open": low + 1, "close": low + 2 * rng.random(n), "high": low + 2}
-        frames.append(pl.DataFrame({"symbol": [symbol] * n, "ts": ts, **prices, "volume": rng.random(n)}))
-    bars = make_bars(pl.concat(frames), timeframe_duration(timeframe))
-    return Dataset(DatasetId("test", "coins", timeframe), bars, Instrument("coins", "test", "spot"), **options)
 
 
 SPREADS = {
@@ -482,36 +466,42 @@ def test_coarser_bars_are_those_of_the_pure_function(store, timeframe, target):
 
 
 WRITER = """
-import json, sys, time
-from pathlib import Path
+import json, sys
 sys.path.insert(0, sys.argv[1])
 from dataclasses import replace
-from test_data_store_conformance import make_dataset, open_store, pl
-store, go, volume, ranges = open_store(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4]), json.loads(sys.argv[5])
-dataset = make_dataset("1m", 600, every=__import__("datetime").timedelta(hours=3))
+from datetime import timedelta
+import polars as pl
+from algo_research.data.stores.base import open_store
+from support.datasets import make_dataset
+store, volume, ranges = open_store(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
+dataset = make_dataset("1m", 600, every=timedelta(hours=3))
 dataset.snapshot()
 print("ready", flush=True)
-while not go.exists(): time.sleep(0.002)
+sys.stdin.readline()
 for first, last in ranges:
     store.write(replace(dataset, bars=dataset.bars[first:last].with_columns(volume=pl.lit(volume))))
 """
 
 
-def test_two_processes_write_at_once(url, tmp_path):
+@pytest.mark.process
+def test_two_processes_write_at_once(url):
     """Ten pieces each, side by side and crosswise: no row is lost, no row is mixed."""
-    dataset, go = make_dataset("1m", 600, every=timedelta(hours=3)), tmp_path / "go"
+    dataset = make_dataset("1m", 600, every=timedelta(hours=3))
     mine = [[i, i + 40] for i in range(0, 400, 40)]  # 0..400
     yours = [[i, i + 40] for i in range(560, 190, -40)]  # 200..600, the other way
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, os.path.dirname(__file__), url, str(go), volume, json.dumps(ranges)],
+            [sys.executable, "-c", WRITER, HERE, url, volume, json.dumps(ranges)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         for volume, ranges in (("1", mine), ("2", yours))
     ]
     for writer in writers:
         assert writer.stdout.readline() == b"ready\n"
-    go.touch()
+    for writer in writers:
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
     for writer in writers:
         assert writer.communicate(timeout=100) and writer.returncode == 0
     found = open_store(url).read(dataset.id)
@@ -529,7 +519,8 @@ def test_two_processes_write_at_once(url, tmp_path):
 VICTIM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from test_data_store_conformance import crash_states, open_store
+from algo_research.data.stores.base import open_store
+from support.datasets import crash_states
 store = open_store(sys.argv[2])
 print("ready", flush=True)
 while True:
@@ -537,20 +528,14 @@ while True:
 """
 
 
-def crash_states():
-    """Two states of one dataset that share no bar's values, over four months."""
-    return [make_dataset("1m", 20_000, seed=seed, every=timedelta(minutes=8)) for seed in (1, 2)]
-
-
+@pytest.mark.process
 def test_a_killed_writer_leaves_what_was_before_or_what_came_after(url):
     """Wherever it is hit, and the next writer need not wait for it."""
     states, rng = crash_states(), np.random.default_rng(5)
     states.append(replace(states[0], bars=states[0].bars[:50]))
     open_store(url).write(states[2])
     for _ in range(3):
-        victim = subprocess.Popen(
-            [sys.executable, "-c", VICTIM, os.path.dirname(__file__), url], stdout=subprocess.PIPE
-        )
+        victim = subprocess.Popen([sys.executable, "-c", VICTIM, HERE, url], stdout=subprocess.PIPE)
         assert victim.stdout.readline() == b"ready\n"
         time.sleep(rng.uniform(0.1, 0.4))
         victim.send_signal(signal.SIGKILL)

@@ -24,7 +24,7 @@ from algo_research.data.samples.synthetic import make_market
 from algo_research.data.stores import places
 from algo_research.data.stores.delta import DeltaStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 # A child costs a tenth of a second when it is forked from a server that has imported what it needs and run nothing.
 children = multiprocessing.get_context("forkserver")

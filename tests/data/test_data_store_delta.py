@@ -12,7 +12,8 @@ from datetime import timedelta
 
 import pytest
 from deltalake import DeltaTable, transaction, write_deltalake
-from test_data_store_conformance import make_dataset
+from support.datasets import HERE, make_dataset
+from support.waiting import let_pass
 
 from algo_research.core.errors import DataError, FatalError, InputError
 from algo_research.data.stores import delta as store_module
@@ -68,7 +69,9 @@ def test_something_in_the_way(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[1])
-from test_data_store_delta import *
+import pytest
+from algo_research.data.stores.delta import DeltaStore
+from support.datasets import make_dataset
 store = DeltaStore(sys.argv[2])
 store.write(make_dataset(n=30))
 before = store.snapshot("test/coins/1h")
@@ -80,11 +83,10 @@ assert store.read("test/coins/1h").snapshot() == before
 """
 
 
+@pytest.mark.process
 def test_a_full_disk_changes_nothing(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, os.path.dirname(__file__), str(tmp_path / "store")],
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", FULL_DISK, HERE, str(tmp_path / "store")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("*.part"))
@@ -192,7 +194,7 @@ def test_what_is_made_and_not_passed_on_is_bounded():
         return item
 
     def pass_on(item):
-        time.sleep(0.002)
+        let_pass(0.002)  # a slow disk
         passed.append(item)
         return item
 

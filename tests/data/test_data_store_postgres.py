@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
-from conftest import free_port
-from test_data_store_conformance import make_dataset
+from support.datasets import HERE, make_dataset
+from support.servers import free_port
+from support.waiting import let_pass
 
 from algo_research.core.errors import AlgoError, DataError, FatalError, InputError, RetryableError
 from algo_research.core.secrets import redact
@@ -95,7 +96,7 @@ FAULTS = {
     "no password": (lambda u: with_password(u, ""), InputError, "secret 'postgres_password'"),
     "short wrong password": (lambda u: with_password(u, "xyzzy"), InputError, "secret 'postgres_password'"),
     "unknown user": (lambda u: u.replace("algo:", "nobody:", 1), InputError, "Correct the user"),
-    "unknown database": (lambda u: u.replace("/postgres?", "/nowhere?"), InputError, "createdb"),
+    "unknown database": (lambda u: u.replace(f"{urlsplit(u).path}?", "/nowhere?"), InputError, "createdb"),
     "unknown host": (lambda u: u.replace("127.0.0.1", "nohost.invalid"), InputError, "Correct the host"),
     "nobody listens": (
         lambda u: u.replace(str(urlsplit(u).port), str(free_port())),
@@ -106,7 +107,7 @@ FAULTS = {
     "another kind of server": (lambda u: u.replace("?", "?sslmode=require&"), AlgoError, "SSL"),
     "broken percent code": (lambda u: with_password(u, "p%zzword"), InputError, "secret 'postgres_password'"),
     "unknown option": (lambda u: u + "&colour=red", InputError, "Correct the address"),
-    "no database": (lambda u: u.replace("/postgres?", "?"), InputError, "names no database"),
+    "no database": (lambda u: u.replace(f"{urlsplit(u).path}?", "?"), InputError, "names no database"),
     "a schema by a reserved word": (
         lambda u: u.partition("schema=")[0] + "schema=pg_catalogue",
         AlgoError,
@@ -429,7 +430,7 @@ def test_a_database_that_sorts_otherwise(postgres_url, locale):
     """The order of bars is no matter of the server's language."""
     name = f"db_{schema_of(postgres_url)}"
     execute(postgres_url, f"create database {name} template template0 {locale}")
-    store = PostgresStore(url := postgres_url.replace("/postgres?", f"/{name}?"))
+    store = PostgresStore(url := postgres_url.replace(f"{urlsplit(postgres_url).path}?", f"/{name}?"))
     try:
         symbols = ("AB", "A_C", "LINK", "PEPE", "a", "kPEPE", "Ä", "é")
         for timeframe in ("1h", "1m"):
@@ -471,21 +472,24 @@ def test_forgetting_versions_deletes_what_only_they_held(postgres_url, store):
 
 
 KILLED = """
-import sys, time
+import signal, sys
 sys.path.insert(0, sys.argv[1])
-from test_data_store_conformance import make_dataset, pl, replace
+from dataclasses import replace
+import polars as pl
+from support.datasets import make_dataset
 from algo_research.data.stores.postgres import PostgresStore
 name, original = sys.argv[3], getattr(PostgresStore, sys.argv[3])
 def stop(*arguments, **options):
     if sys.argv[4] == "after": original(*arguments, **options)
     print("here", flush=True)
-    time.sleep(60)
+    signal.pause()
 setattr(PostgresStore, name, stop)
 dataset = make_dataset("1m", 5000)
 PostgresStore(sys.argv[2]).write(replace(dataset, bars=dataset.bars.with_columns(volume=pl.lit(9.0))))
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("step", "when"), [("_copy", "after"), ("_move", "after"), ("_note", "before"), ("_note", "after")]
 )
@@ -494,7 +498,7 @@ def test_a_writer_killed_in_mid_transaction(postgres_url, store, step, when):
     store.write(dataset := make_dataset("1m", 4000))
     before = store.snapshot(dataset.id)
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, os.path.dirname(__file__), postgres_url, step, when], stdout=subprocess.PIPE
+        [sys.executable, "-c", KILLED, HERE, postgres_url, step, when], stdout=subprocess.PIPE
     ) as victim:
         assert victim.stdout.readline() == b"here\n"
         assert store.snapshot(dataset.id) == before  # readers do not wait either
@@ -533,7 +537,8 @@ def test_a_writer_interrupted_by_the_keyboard(store, monkeypatch, step, first):
 def test_a_lost_connection_is_opened_anew(postgres_url, store):
     """A transaction that it cuts is undone and may be tried again; an idle one is not even noticed."""
     store.write(dataset := make_dataset())
-    end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'algo-research'"
+    ours = "application_name = 'algo-research' and datname = current_database()"
+    end = f"select pg_terminate_backend(pid) from pg_stat_activity where {ours}"
     execute(postgres_url, end)
     with pytest.raises(RetryableError, match="try again"):
         store.read(dataset.id)
@@ -555,7 +560,14 @@ def test_a_connection_that_was_idle_reads_and_writes_on(store):
     for call, right in calls.items():
         store._database._used -= 60
         assert right(), call
-    time.sleep(5.5)  # the same without pretending
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_connection_that_was_really_idle_reads_on(store):
+    """The same without pretending."""
+    store.write(dataset := make_dataset("1m", 300))
+    let_pass(5.5)  # the store looks at the machine's clock
     assert store.read(dataset.id).bars.equals(dataset.bars)
 
 
@@ -597,6 +609,7 @@ def test_a_read_keeps_what_is_forgotten_meanwhile(postgres_url, store, monkeypat
         store.read(dataset.id, version=0)
 
 
+@pytest.mark.process
 def test_a_full_disk_changes_nothing(postgres_url, store, tmp_path_factory):
     """The table space of new tables is a file system of a few hundred kilobytes."""
     if os.getuid() != 0 or not (mount := shutil.which("mount")):

@@ -39,6 +39,7 @@ for i in range(1, 13):
 """
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_two_processes_append_at_once(s3_url, store):
     """Every other piece each, from the same bell on: nothing is lost, every piece is one version."""

@@ -182,6 +182,7 @@ def served(tmp_path_factory):
     server.server_close()
 
 
+@pytest.mark.browser
 @pytest.mark.slow
 def test_the_site_in_a_browser(served):
     from playwright.sync_api import sync_playwright

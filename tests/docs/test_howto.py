@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from command import algo
+from support.command import algo
 
 from algo_research.data.market.instruments import session_schedule
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from command import algo
 from execution import oracle
+from support.command import algo
 from support.strategies import RULES
 
 from algo_research.runs.record import find_run
@@ -38,6 +38,7 @@ def last(workspace: Path, template: str = "research"):
     return find_run(workspace / "reports", sorted(p.name for p in (workspace / "reports" / template).iterdir())[-1])
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_strategy_in_a_file_is_judged_like_a_built_in_one(workspace):
     assert len(RULES.strip().splitlines()) <= 25
@@ -53,6 +54,7 @@ def test_a_strategy_in_a_file_is_judged_like_a_built_in_one(workspace):
     assert last(workspace, "compare").artifact("comparison")["strategy"].to_list() == ["dip", "dip"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_strategy_that_reads_the_next_close_is_refused(workspace):
     (workspace / "peeking.py").write_text(PEEK)
@@ -112,6 +114,7 @@ def write_listing(folder: Path, symbol: str, first: int, days: int, seed: int) -
     pl.DataFrame(frame).write_csv(folder / f"{symbol}.csv", datetime_format="%Y-%m-%dT%H:%M:%SZ")
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_ragged_panel_goes_from_import_to_verdict_and_equals_the_oracle(workspace):
     for symbol, first, days, seed in (("OLD", 0, 900, 1), ("NEW", 400, 500, 2), ("GONE", 0, 600, 3)):
@@ -160,6 +163,7 @@ def test_a_ragged_panel_goes_from_import_to_verdict_and_equals_the_oracle(worksp
     np.testing.assert_allclose(books["equity"], equity["kernel"]["equity"], rtol=1e-9)
 
 
+@pytest.mark.process
 def test_a_plan_given_as_a_parameter_is_judged_with_its_own_datasets_trials(workspace):
     """The parameter `dataset` keeps its default then, and the ledger of that one would say that nothing was tried."""
     from algo_research.runs.runner import run
@@ -173,6 +177,7 @@ def test_a_plan_given_as_a_parameter_is_judged_with_its_own_datasets_trials(work
     assert (first.metrics["trials"], second.metrics["trials"]) == (1, 2)
 
 
+@pytest.mark.process
 def test_the_plan_of_a_panel_can_be_run_again(workspace):
     algo(workspace, "run", "research", "-p", "dataset=arch/*/1d", "-p", "strategy=moving_average", "-p", "compare=")
     first = last(workspace)
@@ -205,6 +210,7 @@ def test_a_plan_is_resolved_before_anything_starts(workspace):
     assert not (workspace / "reports").exists()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_pattern_in_a_plan_is_stored_as_what_it_matched(workspace):
     (workspace / "plan.yaml").write_text("datasets: ['arch/*/1d']\nstrategy: moving_average\nengine: kernel\n")
@@ -212,6 +218,7 @@ def test_a_pattern_in_a_plan_is_stored_as_what_it_matched(workspace):
     assert last(workspace).artifact("plan")["datasets"] == ["arch/NASDAQ/1d", "arch/SP500/1d"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_settings_of_research_hold_where_a_run_is_told_nothing(workspace):
     (workspace / "settings.ini").write_text(
@@ -225,6 +232,7 @@ def test_settings_of_research_hold_where_a_run_is_told_nothing(workspace):
     assert len(list((workspace / "reports/research").iterdir())) == 1  # the two commands are one run
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("told", "message"),
     [
@@ -241,6 +249,7 @@ def test_what_is_told_and_not_read_is_refused(workspace, told, message):
     assert done.returncode != 0 and message in done.stdout + done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_predictions_are_followed_on_the_bars_they_were_made_for(workspace):
     write_listing(workspace, "ONE", 0, 1800, 1)
@@ -365,6 +374,7 @@ class AcmeProvider(Provider):
 }
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_package_of_somebody_else_is_listed_and_runs(workspace, tmp_path_factory):
     source, target = tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("installed")
@@ -403,6 +413,7 @@ def test_a_package_of_somebody_else_is_listed_and_runs(workspace, tmp_path_facto
     assert "module acme_algo" in run.manifest["inputs"]["code"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_run_depends_on_what_it_imported_and_on_nothing_else(tmp_path):
     root, workspace = Path(__file__).parents[2], tmp_path / "workspace"

@@ -43,6 +43,7 @@ def run(folder: Path) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
     root = Path(__file__).parents[2]
@@ -52,6 +53,7 @@ def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
     assert here["hashes"] == again["hashes"] == elsewhere["hashes"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_vectorbt_and_the_kernel_give_the_same_research():
     market = make_market("garch", 5, bars=3000)

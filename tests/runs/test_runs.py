@@ -5,24 +5,24 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from command import ALGO, algo, environment
-from journey import PACKAGE, dice_workspace, manifests, write_template
+from support.command import ALGO, algo, environment
+from support.journey import PACKAGE, dice_workspace, ended, manifests, write_template
+from support.waiting import until
 
 FAULTY = """
-import os, signal, time
+import os, signal
 from pathlib import Path
 faults = Path(os.environ["FAULTS"])
 def fault(kind):  # a fault strikes once
     mark = faults / f"{kind}-{seed}"
     if mark.exists(): mark.unlink(); return True
 if fault("kill"): os.kill(os.getpid(), signal.SIGKILL)
-if fault("memory"): hoard = [bytearray(2**26) for _ in range(40)]; time.sleep(60)
-if fault("hang"): time.sleep(600)
+if fault("memory"): hoard = [bytearray(2**26) for _ in range(40)]; signal.pause()
+if fault("hang"): signal.pause()
 """
 
 
@@ -31,6 +31,7 @@ def workspace(tmp_path):
     return dice_workspace(tmp_path)
 
 
+@pytest.mark.process
 def test_a_run_leaves_what_it_should_and_is_not_repeated(workspace):
     first = algo(workspace, "run", "dice", "-p", "throws=50")
     (run,) = workspace.glob("reports/dice/*")
@@ -77,6 +78,7 @@ def elsewhere(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_named(tmp_path, elsewhere):
     """Every hash equal; then a bar, a parameter, a line of code and a dependency are changed, one at a time."""
@@ -134,6 +136,7 @@ def test_research_is_reproduced_in_another_checkout_and_each_changed_input_is_na
     ]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(workspace, tmp_path_factory):
     """The ledger travels with the run: elsewhere nothing was tried, and the count is the same."""
@@ -181,6 +184,7 @@ def test_a_verdict_counts_the_trials_before_it_and_is_reproduced_with_them(works
 # ---------------------------------------------------------------------------------------------------------------- batch
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_batch_of_twenty_survives_kills_and_its_rerun_completes_what_is_missing(workspace):
     faults = workspace / "faults"
@@ -208,19 +212,10 @@ def test_a_batch_of_twenty_survives_kills_and_its_rerun_completes_what_is_missin
     def finished() -> list[Path]:
         return [p for p in workspace.glob("reports/faulty/*/run.json") if not p.parent.name.startswith(".")]
 
-    deadline = time.monotonic() + 300
-    while len(finished()) < 9 and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: len(finished()) >= 9, 300)
     driver.kill()
     driver.wait()
-    while (
-        any(m["status"] == "running" and _alive(workspace, m["run_id"]) for m in manifests(workspace).values())
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.2)
-    while [line for line in _processes() if str(workspace) in line] and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not [line for line in _processes() if str(workspace) in line]
+    ended(workspace)
 
     before = {m["inputs"]["parameters"]["seed"]: (run_id, m["status"]) for run_id, m in manifests(workspace).items()}
     assert before[2][1] == "killed" and before[3][1] == "out of memory"
@@ -242,22 +237,7 @@ def test_a_batch_of_twenty_survives_kills_and_its_rerun_completes_what_is_missin
     assert algo(workspace, "batch", "grid.yaml", apart=True, FAULTS=str(faults)).stdout.count("done before") == 20
 
 
-def _alive(workspace: Path, run_id: str) -> bool:
-    from algo_research.runs.record import is_alive
-
-    return any(is_alive(p) for p in workspace.glob(f"reports/*/.{run_id}.part"))
-
-
-def _processes() -> list[str]:
-    import psutil
-
-    found = []
-    for p in psutil.process_iter(["cmdline", "cwd"]):
-        if p.info["cmdline"]:
-            found.append(" ".join([*p.info["cmdline"], p.info["cwd"] or ""]))
-    return found
-
-
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "number, status", [(signal.SIGINT, "cancelled"), (signal.SIGTERM, "cancelled"), (signal.SIGKILL, "abandoned")]
@@ -274,22 +254,16 @@ def test_a_stopped_driver_leaves_a_run_that_says_so(workspace, number, status):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
-    while (faults / "hang-0").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    until(lambda: not (faults / "hang-0").exists())
     assert "running" in algo(workspace, "runs").stdout
     driver.send_signal(number)
     assert driver.wait(30) == (130 if status == "cancelled" else -9)
-    while status not in (listed := algo(workspace, "runs").stdout) and time.monotonic() < deadline:
-        time.sleep(0.1)  # an orphaned kernel takes a moment to notice, and until then the run goes on
-    assert status in listed
+    # an orphaned kernel takes a moment to notice, and until then the run goes on
+    until(lambda: status in algo(workspace, "runs").stdout, pause=0.2)
     (run,) = workspace.glob("reports/faulty/2*")
     cells = nbformat.read(run / "notebook.ipynb", 4).cells
     assert status == "abandoned" or cells[-1].metadata.papermill.status == "failed"
-    while [line for line in _processes() if str(workspace) in line] and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not [line for line in _processes() if str(workspace) in line]
+    ended(workspace)
     assert "Delete" in algo(workspace, "runs", "--clean", code=1).stderr  # asks, and nobody answers
     algo(workspace, "runs", "--clean", "--yes")
     assert not list(workspace.glob("reports/faulty/*"))
@@ -298,6 +272,7 @@ def test_a_stopped_driver_leaves_a_run_that_says_so(workspace, number, status):
 # -------------------------------------------------------------------------------------------------------------- secrets
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_planted_secret_reaches_no_file(workspace):
     """Printed whole and in pieces, raised, displayed, in a widget's text, by a child process, in metrics,
@@ -319,8 +294,9 @@ def test_a_planted_secret_reaches_no_file(workspace):
         ),
         (
             "step:print",
-            "print(key, token, repr(token), json.dumps(token))\nsys.stdout.write(key[:7]); sys.stdout.flush(); "
-            "time.sleep(0.3); sys.stdout.write(key[7:] + '\\n')\nprint(token, file=sys.stderr)\n"
+            "print(key, token, repr(token), json.dumps(token))\nsys.stdout.write(key[:7]); sys.stdout.flush()\n"
+            "time.sleep(0.3)\n"  # a real sleep: the kernel sends what was printed after a fifth of a second
+            "sys.stdout.write(key[7:] + '\\n')\nprint(token, file=sys.stderr)\n"
             "print(base64.b64encode(key.encode()).decode())",
         ),
         (
@@ -357,6 +333,7 @@ def test_a_planted_secret_reaches_no_file(workspace):
     assert binary["status"] == "failed" and "model.bin contained a secret" in binary["error"]["message"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_secret_written_by_a_killed_kernel_is_masked_too(workspace):
     key = "zq-7f31c9-planted"
@@ -366,8 +343,9 @@ def test_a_secret_written_by_a_killed_kernel_is_masked_too(workspace):
         ("parameters", "x: int = 0"),
         (
             "step:print",
-            "import os, signal, time\nprint(os.environ['ALGO_SECRET_VENUE_KEY'], "
-            "flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)",
+            "import os, signal, time\nprint(os.environ['ALGO_SECRET_VENUE_KEY'], flush=True)\n"
+            "time.sleep(1)\n"  # a real sleep: what was printed is on its way before the kernel dies
+            "os.kill(os.getpid(), signal.SIGKILL)",
         ),
     )
     algo(workspace, "run", "leaky", code=1, ALGO_SECRET_VENUE_KEY=key)
@@ -395,6 +373,7 @@ BAD = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD, ids=str)
 def test_bad_input_says_what_to_do_and_starts_nothing(case, workspace, tmp_path_factory):
@@ -409,6 +388,7 @@ def test_bad_input_says_what_to_do_and_starts_nothing(case, workspace, tmp_path_
     assert not list(workspace.glob("reports/*/*"))
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_cell_that_fails_keeps_the_run_and_shows_where(workspace):
     write_template(
@@ -429,6 +409,7 @@ def test_a_cell_that_fails_keeps_the_run_and_shows_where(workspace):
     assert "ZeroDivisionError" in algo(workspace, "show", "last").stdout
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_damaged_and_older_manifests(workspace):
     algo(workspace, "run", "dice")

@@ -8,14 +8,14 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from command import ALGO, algo, environment
-from journey import dice_workspace, manifests, write_template
+from support.command import ALGO, algo, environment
+from support.journey import dice_workspace, ended, manifests, write_template
+from support.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 
 @pytest.fixture
@@ -83,9 +83,9 @@ def killed_run(workspace, secret: str = "zq-7f31c9-planted") -> None:
         ("parameters", "x: int = 0"),
         (
             "",
-            "import os, time\nfrom pathlib import Path\nfrom algo_research.runs.record import "
+            "import os, signal\nfrom pathlib import Path\nfrom algo_research.runs.record import "
             "current_run\ncurrent_run().save('note', {'key': "
-            "os.environ['ALGO_SECRET_VENUE_KEY']})\nPath('saved').touch()\ntime.sleep(60)",
+            "os.environ['ALGO_SECRET_VENUE_KEY']})\nPath('saved').touch()\nsignal.pause()",
         ),
     )
     driver = subprocess.Popen(
@@ -95,16 +95,14 @@ def killed_run(workspace, secret: str = "zq-7f31c9-planted") -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    until = time.monotonic() + 60
-    while not (workspace / "saved").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    until((workspace / "saved").exists)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
 
 
 def test_an_abandoned_run_is_cleaned_of_secrets_and_listed_by_many_at_once(workspace):
     killed_run(workspace)
-    time.sleep(3)  # the kernel notices, and goes
+    ended(workspace)  # the kernel notices, and goes
     (part,) = workspace.glob("reports/leaky/.*.part")
     for n in range(4):
         shutil.copytree(part, part.with_name(f".20260101-00000{n}-0000000{n}.part"))

@@ -46,6 +46,7 @@ def researched(workspace) -> Run:
     return run(workspace, "research", **QUICK)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_research_keeps_what_others_read(researched):
     verdict, equity, folds = (researched.artifact(n) for n in ("verdict", "equity", "folds"))
@@ -87,6 +88,7 @@ def test_research_keeps_what_others_read(researched):
     assert equity["known_at"].max().isoformat() <= verdict["reserved_from"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_report_of_an_edge_says_so(researched):
     html = (researched.folder / "report.html").read_text()
@@ -94,6 +96,7 @@ def test_the_report_of_an_edge_says_so(researched):
     assert "How this was made" in html and researched.manifest["identity"] in html
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_backtest_of_a_runs_predictions_gives_its_result(workspace, researched):
     followed = run(workspace, "backtest", run=researched.id, **QUICK)
@@ -120,6 +123,7 @@ def test_a_backtest_of_a_runs_predictions_gives_its_result(workspace, researched
     assert (table["trials"] >= table["trials_then"]).all()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_predictions_are_refused_for_another_dataset(workspace, researched):
     template = find_template("backtest")
@@ -132,6 +136,7 @@ def test_predictions_are_refused_for_another_dataset(workspace, researched):
     assert "This run failed in the step “data”" in html and f"Pass dataset={PLANTED}" in html
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_an_ingested_file_can_be_looked_at_and_trained_on(workspace):
     file = workspace.settings.path("mine.csv")
@@ -154,6 +159,7 @@ def test_an_ingested_file_can_be_looked_at_and_trained_on(workspace):
     assert run(workspace, "backtest", dataset="file/mine/1h", run=trained.id).artifact("verdict")["strategy"] == "model"
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_another_workspace_gives_the_same_outputs(researched, tmp_path):
     (tmp_path / "settings.ini").write_text("[research]\nreserve = 0.2\n")
@@ -172,6 +178,7 @@ def test_all_templates_are_there_and_can_be_told_nothing():
     assert [n for n in list_templates() if find_template(n).effects] == ["compare", "ingest", "sync"]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_sync_keeps_datasets_current_and_says_what_failed(workspace):
     """Against a local exchange: bars come once, a second run asks for nothing new,

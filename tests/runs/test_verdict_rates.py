@@ -23,6 +23,7 @@ def pool():
         yield pool
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("line", rates.LINES, ids=lambda line: line[0])
 def test_noise_is_refused(line, pool):
@@ -31,6 +32,7 @@ def test_noise_is_refused(line, pool):
     assert rates.count(pool, market, SEEDS, costs, compare) <= 4
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_planted_signal_is_found(pool):
     bars = rates.verdict("planted", 0, rates.USUAL, True, 0.1)[1]

@@ -95,6 +95,7 @@ def test_a_book_is_its_snapshot_and_all_updates(market):
         assert book.best_bid[0] <= last <= book.best_ask[0]
 
 
+@pytest.mark.server
 def test_ccxt_reads_trades_and_books(exchange):
     client = binance(exchange)
     book = client.fetch_order_book("GARCH1/USDT", 5)
@@ -117,6 +118,7 @@ def test_ccxt_reads_trades_and_books(exchange):
     assert ticker["bid"] < ticker["ask"]
 
 
+@pytest.mark.server
 def test_ccxt_watches_trades_and_books(exchange):
     """ccxt's own checks of the update ids are on: it raises, or starts anew, when one is missing."""
 
@@ -170,6 +172,7 @@ def agreed(tops, announced):
     return len(common)
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_lost_and_swapped_updates_are_noticed(market):
     """Each is a gap to the client; after a new snapshot its book is right again."""
@@ -180,11 +183,13 @@ def test_lost_and_swapped_updates_are_noticed(market):
     assert book.gaps >= 3 and snapshots > 3 and agreed(tops, announced) > 20
 
 
+@pytest.mark.server
 def test_a_calm_stream_has_no_gap(exchange):
     book, tops, announced, snapshots = asyncio.run(follow(exchange, 4))
     assert book.gaps == 0 and snapshots <= 2 and agreed(tops, announced) > 20
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_a_capture_is_told_again(shared_data):
     """The captured book, its tops and its trades come over the wire as they came then; ccxt reads them."""

@@ -4,10 +4,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 
 import pytest
+from support.waiting import let_pass, until
 
 from algo_research.data.intake.recording import RecordingStore
 from algo_research.data.market.book import OrderBook, book_tops, stored_events
@@ -52,6 +52,20 @@ def workspace(tmp_path):
     return tmp_path
 
 
+def written(workspace):
+    """Commits of the recordings, one for every write."""
+    return list((workspace / ".algo" / "recordings").rglob("_delta_log/*.json"))
+
+
+def heights(workspace):
+    """How many trades there are of each market."""
+    store = RecordingStore(workspace / ".algo" / "recordings")
+    known = store.recorded()
+    return [
+        store.trades("sandbox", name).height if ("trades", "sandbox", name) in known else 0 for name in NAMES.values()
+    ]
+
+
 def agrees(workspace, served):
     """Every trade from the first kept to the last, and every top of the replayed book, as the exchange has them;
     how many there are of each.
@@ -74,17 +88,20 @@ def agrees(workspace, served):
     return counts
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_recorders_that_are_killed_leave_no_hole(workspace):
     """Three are killed while they write, at different moments; the last one ends by itself.
     Updates are lost and swapped, and connections break, all the while.
     """
     with running(exchange({"lost": 0.05, "swapped": 0.05, "disconnect": 0.004})) as served:
-        for seconds in (3.1, 3.4, 3.8):
+        for seconds in (0.1, 0.4, 0.8):
+            begun = len(written(workspace))
             recorder = subprocess.Popen(
                 command(workspace, served), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            time.sleep(seconds)
+            until(lambda begun=begun: len(written(workspace)) > begun)
+            let_pass(seconds)
             recorder.send_signal(signal.SIGKILL)
             recorder.wait()
         done = subprocess.run(command(workspace, served, "--stop-after", "3"), capture_output=True, text=True)
@@ -92,18 +109,25 @@ def test_recorders_that_are_killed_leave_no_hole(workspace):
         assert min(agrees(workspace, served)) > 20
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_recorder_fills_what_it_missed_while_nobody_listened(workspace):
     with running(exchange()) as served:
-        for _ in range(2):
-            done = subprocess.run(command(workspace, served, "--stop-after", "2"), capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
+        for wanted in (1, 3600):
+            recorder = subprocess.Popen(
+                command(workspace, served), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            until(lambda wanted=wanted: min(heights(workspace)) >= wanted)
+            recorder.send_signal(signal.SIGINT)
+            told, failures = recorder.communicate(timeout=60)
+            assert recorder.returncode == 0, failures
             served.time.advance(3600)  # sixty trades a minute: more than one page of past trades
-        filled = int(re.search(r"\(([\d,]+) of them asked for, 0 lost\)", done.stdout)[1].replace(",", ""))
-        assert filled >= 7200, done.stdout  # 3,600 of each of two markets
+        filled = int(re.search(r"\(([\d,]+) of them asked for, 0 lost\)", told)[1].replace(",", ""))
+        assert filled >= 7200, told  # 3,600 of each of two markets
         assert agrees(workspace, served)[0] > 3600
 
 
+@pytest.mark.process
 def test_bad_input_is_refused_and_nothing_is_left(workspace):
     with running(exchange()) as served:
         for options, words in ((["--what", "dept"], "depth"), (["--exchange", "kraken"], "binance")):

@@ -13,6 +13,7 @@ from algo_research.data.market.bars import DatasetId
 from algo_research.data.stores.base import open_store
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_everything_goes_wrong_and_every_bar_is_there(tmp_path):
     markets = make_markets(60_000)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import time
+import threading
 import urllib.request
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,8 @@ from functools import partial
 
 import pytest
 from storm_stream import storm
+from support.simulated import pass_time, run_simulated
+from support.waiting import eventually, forever, let_pass
 
 from algo_research.core.errors import FatalError, InputError, RetryableError
 from algo_research.data.intake.streams import ClosedBar, Silence, stream
@@ -22,6 +24,7 @@ BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
+@pytest.mark.server
 @pytest.mark.slow
 def test_a_stream_that_breaks_loses_nothing(tmp_path):
     report, wrong, broken = storm(tmp_path, seconds=16, disconnects=5, silence=4, speed=4)
@@ -73,11 +76,11 @@ class Script:
 
     async def closed(self, symbols, timeframe, silence):
         if not self.connections:
-            await asyncio.sleep(0.1)
+            await pass_time(0.1)
             self.stop.set()
-            await asyncio.sleep(60)
+            await forever()
         for item in self.connections.pop(0):
-            await asyncio.sleep(0.02)
+            await pass_time(0.02)
             if isinstance(item, Exception):
                 raise item
             if isinstance(item, timedelta):
@@ -103,7 +106,7 @@ def play(folder, *connections, others=(), **options):
             stream(feeds, store, ["X"], "1m", clock, stop, **({"since": BEGIN} | options)), 60
         )
 
-    report = asyncio.run(run())
+    report = run_simulated(run())
     id = DatasetId("demo", "X", "1m")
     bars = store.read(id).bars if id in store.datasets() else None
     if bars is not None:
@@ -156,27 +159,18 @@ class Two(Script):
                 yield bar._replace(symbol="Y")
 
 
-class WaitingClock(Clock):
-    """Waits as long as it is told."""
-
-    def sleep(self, seconds):
-        time.sleep(seconds)
-
-
 def until(condition, feed, store, clock=None, seconds=20, **options):
     """Stream X and Y until it is so."""
 
     async def run():
         stop = asyncio.Event()
         task = asyncio.ensure_future(stream([feed], store, ["X", "Y"], "1m", clock or feed.clock, stop, **options))
-        async with asyncio.timeout(seconds):
-            while not condition():
-                await asyncio.sleep(0.05)
-                assert not task.done(), task
+        await eventually(lambda: condition() or task.done(), seconds)
+        assert not task.done(), task
         stop.set()
         return await task
 
-    return asyncio.run(run())
+    return run_simulated(run())
 
 
 def height(store, name):
@@ -193,7 +187,7 @@ def test_a_symbol_whose_past_cannot_be_fetched_holds_nobody_up(tmp_path):
     store = open_store("delta://store", tmp_path)
     report = until(
         lambda: height(store, "Y") >= 8,
-        Half(WaitingClock(), [None, 0, 1, 2, *[None] * 1000]),
+        Half(Clock(), [None, 0, 1, 2, *[None] * 1000]),
         store,
         since=BEGIN - 5 * MINUTE,
     )
@@ -205,16 +199,21 @@ def test_a_symbol_whose_past_cannot_be_fetched_holds_nobody_up(tmp_path):
 
 
 def test_a_source_is_asked_for_one_symbol_at_a_time_and_left_alone_when_it_says_so(tmp_path):
-    asked = []
+    asked, loop = [], []
 
     class Busy(Two):
         def bars(self, symbol, timeframe, start, limit):
-            asked.append((time.monotonic(), "begin"))
-            time.sleep(0.1)
-            asked.append((time.monotonic(), "end"))
+            asked.append((loop[0].time(), "begin"))
+            let_pass(0.05)  # whoever else asked meanwhile would be seen
+            asked.append((loop[0].time(), "end"))
             if len(asked) == 2:
                 raise RateLimited("too many", 1.5)
             return super().bars(symbol, timeframe, start, limit)
+
+        async def closed(self, symbols, timeframe, silence):
+            loop.append(asyncio.get_running_loop())
+            async for bar in super().closed(symbols, timeframe, silence):
+                yield bar
 
     store = open_store("delta://store", tmp_path)
     report = until(
@@ -236,7 +235,7 @@ def test_a_symbol_in_any_case(tmp_path):
             stream([Script(clock, [None, 0, 1, 2], stop=stop)], store, ["x", "X"], "1m", clock, stop, since=BEGIN), 60
         )
 
-    asyncio.run(run())
+    run_simulated(run())
     assert store.datasets() == [DatasetId("demo", "X", "1m")] and height(store, "X") == 3
 
 
@@ -252,7 +251,7 @@ def test_what_a_repair_took_out_is_not_told_again(tmp_path):
 
 
 def stopping(folder, monkeypatch, append, **options):
-    """Bars that come faster than they are stored, and then an end."""
+    """Bars that come faster than they are stored, and then an end; `append` is told of it by an event."""
     from algo_research.data.stores.delta import DeltaStore
 
     class Ends(Script):
@@ -261,10 +260,12 @@ def stopping(folder, monkeypatch, append, **options):
                 yield bar
                 if bar is not None and bar.ts == BEGIN + 9 * MINUTE:
                     self.stop.set()
-                    await asyncio.sleep(60)
+                    ended.set()
+                    await forever()
 
     original, clock, store = DeltaStore.append, Clock(), open_store("delta://store", folder)
-    monkeypatch.setattr(DeltaStore, "append", lambda self, dataset: append(partial(original, self, dataset)))
+    ended = threading.Event()
+    monkeypatch.setattr(DeltaStore, "append", lambda self, dataset: append(ended, partial(original, self, dataset)))
 
     async def run():
         stop = asyncio.Event()
@@ -279,24 +280,24 @@ def stopping(folder, monkeypatch, append, **options):
 
 
 def test_what_found_the_queue_full_before_the_end_is_fetched(tmp_path, monkeypatch):
-    def slow(original):
-        time.sleep(0.6)
+    def slow(ended, original):
+        assert ended.wait(20)
         original()
 
     store, run = stopping(tmp_path, monkeypatch, slow, size=1)
-    report = asyncio.run(run())
+    report = run_simulated(run())
     assert report.left_out > 0 and height(store, "X") == 10
 
 
 def test_a_store_that_fails_while_the_stream_ends_is_told_at_once(tmp_path, monkeypatch):
-    def failing(original):
-        time.sleep(0.6)
+    def failing(ended, original):
+        assert ended.wait(20)
         raise FatalError("no space left")
 
     for size in (1, 10_000):
         _, run = stopping(tmp_path, monkeypatch, failing, size=size)
         with pytest.raises(FatalError, match="no space left"):
-            asyncio.run(run())
+            run_simulated(run())
 
 
 def test_a_store_that_cannot_be_written_ends_the_stream(tmp_path, monkeypatch):
@@ -325,6 +326,7 @@ def test_bad_input_is_refused(tmp_path):
         )
 
 
+@pytest.mark.server
 def test_the_sandbox_says_what_it_does_not_stream():
     from algo_research.data.samples.synthetic import make_market
     from algo_research.sandbox.exchange import Exchange, MarketTime, running

@@ -59,15 +59,25 @@ class Instrument:
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 # %% ../../../nbs/data/market/00_instruments.ipynb #62d035eb
+@lru_cache(32)
+def _made(calendar: str, start: date, end: date) -> Any:
+    import exchange_calendars as xc
+    if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
+    return xc.get_calendar(calendar, start=str(start), end=str(end))
+
+def _exchange(calendar: str, first: date, last: date) -> Any:
+    "The exchange's calendar, a week more on both sides; whole years, for each takes half a second to make."
+    start, end = first - timedelta(days=7), last + timedelta(days=7)
+    try: return _made(calendar, start.replace(month=1, day=1), end.replace(month=12, day=31))
+    except ValueError: return _made(calendar, start, end)  # nobody knows the holidays of the whole years
+
 def session_times(
     dates: pl.Series,  # session dates
     calendar: str,     # a name in exchange_calendars, e.g. XNYS
 ) -> pl.DataFrame:     # date, ts (open) and known_at (close), UTC; dates in the order given
     "When the exchange opened and closed on these days."
-    import exchange_calendars as xc
-    if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
     dates = dates.cast(pl.Date).alias("date")
-    schedule = xc.get_calendar(calendar, start=str(dates.min()), end=str(dates.max() + timedelta(days=7))).schedule
+    schedule = _exchange(calendar, dates.min(), dates.max()).schedule
     times = pl.DataFrame({"date": schedule.index.to_numpy(), "ts": schedule["open"].dt.tz_localize(None).to_numpy(),
                           "known_at": schedule["close"].dt.tz_localize(None).to_numpy()})
     times = times.with_columns(pl.col("date").cast(pl.Date),
@@ -84,9 +94,7 @@ def exchange_zone(
     calendar: str, # a name in exchange_calendars
 ) -> str:          # an IANA name
     "The time zone an exchange's sessions are dated in."
-    import exchange_calendars as xc
-    if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
-    return str(xc.get_calendar(calendar, start="2024-01-02", end="2024-01-31").tz)
+    return str(_exchange(calendar, date(2024, 1, 8), date(2024, 1, 31)).tz)
 
 # %% ../../../nbs/data/market/00_instruments.ipynb #da41e3ef
 @lru_cache(16)
@@ -97,9 +105,7 @@ def session_schedule(
     step: timedelta, # of a bar, a day at most
 ) -> pl.DataFrame:   # date, ts (the bar opens), known_at (its session closes), opens (its session does), UTC
     "The bars that are due between two days."
-    import exchange_calendars as xc
-    if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
-    venue = xc.get_calendar(calendar, start=str(first - timedelta(days=7)), end=str(last + timedelta(days=7)))
+    venue = _exchange(calendar, first, last)
     dates, schedule = venue.sessions_in_range(str(first), str(last)), venue.schedule
     if not len(dates):
         return pl.DataFrame(schema={"date": pl.Date, **dict.fromkeys(("ts", "known_at", "opens"),

@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 
 import nbformat
+import psutil
 
 import algo_research
+
+from .waiting import until
 
 PACKAGE = Path(algo_research.__file__).parent
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
@@ -22,6 +25,16 @@ def write_template(folder: Path, name: str, *cells: tuple[str, str]) -> Path:
         path,
     )
     return path
+
+
+def ended(workspace: Path) -> None:
+    """Wait until no process is left that has to do with a workspace."""
+
+    def left() -> list[str]:
+        seen = [process.info for process in psutil.process_iter(["cmdline", "cwd"])]
+        return [about["cmdline"] for about in seen if str(workspace) in f"{about['cmdline']} {about['cwd']}"]
+
+    until(lambda: not left(), pause=0.1)
 
 
 def manifests(workspace: Path) -> dict[str, dict]:

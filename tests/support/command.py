@@ -19,6 +19,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if not k.startswith("ALGO_")}, **more}
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, and what is in it."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 def algo(
     workspace: Path, *arguments: str, code: int | None = 0, apart: bool = False, bare: bool = False, **more: str
 ) -> subprocess.CompletedProcess[str]:
