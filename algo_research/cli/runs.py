@@ -218,13 +218,16 @@ def show_run(run: Run) -> None:
         where = f"step {error['step']}, " if error.get("step") else ""
         cell = f"cell {error['cell']}: " if error.get("cell") is not None else ""
         out.print(f"[red]{escape(where + cell + str(error['type']))}[/red] {escape(str(error['message']))}")
+    verdict = _verdict(run)
     if run.metrics:
-        rows = table("metric", "value")
+        from algo_research.stats.metrics import in_units
+
+        rows = table("metric", "value", "unit", numbers=1)
         for name, value in run.metrics.items():
-            rows.add_row(escape(name), f"{value:,.6g}")
+            number, unit = in_units(name, value, verdict.get("currency") or "")
+            rows.add_row(escape(name), number, escape(unit))
         out.print(rows)
-    if (run.folder / "artifacts" / "verdict.json").is_file() and run.status == "succeeded":
-        verdict = run.artifact("verdict")
+    if verdict:
         out.print(f"[bold]{escape(verdict.get('sentence', ''))}[/bold]")
         for note in verdict.get("notes", ()):
             out.print(f"[yellow]Note:[/yellow] {escape(note)}")
@@ -232,6 +235,12 @@ def show_run(run: Run) -> None:
         out.print(f"[dim]{hashes}[/dim]")
     view = run.folder / "report.html"
     out.print(f"[dim]{view if view.is_file() else run.folder}[/dim]")
+
+
+def _verdict(run: Run) -> dict[str, Any]:
+    """What was judged; empty where nothing was."""
+    there = (run.folder / "artifacts" / "verdict.json").is_file() and run.status == "succeeded"
+    return run.artifact("verdict") if there else {}
 
 
 def runs(
@@ -257,6 +266,7 @@ def runs(
     from algo_research.runs.parameters import list_templates
     from algo_research.runs.record import STATUSES, list_runs
     from algo_research.runs.runner import recover
+    from algo_research.stats.metrics import UNITS, in_units
 
     if status is not None and status not in (known := (*STATUSES, "damaged")):
         raise unknown_name("status", status, known, f"Known: {', '.join(known)}.")
@@ -276,19 +286,20 @@ def runs(
         console().print(f"No runs{asked} in {reports}. Example: algo run research")
         return
     _check_metrics(metric or [], found)
-    rows = table("run", "template", "status", "seconds", *(metric or []), "parameters", numbers=3 + len(metric or []))
+    heads = [f"{name} ({UNITS[name]})" if name in UNITS else name for name in metric or []]
+    rows = table("run", "template", "status", "seconds", *heads, "told (else as by default)", numbers=3 + len(heads))
     for r in found[-limit:]:
         try:
             m = r.manifest
             seconds = f"{m['record'].get('seconds') or 0:.1f}"
-            numbers = [f"{r.metrics[name]:.4g}" if name in r.metrics else "-" for name in metric or []]
+            numbers = [in_units(name, r.metrics[name])[0] if name in r.metrics else "-" for name in metric or []]
             rows.add_row(
                 r.id,
                 r.template,
                 _status(r.status),
                 seconds,
                 *numbers,
-                escape(" ".join(f"{k}={v}" for k, v in r.parameters.items() if v not in (None, {}, []))),
+                escape(" ".join(f"{k}={v}" for k, v in r.told.items())),
             )
         except DataError as error:
             rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), escape(str(error)))
@@ -448,15 +459,18 @@ def batch(
 def _show_batch(batch: Batch, planned: list[Planned]) -> None:
     from rich.markup import escape
 
+    from algo_research.stats.metrics import UNITS, in_units
+
     names = [
         n
         for n in ("sharpe", "active_sharpe", "confidence", "trials", "edge")
         if any(n in p.run.metrics for p in planned if p.run)
     ]
     names = names or sorted({n for p in planned if p.run for n in p.run.metrics})[:4]
-    rows = table("#", *batch.varied, "state", *names, "run", numbers=0)
+    heads = [f"{name} ({UNITS[name]})" if name in UNITS else name for name in names]
+    rows = table("#", *batch.varied, "state", *heads, "run", numbers=0)
     for i, p in enumerate(planned):
-        numbers = [f"{p.run.metrics[n]:.4g}" if p.run and n in p.run.metrics else "-" for n in names]
+        numbers = [in_units(n, p.run.metrics[n])[0] if p.run and n in p.run.metrics else "-" for n in names]
         why = p.error or (
             str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else ""
         )

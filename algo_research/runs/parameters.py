@@ -14,6 +14,7 @@ import io
 import json
 import tokenize
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,6 +98,13 @@ def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
 
+def _as_written(node: ast.expr) -> str:
+    "A type as a reader needs it: that it stands for a setting is said in its meaning."
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Annotated":
+        kind, *marks = node.slice.elts
+        if all(ast.unparse(mark).startswith("Setting(") for mark in marks): return ast.unparse(kind)
+    return ast.unparse(node)
+
 def _annotation(node: ast.expr, where: str) -> Any:
     unknown = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - set(_TYPES))
     if unknown: raise unknown_name("type", unknown[0], _TYPES, f"It stands in {where}.")
@@ -139,7 +147,7 @@ def read_parameters(
         typed = isinstance(node, ast.AnnAssign)
         annotation = (_annotation(node.annotation, f"{where}, parameter {target.id}") if typed else
                       Any if default is None else type(default))
-        shown = ast.unparse(node.annotation) if typed else getattr(annotation, "__name__", "Any")
+        shown = _as_written(node.annotation) if typed else getattr(annotation, "__name__", "Any")
         found[target.id] = Parameter(target.id, annotation, shown, default, comments.get(node.end_lineno, ""))
     return found
 
@@ -267,7 +275,7 @@ def from_text(
     parameter: Parameter, # what is told
     text: str,            # as typed on a command line
 ) -> Any:                 # the value, or the text where it cannot be read as its type
-    "Read a value as its type; lists and dicts as JSON."
+    "Read a value as its type: a list as JSON or as a,b; a dict as JSON."
     adapter = TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False))
     if parameter.annotation is Any:
         try: return json.loads(text)
@@ -275,8 +283,10 @@ def from_text(
     if text in ("null", "None"):
         try: return adapter.validate_python(None, strict=True)
         except ValidationError: pass
-    try: return adapter.validate_strings(text)
-    except (ValidationError, TypeError): pass
+    with suppress(ValidationError, TypeError): return adapter.validate_strings(text)
+    with suppress(ValueError):
+        if isinstance(told := json.loads(text), (list, dict)): return told
+    with suppress(ValidationError): return adapter.validate_python([t.strip() for t in text.split(",") if t.strip()])
     try: return json.loads(text)
     except ValueError: return text
 

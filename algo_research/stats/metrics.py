@@ -249,4 +249,4 @@ def in_units(
     if value != value: return "undefined", unit
     if name == "edge": return "yes" if value else "no", ""
     if name in _PERCENT: return f"{100 * value:,.2f}", unit
-    return f"{value:,.5g}" if abs(value) < 1000 else f"{value:,.0f}", unit
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}", unit
