@@ -156,6 +156,7 @@ def some_labels(
 ) -> go.Figure:            # the same
     "Categories of which every second, third, ... is labelled."
     step = max(1, -(-len(names) // most))
+    if any("<br>" in text for text in texts): figure.update_layout(legend={"y": -0.2})
     last = (len(names) - 1) % step  # the last one is labelled: it is the one that is looked for
     return figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(names), tickangle=0,
                                tickmode="array", tickvals=names[last::step], ticktext=texts[last::step])
