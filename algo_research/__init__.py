@@ -2,7 +2,8 @@
 
 Modules:
 
-- `algo_research.sandbox.futures`: The same markets as perpetuals: the public REST API of USD-M futures, https://developers.binance.com/docs/derivatives/usds-margined-futures
+- `algo_research.cli.forks`: Kernels that are forked, not started: what a page imports is imported once for all.
+- `algo_research.sandbox.futures`: The same markets as perpetuals: the public REST API of USD-M futures.
 - `algo_research.sandbox.tape`: What happens within a bar: trades, best prices and an order book."""
 
 __version__ = "0.1.0"

@@ -1,5 +1,6 @@
 """Sphinx settings. `tools/docs.py` copies this folder, adds what the notebooks hold, and runs Sphinx there."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 from docutils.utils.math import latex2mathml
@@ -24,6 +25,7 @@ myst_links_external_new_tab = False
 html_theme = "pydata_sphinx_theme"
 html_title = "algo_research"
 html_static_path = ["_static"]
+html_search_scorer = str(Path(__file__).parent / "_static" / "scorer.js")
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
@@ -35,7 +37,13 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "show_prev_next": True,
     "show_toc_level": 2,
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "explanation/road": [], "explanation/reproducibility": [], "explanation/architecture": []},
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        "index": [],
+        "explanation/road": [],
+        "explanation/reproducibility": [],
+        "explanation/architecture": [],
+    },
     "footer_start": ["copyright"],
     "footer_center": [],
     "footer_end": [],
@@ -50,7 +58,11 @@ copyright = "algo_research contributors, Apache-2.0"
 
 def _mathml(tex: str, block: bool) -> str:
     """docutils' translation; it sets the index of an accented letter below the letter, here it goes to its foot."""
-    root = ElementTree.fromstring(latex2mathml.tex2mathml(tex, as_block=block).replace("&ApplyFunction;", "\u2061").replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
+    root = ElementTree.fromstring(
+        latex2mathml.tex2mathml(tex, as_block=block)
+        .replace("&ApplyFunction;", "\u2061")
+        .replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    )
     for node in list(root.iter("munderover")):
         base, index, accent = node
         if accent.get("stretchy") == "false" and base.tag == "mi":

@@ -1,34 +1,12 @@
 """A notebook's page shows 133 characters: lines of code stay within 120, and an exported cell holds one idea."""
 
+import ast
 from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).parent.parent / "nbs"
+ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT = 120, 40
-# Not straightened out yet; take a folder or a notebook away when it is.
-LEFT = (
-    "backtest/",
-    "core/09_components",
-    "data/",
-    "execution/",
-    "features/",
-    "models/",
-    "research/",
-    "runs/00_parameters",
-    "runs/01_record",
-    "runs/02_engine",
-    "runs/03_runner",
-    "runs/04_batch",
-    "runs/05_report",
-    "runs/07_closure",
-    "strategies/",
-    "templates/",
-    "tutorials/01_my_csv",
-    "tutorials/02_feature_and_strategy",
-    "tutorials/start",
-    "workspace/",
-)
 
 
 def complaints(path: Path) -> list[str]:
@@ -45,11 +23,26 @@ def complaints(path: Path) -> list[str]:
     return found
 
 
+def long_lines(module: Path) -> list[str]:
+    """Lines of a module that are too long, without `__all__`, which nbdev breaks later."""
+    text = module.read_text()
+    exports = [n for n in ast.parse(text).body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    listed = {number for node in exports for number in range(node.lineno, node.end_lineno + 1)}
+    lines = enumerate(text.split("\n"), 1)
+    return [f"{module.name}:{n}: {line[:60]}" for n, line in lines if len(line) > WIDTH and n not in listed]
+
+
 def test_cells_fit():
-    notebooks = [p for p in sorted(ROOT.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
-    looked_at = [p for p in notebooks if not p.relative_to(ROOT).as_posix().startswith(LEFT)]
-    assert len(looked_at) > 30
-    assert [c for p in looked_at for c in complaints(p)] == []
+    notebooks = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    assert len(notebooks) > 70
+    assert [c for p in notebooks for c in complaints(p)] == []
+
+
+def test_modules_fit():
+    """Plain ones are measured by ruff, too; nbdev's index is not read by anybody."""
+    modules = [p for p in sorted((ROOT / "algo_research").rglob("*.py")) if p.name != "_modidx.py"]
+    assert len(modules) > 90
+    assert [line for p in modules for line in long_lines(p)] == []
 
 
 def test_what_does_not_fit_is_found(tmp_path):
@@ -58,3 +51,5 @@ def test_what_does_not_fit_is_found(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "planted.ipynb")
     first, second = complaints(tmp_path / "planted.ipynb")
     assert "126 characters" in first and f"an exported cell of {HEIGHT + 1} lines" in second
+    (tmp_path / "planted.py").write_text(f"__all__ = ['{'a' * WIDTH}']\n" + wide)
+    assert long_lines(tmp_path / "planted.py") == [f"planted.py:3: x = '{'a' * 55}"]

@@ -45,6 +45,7 @@ def main(arguments: list[str]) -> int:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "settings.ini").touch()  # notebooks run in a workspace, of their own
         for notebook in notebooks:
             prepare(notebook, Path(folder) / notebook.relative_to(ROOT))
         os.environ |= {

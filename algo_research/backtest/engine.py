@@ -60,8 +60,9 @@ def make_grid(
     if not bars.height: raise InputError("There are no bars to backtest on. Choose a longer period.")
     times = bars.group_by("ts").agg(pl.col("known_at").max()).sort("ts")
     if (late := times.filter(pl.col("known_at") > pl.col("ts").shift(-1))).height:
-        raise DataError(f"{late.height} bars are not over when the next ones begin, the first opens at {late['ts'][0]} and is known at "
-                        f"{late['known_at'][0]}. All symbols of a backtest need bars on the same times; resample or leave out those that are offset.")
+        raise DataError(f"{late.height} bars are not over when the next ones begin, the first opens at {late['ts'][0]} "
+                        f"and is known at {late['known_at'][0]}. All symbols of a backtest need bars "
+                        "on the same times; resample or leave out those that are offset.")
     symbols = bars["symbol"].unique().sort().to_list()
     return Grid(times, symbols, *(to_matrix(bars, times, symbols, column) for column in ("open", "close", "volume")))
 
@@ -74,13 +75,16 @@ def _vectorbt_account(grid: Grid, orders: np.ndarray, cash: float, rates: CostRa
         import pandas as pd
         import vectorbt as vbt
         close = pd.DataFrame(grid.close)
-        options = {"size_type": "targetpercent", "val_price": close.ffill().shift(1), "direction": "both", "cash_sharing": True,
-                   "group_by": True, "call_seq": "auto", "lock_cash": False, "update_value": False, "freq": "1D"}
-        kept = vbt.Portfolio.from_orders(close, size=orders, price=grid.open, init_cash=cash, **options, **rates._asdict())
+        options = {"size_type": "targetpercent", "val_price": close.ffill().shift(1), "direction": "both",
+                   "cash_sharing": True, "group_by": True, "call_seq": "auto", "lock_cash": False,
+                   "update_value": False, "freq": "1D"}
+        kept = vbt.Portfolio.from_orders(
+            close, size=orders, price=grid.open, init_cash=cash, **options, **rates._asdict())
         records, equity = kept.orders.values, kept.value().to_numpy()
         position, left = kept.assets().to_numpy(), kept.cash().to_numpy()
     fills = np.zeros(len(records), FILL)
-    for ours, theirs in {"bar": "idx", "asset": "col", "price": "price", "fee": "fees"}.items(): fills[ours] = records[theirs]
+    for ours, theirs in {"bar": "idx", "asset": "col", "price": "price", "fee": "fees"}.items():
+        fills[ours] = records[theirs]
     fills["quantity"] = np.where(records["side"] == 0, records["size"], -records["size"])
     fills["reference_price"] = grid.open[fills["bar"], fills["asset"]]
     fills["slippage_cost"] = np.abs(fills["quantity"] * (fills["price"] - fills["reference_price"]))
@@ -105,7 +109,7 @@ def keep_accounts(
 class Result:
     "Ledgers of one backtest. Amounts in quote currency, times in UTC; `ts` is the open time of the bar."
     equity: pl.DataFrame      # ts, known_at, cash, equity, return: at each bar's close
-    positions: pl.DataFrame   # ts, symbol, quantity, exposure: held during the bar; exposure: fraction of equity at the last known close
+    positions: pl.DataFrame   # ts, symbol, quantity, exposure (share of equity at the last known close) during the bar
     orders: pl.DataFrame      # ts, symbol, target: executed (or tried) at this bar's open
     fills: pl.DataFrame       # ts, symbol, quantity, price, reference_price, fee, slippage_cost
     costs: pl.DataFrame       # ts, symbol, kind, amount: what was paid, for what
@@ -142,8 +146,9 @@ class Result:
 @patch
 def _repr_markdown_(self: Result) -> str:
     p = self.performance
-    rows = {"bars": f"{self.equity.height:,}", "return": f"{p.total_return:+.1%}", "Sharpe": f"{p.sharpe:.2f} ± {p.sharpe_se:.2f}",
-            "deepest drawdown": f"{p.max_drawdown:.1%}", "fills": f"{self.fills.height:,}", "turnover a year": f"{self.turnover:.1f} x equity",
+    rows = {"bars": f"{self.equity.height:,}", "return": f"{p.total_return:+.1%}",
+            "Sharpe": f"{p.sharpe:.2f} ± {p.sharpe_se:.2f}", "deepest drawdown": f"{p.max_drawdown:.1%}",
+            "fills": f"{self.fills.height:,}", "turnover a year": f"{self.turnover:.1f} x equity",
             "costs paid": f"{self.costs_paid:,.0f}", "bankrupt": f"{self.bankrupt_at or 'no'}"}
     return "\n".join(["| result | |", "|:--|--:|", *(f"| {k} | {v} |" for k, v in rows.items())])
 
@@ -181,7 +186,7 @@ def cost_rates(
 
 def backtest(
     bars: pl.DataFrame,       # valid bars of the period to trade
-    targets: pl.DataFrame,    # symbol, ts, known_at, target: decided when the bar was known; rows outside the bars are ignored
+    targets: pl.DataFrame,    # symbol, ts, known_at, target: decided when the bar was known; others are ignored
     costs: CostModel,         # what trading costs
     periods_per_year: float,  # of the bars, to annualise
     initial_cash: float = 100_000.0, # quote currency
@@ -191,9 +196,11 @@ def backtest(
 ) -> Result:
     "Trade the targets at the next open and keep the books."
     grid = make_grid(bars)
-    spoken = targets.drop_nulls("target").join(bars.select("symbol", "ts"), on=["symbol", "ts"], how="semi", maintain_order="left")
+    spoken = targets.drop_nulls("target").join(
+        bars.select("symbol", "ts"), on=["symbol", "ts"], how="semi", maintain_order="left")
     orders = align_targets(to_matrix(spoken, grid.times, grid.symbols, "target"), grid.open, delay)
     books = keep_accounts(grid, orders, initial_cash, cost_rates(costs, grid, instruments or {}), engine)
     end = grid.times["known_at"][books.bankrupt_at] if books.bankrupt_at >= 0 else None
     ledgers = _ledgers(grid, orders, books, initial_cash)
-    return Result(**ledgers, costs=costs.ledger(ledgers["fills"]), initial_cash=initial_cash, periods_per_year=periods_per_year, bankrupt_at=end)
+    return Result(**ledgers, costs=costs.ledger(ledgers["fills"]), initial_cash=initial_cash,
+                  periods_per_year=periods_per_year, bankrupt_at=end)

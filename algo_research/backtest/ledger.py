@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from fastcore.basics import patch
 
 from ..core.clock import Clock, SystemClock
 from ..core.errors import DataError, FatalError, InputError
@@ -25,26 +26,40 @@ from ..stats.sharpe import effective_trials
 # %% ../../nbs/backtest/02_ledger.ipynb #f3609751
 LEDGER_VERSION = 1
 _TABLES = """
-CREATE TABLE trials (dataset TEXT, content TEXT, config_hash TEXT, config TEXT, digest TEXT, ts BLOB, returns BLOB, until TEXT, recorded TEXT, PRIMARY KEY (dataset, config_hash));
+CREATE TABLE trials (dataset TEXT, content TEXT, config_hash TEXT, config TEXT, digest TEXT, ts BLOB, returns BLOB,
+                     until TEXT, recorded TEXT, PRIMARY KEY (dataset, config_hash));
 CREATE TABLE openings (dataset TEXT, content TEXT, start TEXT, end TEXT, config_hash TEXT, opened TEXT);
 """
 
+def _prepare(db: sqlite3.Connection, path: str) -> None:
+    "Make the tables of a new ledger; refuse one of another format."
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version and len(db.execute("PRAGMA table_info(trials)").fetchall()) != 9:
+        raise DataError(f"The trial ledger {path} was written before its format was settled. "
+                        "Move it away; a new one will be made.")
+    if version > LEDGER_VERSION:
+        raise DataError(f"The trial ledger {path} has version {version} and this package knows up to {LEDGER_VERSION}. "
+                        "Update algo-research.")
+    if version == 0:
+        for statement in filter(str.strip, _TABLES.split(";")): db.execute(statement)
+        db.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
+
+# %% ../../nbs/backtest/02_ledger.ipynb #ff7db117
 class TrialLedger:
     "Counts what was tried on each dataset, and who opened which reserved period."
 
-    def __init__(self, path: Path | str = ":memory:", clock: Clock | None = None): # a file, or ":memory:" for a ledger of one process
+    def __init__(
+        self, path: Path | str = ":memory:", # a file, or ":memory:" for a ledger of one process
+        clock: Clock | None = None,
+    ):
         self.path, self.clock = str(path), clock or SystemClock()
         if self.path != ":memory:": ensure_folder(Path(path).parent)
         try:
             self._connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        except sqlite3.Error as e: raise FatalError(f"The trial ledger {self.path} cannot be opened: {e}. Check the folder's permissions.") from e
-        with self._transaction() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version and len(db.execute("PRAGMA table_info(trials)").fetchall()) != 9: raise DataError(f"The trial ledger {self.path} was written before its format was settled. Move it away; a new one will be made.")
-            if version > LEDGER_VERSION: raise DataError(f"The trial ledger {self.path} has version {version} and this package knows up to {LEDGER_VERSION}. Update algo-research.")
-            if version == 0:
-                for statement in filter(str.strip, _TABLES.split(";")): db.execute(statement)
-                db.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
+        except sqlite3.Error as e:
+            raise FatalError(f"The trial ledger {self.path} cannot be opened: {e}. "
+                             "Check the folder's permissions.") from e
+        with self._transaction() as db: _prepare(db, self.path)
 
     def __repr__(self) -> str: return f"TrialLedger({self.path!r})"
 
@@ -52,27 +67,30 @@ class TrialLedger:
     def _guarded(self) -> Iterator[sqlite3.Connection]:
         try: yield self._connection
         except sqlite3.Error as e:
-            raise FatalError(f"The trial ledger {self.path} cannot be used: {e}. Without it no verdict can be given; make it writable, or restore the file from a backup.") from e
+            raise FatalError(f"The trial ledger {self.path} cannot be used: {e}. Without it no verdict can be given; "
+                             "make it writable, or restore the file from a backup.") from e
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._guarded() as db:
             db.execute("BEGIN IMMEDIATE")
             try: yield db
-            except BaseException: db.execute("ROLLBACK"); raise
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
             db.execute("COMMIT")
-
-    def _rows(self, statement: str, *values: Any) -> list[tuple]:
-        with self._guarded() as db: return db.execute(statement, values).fetchall()
-
-    def ping(self) -> None:
-        "Raise when trials cannot be written."
-        with self._transaction() as db: db.execute("SELECT COUNT(*) FROM trials, openings")
 
     def close(self) -> None: self._connection.close()
 
-# %% ../../nbs/backtest/02_ledger.ipynb #9b802ae6
-from fastcore.basics import patch
+# %% ../../nbs/backtest/02_ledger.ipynb #cc5ac118
+@patch
+def _rows(self: TrialLedger, statement: str, *values: Any) -> list[tuple]:
+    with self._guarded() as db: return db.execute(statement, values).fetchall()
+
+@patch
+def ping(self: TrialLedger) -> None:
+    "Raise when trials cannot be written."
+    with self._transaction() as db: db.execute("SELECT COUNT(*) FROM trials, openings")
 
 # %% ../../nbs/backtest/02_ledger.ipynb #f65c52bb
 @patch
@@ -87,15 +105,16 @@ def record(self: TrialLedger,
     "Count a configuration; the same one again replaces its returns and counts once."
     config_hash, times = hash_params(config), ts.dt.epoch("us").to_numpy().astype("<i8")
     values = np.asarray(returns, "<f8")
-    told = (config_hash, canonical_json(config), hash_arrays([times, values]), times.tobytes(), values.tobytes(), ts.max().isoformat(),
-            self.clock.now().isoformat())
+    trial = (config_hash, canonical_json(config), hash_arrays([times, values]),
+             times.tobytes(), values.tobytes(), ts.max().isoformat(), self.clock.now().isoformat())
     with self._transaction() as db:
         for name, held in ((dataset, content), *((member, "") for member in members)):
             db.execute("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET "
                        "content=excluded.content, digest=excluded.digest, ts=excluded.ts, returns=excluded.returns, "
-                       "until=MAX(until, excluded.until)", (name, held, *told))
+                       "until=MAX(until, excluded.until)", (name, held, *trial))
     return config_hash
 
+# %% ../../nbs/backtest/02_ledger.ipynb #5a9bbfe8
 _ON_DATASET = "(dataset = ? OR (content <> '' AND content = ?))"
 
 def _on_any(members: Sequence[str]) -> str:
@@ -104,8 +123,9 @@ def _on_any(members: Sequence[str]) -> str:
 
 @patch
 def count(self: TrialLedger, dataset: str, content: str = "", members: Sequence[str] = ()) -> int:
-    "How many configurations were tried on a dataset, under this name or with this content; of a panel also on its members."
-    return self._rows(f"SELECT COUNT(DISTINCT config_hash) FROM trials WHERE {_on_any(members)}", dataset, *members, content)[0][0]
+    "How many configurations were tried on a dataset, under this name or with this content, or on a panel's members."
+    counted = f"SELECT COUNT(DISTINCT config_hash) FROM trials WHERE {_on_any(members)}"
+    return self._rows(counted, dataset, *members, content)[0][0]
 
 @patch
 def effective(self: TrialLedger, dataset: str, content: str = "", members: Sequence[str] = ()) -> float:
@@ -121,9 +141,11 @@ def effective(self: TrialLedger, dataset: str, content: str = "", members: Seque
 
 @patch
 def trials(self: TrialLedger, dataset: str, content: str = "") -> pl.DataFrame:
-    "Every trial of a dataset, also under other names: dataset, config_hash, config, digest, recorded, bars; oldest first."
-    rows = self._rows(f"SELECT dataset, config_hash, config, digest, recorded, LENGTH(returns) / 8 FROM trials WHERE {_ON_DATASET} ORDER BY recorded, config_hash", dataset, content)
-    return pl.DataFrame(rows, schema={"dataset": pl.String, "config_hash": pl.String, "config": pl.String, "digest": pl.String, "recorded": pl.String, "bars": pl.Int64}, orient="row")
+    "Every trial of a dataset, under any name: dataset, config_hash, config, digest, recorded, bars; oldest first."
+    rows = self._rows("SELECT dataset, config_hash, config, digest, recorded, LENGTH(returns) / 8 "
+                      f"FROM trials WHERE {_ON_DATASET} ORDER BY recorded, config_hash", dataset, content)
+    texts = dict.fromkeys(("dataset", "config_hash", "config", "digest", "recorded"), pl.String)
+    return pl.DataFrame(rows, schema={**texts, "bars": pl.Int64}, orient="row")
 
 # %% ../../nbs/backtest/02_ledger.ipynb #851c48f8
 @patch
@@ -143,17 +165,22 @@ def open_reserved(self: TrialLedger,
         overlapping = f"SELECT config_hash, start, end, opened FROM openings WHERE {on_any} AND end > ? AND start < ?"
         before = db.execute(overlapping, (*known, *mine[1:])).fetchall()
         if other := next((b for b in before if b[:3] != mine), None):
-            raise InputError(f"The reserved period of {dataset} from {start:%Y-%m-%d} was opened at {other[3][:16]}, from {other[1][:10]}, by the configuration {other[0][:12]}; "
-                             f"yours is {mine[0][:12]}. It can be opened once. Wait for new data, or reserve a period that nobody has seen.")
+            raise InputError(
+                f"The reserved period of {dataset} from {start:%Y-%m-%d} was opened at {other[3][:16]}, "
+                f"from {other[1][:10]}, by the configuration {other[0][:12]}; yours is {mine[0][:12]}. "
+                "It can be opened once. Wait for new data, or reserve a period that nobody has seen.")
         later = f"SELECT config_hash, until FROM trials WHERE {on_any} AND until >= ? ORDER BY until DESC"
         seen = db.execute(later, (*known, mine[1])).fetchall()
         if seen:
-            raise InputError(f"The period of {dataset} from {start:%Y-%m-%d} is not unseen: {len(seen)} trial(s) were tested on it, until {seen[0][1][:10]}. "
-                             "Only bars that no trial has seen can be reserved. Wait for new data.")
+            raise InputError(
+                f"The period of {dataset} from {start:%Y-%m-%d} is not unseen: {len(seen)} trial(s) were tested on it, "
+                f"until {seen[0][1][:10]}. Only bars that no trial has seen can be reserved. Wait for new data.")
         if before or ask: return
         for name, held in ((dataset, content), *((member, "") for member in members)):
-            db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", (name, held, *mine[1:], mine[0], self.clock.now().isoformat()))
+            db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)",
+                       (name, held, *mine[1:], mine[0], self.clock.now().isoformat()))
 
+# %% ../../nbs/backtest/02_ledger.ipynb #01401722
 @patch
 def openings(self: TrialLedger, dataset: str) -> pl.DataFrame:
     "Who opened which reserved period: start, end, config_hash, opened."
@@ -167,8 +194,10 @@ def digest(self: TrialLedger,
            content: str = "",  # hash of the data
           ) -> str:            # SHA-256 of what was tried and opened, not of when
     "Content hash of what the ledger knows of a dataset."
-    tried = self._rows(f"SELECT DISTINCT config_hash, digest FROM trials WHERE {_ON_DATASET} ORDER BY 1, 2", dataset, content)
-    opened = self._rows(f"SELECT DISTINCT config_hash, start, end FROM openings WHERE {_ON_DATASET} ORDER BY 1, 2, 3", dataset, content)
+    tried = self._rows(
+        f"SELECT DISTINCT config_hash, digest FROM trials WHERE {_ON_DATASET} ORDER BY 1, 2", dataset, content)
+    opened = self._rows(
+        f"SELECT DISTINCT config_hash, start, end FROM openings WHERE {_ON_DATASET} ORDER BY 1, 2, 3", dataset, content)
     return hash_params([tried, opened])
 
 @patch
@@ -180,16 +209,19 @@ def copy_to(self: TrialLedger,
     other = TrialLedger(path, self.clock)
     with other._transaction() as db:
         for dataset, content in datasets.items():
-            db.executemany("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?)", self._rows(f"SELECT * FROM trials WHERE {_ON_DATASET}", dataset, content))
-            db.executemany("INSERT INTO openings VALUES (?,?,?,?,?,?)", self._rows(f"SELECT * FROM openings WHERE {_ON_DATASET}", dataset, content))
+            trials = self._rows(f"SELECT * FROM trials WHERE {_ON_DATASET}", dataset, content)
+            openings = self._rows(f"SELECT * FROM openings WHERE {_ON_DATASET}", dataset, content)
+            db.executemany("INSERT OR REPLACE INTO trials VALUES (?,?,?,?,?,?,?,?,?)", trials)
+            db.executemany("INSERT INTO openings VALUES (?,?,?,?,?,?)", openings)
     other.close()
 
+# %% ../../nbs/backtest/02_ledger.ipynb #e73faa39
 @patch
 def merge(self: TrialLedger,
           path: Path | str, # a ledger file
           since: Path | str | None = None, # the copy it began with: what it did not change is left as it is here
          ) -> int:          # how many trials are new
-    "Take over what another ledger has counted; an opening that another configuration was quicker with is an error, after the trials are counted."
+    "Take over what another ledger has counted; raise where another configuration was quicker to open a period."
     def rows(path: Path | str) -> tuple[list[tuple], list[tuple]]:
         other = TrialLedger(path, self.clock)
         try: return other._rows("SELECT * FROM trials"), other._rows("SELECT * FROM openings")
@@ -199,15 +231,21 @@ def merge(self: TrialLedger,
     tried, opened = [t for t in tried if (t[0], t[2], t[4]) not in unchanged], [o for o in opened if o not in known]
     with self._transaction() as db:
         before = db.execute("SELECT COUNT(*) FROM trials").fetchone()[0]
-        db.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET content=excluded.content, digest=excluded.digest, "
+        db.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (dataset, config_hash) DO UPDATE SET "
+                       "content=excluded.content, digest=excluded.digest, "
                        "ts=excluded.ts, returns=excluded.returns, until=MAX(until, excluded.until)", tried)
         new = db.execute("SELECT COUNT(*) FROM trials").fetchone()[0] - before
         late = []
         for o in opened:
-            seen = db.execute(f"SELECT config_hash, start, end, opened FROM openings WHERE {_ON_DATASET} AND end > ? AND start < ?", (o[0], o[1], o[2], o[3])).fetchall()
+            seen = db.execute(
+                f"SELECT config_hash, start, end, opened FROM openings WHERE {_ON_DATASET} AND end > ? AND start < ?",
+                (o[0], o[1], o[2], o[3])).fetchall()
             late += [(o, s) for s in seen if s[:3] != (o[4], o[2], o[3])]
             if not seen: db.execute("INSERT INTO openings VALUES (?,?,?,?,?,?)", o)
     if late:
         (o, s) = late[0]
-        raise InputError(f"The reserved period of {o[0]} from {o[2][:10]} was opened at {s[3][:16]} by the configuration {s[0][:12]}, while {o[4][:12]} was looking at it, too. It can be opened once: only the first one's verdict stands.")
+        raise InputError(
+            f"The reserved period of {o[0]} from {o[2][:10]} was opened at {s[3][:16]} "
+            f"by the configuration {s[0][:12]}, while {o[4][:12]} was looking at it, too. "
+            "It can be opened once: only the first one's verdict stands.")
     return new

@@ -25,7 +25,7 @@ class Evidence:
     mean: float            # active return a year, fraction
     sharpe: float          # annual, of the active returns
     sharpe_se: float       # its standard error
-    confidence: float      # deflated Sharpe ratio: probability that the true one is above what N skill-less trials would show
+    confidence: float      # deflated Sharpe ratio: probability that the true one is above that of N skill-less trials
     pvalue: float          # bootstrap, of a mean of zero or less
     observations: int      # bars
     years: float           # they span
@@ -33,8 +33,10 @@ class Evidence:
     @property
     def pace(self) -> str:
         "The mean in words: a year's worth of it where a year was seen."
-        return f"mean {self.mean:+.1%} a year" if self.years >= 1 else f"mean {self.mean * self.years:+.1%} in {365 * self.years:.0f} days"
+        if self.years >= 1: return f"mean {self.mean:+.1%} a year"
+        return f"mean {self.mean * self.years:+.1%} in {365 * self.years:.0f} days"
 
+# %% ../../nbs/backtest/03_verdict.ipynb #490403ea
 def weigh(
     active: np.ndarray,      # (bars,) active returns
     periods_per_year: float, # bars a year
@@ -43,12 +45,16 @@ def weigh(
     scale: float = 0.0,      # standard deviation of the returns behind it: activity below a billionth of it is rounding
 ) -> Evidence:
     "Test whether the mean active return is positive."
-    if len(active) < 30: raise DataError(f"{len(active)} bars out of sample are too few for a verdict; at least 30 are needed. Take a longer period or fewer folds.")
+    if len(active) < 30:
+        raise DataError(f"{len(active)} bars out of sample are too few for a verdict; at least 30 are needed. "
+                        "Take a longer period or fewer folds.")
     p = performance(np.maximum(active, -1), periods_per_year)
-    if not np.std(active) > max(1e-9 * scale, 1e-15): return Evidence(0.0, float("nan"), float("nan"), 0.0, 1.0, len(active), len(active) / periods_per_year)
+    if not np.std(active) > max(1e-9 * scale, 1e-15):
+        return Evidence(0.0, float("nan"), float("nan"), 0.0, 1.0, len(active), len(active) / periods_per_year)
     m = sharpe_moments(active)
     confidence = deflated_sharpe(m.sr, m.n, m.skew, m.kurtosis, n_trials, 1 / (m.n - 1))
-    return Evidence(float(active.mean() * periods_per_year), p.sharpe, p.sharpe_se, confidence, mean_pvalue(active, seed), m.n, m.n / periods_per_year)
+    return Evidence(float(active.mean() * periods_per_year), p.sharpe, p.sharpe_se, confidence,
+                    mean_pvalue(active, seed), m.n, m.n / periods_per_year)
 
 # %% ../../nbs/backtest/03_verdict.ipynb #c9538e65
 @dataclass(frozen=True)
@@ -68,19 +74,24 @@ class Verdict:
     def sentence(self) -> str:
         "The verdict in one sentence."
         e = self.evidence
-        beyond = f"{e.pace} beyond a holding of the same exposure (Sharpe {e.sharpe:.2f} ± {e.sharpe_se:.2f}, {e.observations:,} unseen bars)"
+        beyond = (f"{e.pace} beyond a holding of the same exposure "
+                  f"(Sharpe {e.sharpe:.2f} ± {e.sharpe_se:.2f}, {e.observations:,} unseen bars)")
         tried = f"{self.n_trials} trial{'s' * (self.n_trials != 1)}, {self.n_effective:.1f} of them independent"
         if not np.isfinite(e.sharpe): return f"No edge: the strategy did nothing beyond holding ({tried})."
-        if self.edge: return f"Edge: {beyond}; confidence {e.confidence:.1%} after {tried}, bootstrap p = {e.pvalue:.4f}."
-        why = [f"confidence {e.confidence:.1%} after {tried} is below {self.level:.0%}"] if e.confidence <= self.level else []
+        sure = f"confidence {e.confidence:.1%} after {tried}"
+        if self.edge: return f"Edge: {beyond}; {sure}, bootstrap p = {e.pvalue:.4f}."
+        why = [f"{sure} is below {self.level:.0%}"] if e.confidence <= self.level else []
         if e.pvalue >= 1 - self.level: why.append(f"bootstrap p = {e.pvalue:.3f} is not below {1 - self.level:.2f}")
         return f"No edge: {beyond}; {' and '.join(why)}."
 
     def _repr_markdown_(self) -> str:
         rows = [("as it is", self.evidence), ("costs x 2", self.costs_doubled), ("one bar late", self.one_bar_late)]
-        lines = [f"| {name} | {e.pace.removeprefix('mean ')} | {e.sharpe:.2f} ± {e.sharpe_se:.2f} | {e.confidence:.1%} | {e.pvalue:.3f} |" for name, e in rows if e]
-        return "\n".join([f"**{self.sentence}**", "", "| active return | mean | Sharpe | confidence | bootstrap p |", "|:--|--:|--:|--:|--:|", *lines])
+        lines = [f"| {name} | {e.pace.removeprefix('mean ')} | {e.sharpe:.2f} ± {e.sharpe_se:.2f} "
+                 f"| {e.confidence:.1%} | {e.pvalue:.3f} |" for name, e in rows if e]
+        head = ["| active return | mean | Sharpe | confidence | bootstrap p |", "|:--|--:|--:|--:|--:|"]
+        return "\n".join([f"**{self.sentence}**", "", *head, *lines])
 
+# %% ../../nbs/backtest/03_verdict.ipynb #0523e2f2
 def pronounce(
     result: Result,               # the strategy, out of sample
     bars: pl.DataFrame,           # the bars it traded
@@ -96,8 +107,10 @@ def pronounce(
     def evidence(r: Result | None) -> Evidence | None:
         if r is None: return None
         matched = matched_hold(r, bars)
-        return weigh(matched.active, r.periods_per_year, n_trials, seed, max(np.std(r.returns), np.std(matched.returns)))
-    e = evidence(result)
-    edge = e.confidence > level and e.pvalue < 1 - level and result.bankrupt_at is None
-    return Verdict(edge, level, e, n_trials, n_effective, hold, performance(np.maximum(hold.returns, -1), result.periods_per_year),
+        scale = max(np.std(r.returns), np.std(matched.returns))
+        return weigh(matched.active, r.periods_per_year, n_trials, seed, scale)
+    found = evidence(result)
+    edge = found.confidence > level and found.pvalue < 1 - level and result.bankrupt_at is None
+    held = performance(np.maximum(hold.returns, -1), result.periods_per_year)
+    return Verdict(edge, level, found, n_trials, n_effective, hold, held,
                    evidence(costs_doubled), evidence(one_bar_late))

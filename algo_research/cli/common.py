@@ -52,15 +52,35 @@ def parse_set(assignments: list[str] | None) -> dict[str, dict[str, str]]:
 
 
 def open_workspace(
-    root: Path | None, env: str | None, assignments: list[str] | None = None, **options: dict[str, Any]
+    root: Path | None,
+    env: str | None,
+    assignments: list[str] | None = None,
+    anywhere: bool = False,
+    **options: dict[str, Any],
 ) -> Workspace:
-    """The workspace with the command's own options laid over its settings; options that are None were not given."""
+    """The workspace with the command's own options laid over its settings; options that are None were not given.
+
+    A command that only looks may do so `anywhere`, and says that it found no workspace; any other refuses.
+    """
     from algo_research.workspace.bootstrap import open_workspace as open_
 
     overrides = parse_set(assignments)
     for section, values in options.items():
         overrides.setdefault(section, {}).update({k: v for k, v in values.items() if v is not None})
+    if root is None and anywhere:
+        root = _nearest_folder()
     return open_(root, env=env, **overrides)  # type: ignore[arg-type]
+
+
+def _nearest_folder() -> Path:
+    """The workspace, or this folder with a word that it is none."""
+    from algo_research.core.settings import SETTINGS, find_root
+
+    root = find_root()
+    if not (root / SETTINGS).is_file():
+        said = f"no workspace here (no {SETTINGS} in {root} or above): only what is built in or installed is seen"
+        console(stderr=True).print(f"[yellow]Note:[/yellow] {said}. `algo init` makes one.", markup=True)
+    return root
 
 
 def console(stderr: bool = False) -> Console:

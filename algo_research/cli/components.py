@@ -46,7 +46,7 @@ def components(
     known = kinds()
     if kind is not None and kind not in known:
         raise unknown_name("kind of component", kind, known)
-    with open_workspace(root, env) as workspace:
+    with open_workspace(root, env, anywhere=True) as workspace:
         folder = workspace.settings.root
         templates = workspace.settings.path(workspace.settings.workspace.templates)
     for plural in [kind] if kind else known:

@@ -103,10 +103,15 @@ def check_cache(url: str) -> Check:
 def examine(root, env) -> Iterator[Check]:
     """Every check, one after the other; a broken part does not hide the next one."""
     from algo_research.core.errors import AlgoError
+    from algo_research.core.settings import SETTINGS, find_root
 
     yield check_python()
     yield from check_packages()
     yield check_libraries()
+    if root is None and not (find_root() / SETTINGS).is_file():
+        found = f"none: no {SETTINGS} in {find_root()} or above; store, tracking and ledger were not looked at"
+        yield Check("workspace", True, found)
+        return
     try:
         workspace = open_workspace(root, env)
     except AlgoError as error:
@@ -141,8 +146,10 @@ def doctor(env: Env = None, root: Root = None) -> None:
     """
     from rich.markup import escape
 
-    rows, wrong = table("", "check", "found", numbers=0), []
+    rows, wrong, following = table("", "check", "found", numbers=0), [], "algo run research"
     for check in examine(root, env):
+        if check.name == "workspace":
+            following = "algo init my_research"
         rows.add_row("[green]✓[/green]" if check.good else "[red]x[/red]", check.name, escape(check.found))
         if not check.good:
             wrong.append(check)
@@ -152,7 +159,7 @@ def doctor(env: Env = None, root: Root = None) -> None:
         out.print(f"[red]{check.name}:[/red] {escape(check.remedy)}")
     if wrong:
         raise typer.Exit(1)
-    out.print("All is well. Next: algo run research")
+    out.print(f"All is well. Next: {following}")
 
 
 def settings(
@@ -164,7 +171,7 @@ def settings(
     """Show every setting, its value and which layer it came from."""
     from algo_research.core.secrets import redact
 
-    with open_workspace(root, env, set_) as workspace:
+    with open_workspace(root, env, set_, anywhere=True) as workspace:
         rows = table("setting", "value", "from", numbers=0)
         for name, value, origin in workspace.settings.table():
             if not changed or origin != "default":

@@ -56,7 +56,9 @@ data.app.command("adjust", epilog=adjust.EXAMPLE)(adjust.adjust)
 data.app.command("record", epilog=record.EXAMPLE)(record.record)
 data.app.command("perpetuals", epilog=perpetuals.EXAMPLE)(perpetuals.perpetuals)
 data.app.command("aggregate", epilog=aggregate.EXAMPLE)(aggregate.aggregate)
-app.command("sandbox", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})(sandbox.sandbox)
+app.command(
+    "sandbox", context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+)(sandbox.sandbox)
 app.command("dashboard", epilog=dashboard.EXAMPLE)(dashboard.dashboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("settings", epilog=doctor.SETTINGS_EXAMPLE)(doctor.settings)
@@ -72,7 +74,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 

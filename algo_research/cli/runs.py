@@ -24,11 +24,23 @@ BATCH_EXAMPLE = "Example: algo batch grid.yaml --dry-run"
 
 Parameters = Annotated[
     list[str] | None,
-    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the template, e.g. -p horizon=10. May be repeated.", show_default=False),
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A parameter of the template, e.g. -p horizon=10. May be repeated.",
+        show_default=False,
+    ),
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run's id or a part of it, `last`, or the path of its folder.")]
-Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds a run may take; 0: no limit. Default: [runs] timeout.", show_default=False)]
-Memory = Annotated[float | None, typer.Option(min=0, help="GiB a run may use; 0: no limit. Default: [runs] memory.", show_default=False)]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds a run may take; 0: no limit. Default: [runs] timeout.", show_default=False),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(min=0, help="GiB a run may use; 0: no limit. Default: [runs] memory.", show_default=False),
+]
 COLOURS = {"succeeded": "green", "done before": "green", "running": "cyan", "running elsewhere": "cyan", "to do": "dim"}
 
 
@@ -56,13 +68,24 @@ def _status(status: str) -> str:
 
 
 def run(
-    template: Annotated[str | None, typer.Argument(help="Name of a template, or a path to a notebook. Without it: what there is.", show_default=False)] = None,
+    template: Annotated[
+        str | None,
+        typer.Argument(
+            help="Name of a template, or a path to a notebook. Without it: what there is.", show_default=False
+        ),
+    ] = None,
     parameter: Parameters = None,
     force: Annotated[bool, typer.Option("--force", help="Run although the same run is there.")] = False,
-    parameters: Annotated[bool, typer.Option("--parameters", help="List the template's parameters and run nothing.")] = False,
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="List the template's parameters and run nothing.")
+    ] = False,
     log: Annotated[bool, typer.Option("--log", help="Also show what the cells print.")] = False,
-    plan: Annotated[Path | None, typer.Option("--plan", help="Research: a plan's file, YAML or JSON.", show_default=False)] = None,
-    open_reserved: Annotated[bool, typer.Option("--open-reserved", help="Research: judge on the reserved final period: once.")] = False,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Research: a plan's file, YAML or JSON.", show_default=False)
+    ] = None,
+    open_reserved: Annotated[
+        bool, typer.Option("--open-reserved", help="Research: judge on the reserved final period: once.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the reserved period is opened.")] = False,
     timeout: Timeout = None,
     memory: Memory = None,
@@ -73,7 +96,8 @@ def run(
     """Run a template notebook: checked parameters, a folder with notebook, report, metrics and manifest."""
     from algo_research.runs.parameters import find_template, resolve_parameters
 
-    with open_workspace(root, env, set_, runs={"timeout": timeout, "memory": memory}) as workspace:
+    limits, looks = {"timeout": timeout, "memory": memory}, template is None or parameters
+    with open_workspace(root, env, set_, looks, runs=limits) as workspace:
         reports, own = _folders(workspace)
         if template is None:
             return _list_templates(own)
@@ -103,14 +127,18 @@ def run(
             raise typer.Exit(130 if result.status == "cancelled" else 1)
 
 
-def _check_choices(template: Template, values: dict[str, Any], workspace: Workspace, plan: Path | None, opening: bool, yes: bool) -> None:
+def _check_choices(
+    template: Template, values: dict[str, Any], workspace: Workspace, plan: Path | None, opening: bool, yes: bool
+) -> None:
     """Put a plan's file and the opening among the parameters, and refuse what cannot be made before anything starts."""
     from algo_research.core.errors import InputError
     from algo_research.research.plan import read_plan
 
     for option, told, name in (("--plan", plan is not None, "plan"), ("--open-reserved", opening, "open_reserved")):
         if told and name not in template.parameters:
-            raise InputError(f"{option} is for templates with a parameter {name!r}, and {template.name} has none. Leave it out.")
+            raise InputError(
+                f"{option} is for templates with a parameter {name!r}, and {template.name} has none. Leave it out."
+            )
     if plan is not None:
         values["plan"] = read_plan(plan).model_dump(mode="json")
     if opening:
@@ -145,7 +173,10 @@ def _print_line(line: str) -> None:
 
 def _say_recovered(runs: list[Run]) -> None:
     for found in runs:
-        console(stderr=True).print(f"[yellow]Note:[/yellow] the run {found.id} of {found.template} was abandoned: its process died. It is kept, with that status.")
+        console(stderr=True).print(
+            f"[yellow]Note:[/yellow] the run {found.id} of {found.template} was abandoned: its process died. "
+            "It is kept, with that status."
+        )
 
 
 def _list_templates(own: Path) -> None:
@@ -169,7 +200,9 @@ def _list_parameters(template: Template) -> None:
 
     rows = table("parameter", "type", "default", "meaning", numbers=0, title=f"{template.title}: {template.promise}")
     for p in template.parameters.values():
-        rows.add_row(p.name, escape(p.type), "must be given" if p.default is ... else escape(repr(p.default)), escape(p.meaning))
+        rows.add_row(
+            p.name, escape(p.type), "must be given" if p.default is ... else escape(repr(p.default)), escape(p.meaning)
+        )
     console().print(rows)
 
 
@@ -178,18 +211,23 @@ def show_run(run: Run) -> None:
     from rich.markup import escape
 
     out, manifest = console(), run.manifest
-    out.print(f"\n[bold]{run.template}[/bold] {run.id}  {_status(run.status)}  {manifest['record'].get('seconds') or 0:.1f} s")
+    out.print(
+        f"\n[bold]{run.template}[/bold] {run.id}  {_status(run.status)}  {manifest['record'].get('seconds') or 0:.1f} s"
+    )
     if error := manifest.get("error"):
         where = f"step {error['step']}, " if error.get("step") else ""
         cell = f"cell {error['cell']}: " if error.get("cell") is not None else ""
         out.print(f"[red]{escape(where + cell + str(error['type']))}[/red] {escape(str(error['message']))}")
+    verdict = _verdict(run)
     if run.metrics:
-        rows = table("metric", "value")
+        from algo_research.stats.metrics import in_units
+
+        rows = table("metric", "value", "unit", numbers=1)
         for name, value in run.metrics.items():
-            rows.add_row(escape(name), f"{value:,.6g}")
+            number, unit = in_units(name, value, verdict.get("currency") or "")
+            rows.add_row(escape(name), number, escape(unit))
         out.print(rows)
-    if (run.folder / "artifacts" / "verdict.json").is_file() and run.status == "succeeded":
-        verdict = run.artifact("verdict")
+    if verdict:
         out.print(f"[bold]{escape(verdict.get('sentence', ''))}[/bold]")
         for note in verdict.get("notes", ()):
             out.print(f"[yellow]Note:[/yellow] {escape(note)}")
@@ -199,10 +237,22 @@ def show_run(run: Run) -> None:
     out.print(f"[dim]{view if view.is_file() else run.folder}[/dim]")
 
 
+def _verdict(run: Run) -> dict[str, Any]:
+    """What was judged; empty where nothing was."""
+    there = (run.folder / "artifacts" / "verdict.json").is_file() and run.status == "succeeded"
+    return run.artifact("verdict") if there else {}
+
+
 def runs(
-    template: Annotated[str | None, typer.Option("--template", "-t", help="Only runs of this template.", show_default=False)] = None,
-    status: Annotated[str | None, typer.Option(help="Only runs with this status, e.g. failed.", show_default=False)] = None,
-    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Show this metric. May be repeated.", show_default=False)] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", "-t", help="Only runs of this template.", show_default=False)
+    ] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only runs with this status, e.g. failed.", show_default=False)
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="Show this metric. May be repeated.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 30,
     clean: Annotated[bool, typer.Option("--clean", help="Delete runs that did not succeed, after asking.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -216,12 +266,15 @@ def runs(
     from algo_research.runs.parameters import list_templates
     from algo_research.runs.record import STATUSES, list_runs
     from algo_research.runs.runner import recover
+    from algo_research.stats.metrics import UNITS, in_units
 
     if status is not None and status not in (known := (*STATUSES, "damaged")):
         raise unknown_name("status", status, known, f"Known: {', '.join(known)}.")
     with open_workspace(root, env) as workspace:
         reports, own = _folders(workspace)
-        if template is not None and template not in (names := {*list_templates(own), *(r.template for r in list_runs(reports))}):
+        if template is not None and template not in (
+            names := {*list_templates(own), *(r.template for r in list_runs(reports))}
+        ):
             raise unknown_name("template", template, names, "`algo run` lists them.")
         if reports.is_dir():
             _say_recovered(recover(workspace))
@@ -233,13 +286,21 @@ def runs(
         console().print(f"No runs{asked} in {reports}. Example: algo run research")
         return
     _check_metrics(metric or [], found)
-    rows = table("run", "template", "status", "seconds", *(metric or []), "parameters", numbers=3 + len(metric or []))
+    heads = [f"{name} ({UNITS[name]})" if name in UNITS else name for name in metric or []]
+    rows = table("run", "template", "status", "seconds", *heads, "told (else as by default)", numbers=3 + len(heads))
     for r in found[-limit:]:
         try:
             m = r.manifest
             seconds = f"{m['record'].get('seconds') or 0:.1f}"
-            numbers = [f"{r.metrics[name]:.4g}" if name in r.metrics else "-" for name in metric or []]
-            rows.add_row(r.id, r.template, _status(r.status), seconds, *numbers, escape(" ".join(f"{k}={v}" for k, v in r.parameters.items() if v not in (None, {}, []))))
+            numbers = [in_units(name, r.metrics[name])[0] if name in r.metrics else "-" for name in metric or []]
+            rows.add_row(
+                r.id,
+                r.template,
+                _status(r.status),
+                seconds,
+                *numbers,
+                escape(" ".join(f"{k}={v}" for k, v in r.told.items())),
+            )
         except DataError as error:
             rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), escape(str(error)))
     console().print(rows)
@@ -312,7 +373,9 @@ def show(
 def reproduce(
     run: RunArgument,
     parameter: Parameters = None,
-    anyway: Annotated[bool, typer.Option("--anyway", help="Run although inputs differ, and see which outputs do.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Run although inputs differ, and see which outputs do.")
+    ] = False,
     env: Env = None,
     root: Root = None,
 ) -> None:
@@ -358,10 +421,14 @@ def _differences(title: str, found: list[Difference]) -> None:
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(help="A YAML file: template, parameters, grid, runs, parallel, timeout, memory.")],
+    file: Annotated[
+        Path, typer.Argument(help="A YAML file: template, parameters, grid, runs, parallel, timeout, memory.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is done and what would be run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also run what is done.")] = False,
-    parallel: Annotated[int | None, typer.Option(min=0, help="Runs at the same time; 0: one a core.", show_default=False)] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=0, help="Runs at the same time; 0: one a core.", show_default=False)
+    ] = None,
     timeout: Timeout = None,
     memory: Memory = None,
     set_: Set = None,
@@ -373,7 +440,9 @@ def batch(
 
     with open_workspace(root, env, set_) as workspace:
         read = read_batch(file, _folders(workspace)[1])
-        read.limits.update({k: v for k, v in {"parallel": parallel, "timeout": timeout, "memory": memory}.items() if v is not None})
+        read.limits.update(
+            {k: v for k, v in {"parallel": parallel, "timeout": timeout, "memory": memory}.items() if v is not None}
+        )
         planned = plan_batch(read, workspace, force)
         if not dry_run:
             with BatchView(read, planned) as view:
@@ -381,20 +450,37 @@ def batch(
     _show_batch(read, planned)
     missing = [p for p in planned if not p.finished]
     if missing and not dry_run:
-        console().print(f"[yellow]{len(missing)} of {len(planned)} are missing;[/yellow] the same command runs them again.")
+        console().print(
+            f"[yellow]{len(missing)} of {len(planned)} are missing;[/yellow] the same command runs them again."
+        )
         raise typer.Exit(1)
 
 
 def _show_batch(batch: Batch, planned: list[Planned]) -> None:
     from rich.markup import escape
 
-    names = [n for n in ("sharpe", "active_sharpe", "confidence", "trials", "edge") if any(n in p.run.metrics for p in planned if p.run)]
+    from algo_research.stats.metrics import UNITS, in_units
+
+    names = [
+        n
+        for n in ("sharpe", "active_sharpe", "confidence", "trials", "edge")
+        if any(n in p.run.metrics for p in planned if p.run)
+    ]
     names = names or sorted({n for p in planned if p.run for n in p.run.metrics})[:4]
-    rows = table("#", *batch.varied, "state", *names, "run", numbers=0)
+    heads = [f"{name} ({UNITS[name]})" if name in UNITS else name for name in names]
+    rows = table("#", *batch.varied, "state", *heads, "run", numbers=0)
     for i, p in enumerate(planned):
-        numbers = [f"{p.run.metrics[n]:.4g}" if p.run and n in p.run.metrics else "-" for n in names]
-        why = p.error or (str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else "")
-        rows.add_row(str(i + 1), *(escape(str(p.values[v])) for v in batch.varied), _status(p.state), *numbers, (p.run.id if p.run else "") + (f"  {escape(why[:80])}" if why else ""))
+        numbers = [in_units(n, p.run.metrics[n])[0] if p.run and n in p.run.metrics else "-" for n in names]
+        why = p.error or (
+            str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else ""
+        )
+        rows.add_row(
+            str(i + 1),
+            *(escape(str(p.values[v])) for v in batch.varied),
+            _status(p.state),
+            *numbers,
+            (p.run.id if p.run else "") + (f"  {escape(why[:80])}" if why else ""),
+        )
     console().print(rows)
 
 
@@ -405,7 +491,14 @@ class BatchView:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.batch, self.planned, self.console = batch, planned, console(stderr=True)
-        self.progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), console=self.console)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            console=self.console,
+        )
         self.tasks: dict[int, Any] = {}
         self.all = self.progress.add_task("all", total=len(planned), completed=sum(p.finished for p in planned))
 
@@ -428,7 +521,11 @@ class BatchView:
         if p.state == "running":
             if index not in self.tasks:
                 self.tasks[index] = self.progress.add_task(name, total=len(steps))
-            self.progress.update(self.tasks[index], description=f"{name}  {escape(step)} {escape(text)}", completed=steps.index(step) if step in steps else None)
+            self.progress.update(
+                self.tasks[index],
+                description=f"{name}  {escape(step)} {escape(text)}",
+                completed=steps.index(step) if step in steps else None,
+            )
             return
         if index in self.tasks:
             self.progress.remove_task(self.tasks.pop(index))

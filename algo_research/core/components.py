@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Choice', 'parse_choice', 'Kind', 'Component', 'registered_name', 'snake_case', 'list_components', 'find_component',
-           'workspace_modules', 'import_from', 'load_component', 'component_code', 'ComponentParameter',
+           'workspace_modules', 'import_from', 'explained', 'load_component', 'component_code', 'ComponentParameter',
            'component_parameters', 'make_component']
 
 # %% ../../nbs/core/09_components.ipynb #bb5f64c2
@@ -17,8 +17,8 @@ import sys
 import sysconfig
 import traceback
 import typing
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -28,7 +28,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from .errors import InputError, unknown_name
+from .errors import AlgoError, InputError, unknown_name
 from .hashing import canonical_json, hash_file, hash_params, hash_text
 
 # %% ../../nbs/core/09_components.ipynb #7f11890a
@@ -48,7 +48,8 @@ def parse_choice(
     "A component and its parameters."
     if isinstance(value, Choice): return value
     if isinstance(value, Mapping):
-        if other := sorted(set(value) - {"name", "params"}): raise unknown_name("key of a component", other[0], ("name", "params"))
+        if other := sorted(set(value) - {"name", "params"}):
+            raise unknown_name("key of a component", other[0], ("name", "params"))
         return Choice(name=str(value.get("name", "")), params=dict(value.get("params") or {}))
     text = str(value).strip()
     name, _, told = text.partition("(")
@@ -57,7 +58,8 @@ def parse_choice(
         if not isinstance(call, ast.Call) or call.args or not re.fullmatch(r"[\w.:-]+", name): raise ValueError
         return Choice(name=name, params={str(k.arg): ast.literal_eval(k.value) for k in call.keywords})
     except (SyntaxError, ValueError) as e:
-        raise InputError(f"{text!r} names no component. Write name, or name(parameter=value, ...) with plain values, e.g. moving_average(fast=10).") from e
+        raise InputError(f"{text!r} names no component. Write name, or name(parameter=value, ...) with plain values, "
+                         "e.g. moving_average(fast=10).") from e
 
 # %% ../../nbs/core/09_components.ipynb #8baa6980
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Component:
     folder: Path | None = None   # of the workspace it stands in
     loaded: Any = None           # the object, where finding its name meant importing it
 
+# %% ../../nbs/core/09_components.ipynb #e24b9d3a
 def registered_name(
     component: Any, # a class or an object
 ) -> str:
@@ -101,9 +104,11 @@ def snake_case(name: str) -> str:
 def _of_packages(kind: Kind) -> list[Component]:
     "Components that installed packages offer; this package's own first."
     points = sorted(entry_points(group=kind.group), key=lambda p: (_distribution(p) != "algo-research", p.name))
-    return [component for point in points for component in (_unpacked(kind, point) if kind.packs else [_of_point(kind, point)])]
+    return [component for point in points
+            for component in (_unpacked(kind, point) if kind.packs else [_of_point(kind, point)])]
 
-def _of_point(kind: Kind, point: EntryPoint) -> Component: return Component(kind, point.name, point.value, _origin(point))
+def _of_point(kind: Kind, point: EntryPoint) -> Component:
+    return Component(kind, point.name, point.value, _origin(point))
 
 def _unpacked(kind: Kind, point: EntryPoint) -> list[Component]:
     "One component for each object of a tuple; one that cannot be imported keeps its entry point's name."
@@ -114,7 +119,8 @@ def _unpacked(kind: Kind, point: EntryPoint) -> list[Component]:
 
 def _distribution(point: EntryPoint) -> str: return point.dist.name if point.dist else ""
 
-def _origin(point: EntryPoint) -> str: return f"{point.dist.name} {point.dist.version}" if point.dist else "an entry point"
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an entry point"
 
 # %% ../../nbs/core/09_components.ipynb #293195cb
 def _last_name(node: ast.expr) -> str: return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
@@ -122,8 +128,10 @@ def _last_name(node: ast.expr) -> str: return node.attr if isinstance(node, ast.
 def _literal(nodes: list[ast.stmt], name: str) -> str | None:
     "The text that a class body gives to a name."
     for node in nodes:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if any(_last_name(t) == name for t in targets) and isinstance(node.value, ast.Constant): return str(node.value.value)
+        targets = (node.targets if isinstance(node, ast.Assign) else
+                   [node.target] if isinstance(node, ast.AnnAssign) else [])
+        named = any(_last_name(target) == name for target in targets)
+        if named and isinstance(node.value, ast.Constant): return str(node.value.value)
     return None
 
 def _declared(source: str, bases: set[str]) -> list[tuple[str, str]]: # (registered name, attribute)
@@ -134,11 +142,13 @@ def _declared(source: str, bases: set[str]) -> list[tuple[str, str]]: # (registe
             found.append((_literal(node.body, "name") or snake_case(node.name), node.name))
             bases = bases | {node.name}
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _last_name(node.value.func) in bases:
-            first = node.value.args[0] if node.value.args else next((k.value for k in node.value.keywords if k.arg == "name"), None)
+            arguments, keywords = node.value.args, node.value.keywords
+            first = arguments[0] if arguments else next((k.value for k in keywords if k.arg == "name"), None)
             name = first.value if isinstance(first, ast.Constant) else _last_name(node.targets[0])
             found.append((str(name), _last_name(node.targets[0])))
     return found
 
+# %% ../../nbs/core/09_components.ipynb #cb2514a1
 def _of_workspace(kind: Kind, folder: Path, known: list[Component]) -> list[Component]:
     "Components that modules beside settings.ini declare."
     bases = {c.__name__ for c in kind.contracts} | {c.target.rpartition(":")[2] for c in known}
@@ -146,7 +156,8 @@ def _of_workspace(kind: Kind, folder: Path, known: list[Component]) -> list[Comp
     for path in sorted(folder.glob("*.py")):
         try: declared = _declared(path.read_text(), bases)
         except (SyntaxError, UnicodeDecodeError, OSError): continue  # it is named when somebody asks for it
-        found += [Component(kind, name, f"{path.stem}:{attribute}", f"workspace, {path.name}", folder) for name, attribute in declared]
+        found += [Component(kind, name, f"{path.stem}:{attribute}", f"workspace, {path.name}", folder)
+                  for name, attribute in declared]
     return found
 
 def list_components(
@@ -170,9 +181,11 @@ def find_component(
         return same[0] if same else Component(kind, name, name, name.partition(":")[0], folder)
     found = [c for c in known if c.name == name]
     if not found:
-        raise unknown_name(kind.name, name, [c.name for c in known], f"Your own is named by module:attribute; `algo components {kind.plural}` lists all.")
+        raise unknown_name(kind.name, name, [c.name for c in known],
+                           f"Your own is named by module:attribute; `algo components {kind.plural}` lists all.")
     if len(found) > 1:
-        raise InputError(f"{len(found)} {kind.plural} are called {name!r}: {' and '.join(f'{c.target} ({c.origin})' for c in found)}. "
+        places = " and ".join(f"{c.target} ({c.origin})" for c in found)
+        raise InputError(f"{len(found)} {kind.plural} are called {name!r}: {places}. "
                          "Rename one, or write module:attribute.")
     return found[0]
 
@@ -189,23 +202,27 @@ def workspace_modules(
         return Path(file) == folder/f"{top}.py" or Path(file).is_relative_to(folder/top)
     return {name: module for name, module in list(sys.modules.items()) if lies_inside(name, module)}
 
+def _is_current(name: str, module: ModuleType) -> bool:
+    "Whether a module's file is there, and is what was imported."
+    file = Path(module.__file__)
+    return file.is_file() and _imported.get(name, (file, ""))[1] in ("", hash_file(file))
+
 def _forget_what_changed(folder: Path) -> None:
-    "Take modules of other workspaces out of the process; and all of this one, when a file of it is not what was imported."
+    "Take modules of other workspaces out of the process; all of this one, when a file of it is not what was imported."
     here = workspace_modules(folder)
-    changed = any(not Path(m.__file__).is_file() or _imported.get(n, (0, ""))[1] not in ("", hash_file(m.__file__)) for n, m in here.items())
-    gone = [name for name, (path, _) in _imported.items() if name not in here or changed] + (list(here) if changed else [])
+    changed = not all(_is_current(name, module) for name, module in here.items())
+    gone = [name for name in _imported if name not in here or changed] + (list(here) if changed else [])
     for name in gone:
-        if name in here or _imported.get(name, (None,))[0] == Path(getattr(sys.modules.get(name), "__file__", None) or ""):
-            sys.modules.pop(name, None)
+        file = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+        if name in here or _imported.get(name, (None,))[0] == file: sys.modules.pop(name, None)
         _imported.pop(name, None)
 
-
-# %% ../../nbs/core/09_components.ipynb #9e3abe30
+# %% ../../nbs/core/09_components.ipynb #858b1061
 def import_from(
     folder: Path, # a workspace
     module: str,  # dotted name of a module in it
 ) -> ModuleType:
-    "A module of a workspace; imported again when it, or another one of the workspace, has changed since it was imported here."
+    "A module of a workspace; imported again when it, or another one of the workspace, has changed since then."
     path = folder.joinpath(*module.split(".")).with_suffix(".py")
     if not path.is_file(): path = folder.joinpath(*module.split("."), "__init__.py")
     _forget_what_changed(folder)
@@ -220,44 +237,70 @@ def import_from(
         _imported.setdefault(name, (Path(other.__file__), hash_file(other.__file__)))
     return made
 
+# %% ../../nbs/core/09_components.ipynb #60dc6892
+def _whose_line(e: Exception) -> tuple[str, int | None]:
+    "The last line that is neither ours nor a library's; of a component in a library, where it was entered."
+    ours = Path(sys.modules["algo_research"].__file__).parent
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if not f.filename.startswith("<")]
+    others = [f for f in frames if not Path(f.filename).is_relative_to(ours)]
+    own = [f for f in others if not _is_library(Path(f.filename))]
+    place = own[-1] if own else others[0] if others else frames[-1]
+    return place.filename, place.lineno
+
+def _at_fault(what: str, e: Exception) -> InputError:
+    file, line = (e.filename, e.lineno) if isinstance(e, SyntaxError) else _whose_line(e)
+    return InputError(f"{what}: {type(e).__name__}: {e} ({file}, line {line}). Correct it there.")
+
+@contextmanager
+def explained(
+    what: str, # is done by a component: "The provider mine cannot load mine/ONE/1d"
+) -> Iterator[None]:
+    "Say of an error that a component's own code makes where it stands."
+    try: yield
+    except AlgoError: raise
+    except Exception as e: raise _at_fault(what, e) from e
+
 # %% ../../nbs/core/09_components.ipynb #3b5f94b5
 def _import(component: Component) -> ModuleType:
     module = component.target.partition(":")[0]
-    inside = component.folder and any(component.folder.joinpath(*module.split(".")).with_suffix(s).exists() for s in (".py", ""))
+    inside = component.folder and any(
+        component.folder.joinpath(*module.split(".")).with_suffix(suffix).exists() for suffix in (".py", ""))
     try: return import_from(component.folder, module) if inside else importlib.import_module(module)
     except InputError: raise
     except ModuleNotFoundError as e:
         if e.name and module.startswith(e.name):
             where = f", neither in {component.folder} nor installed" if component.folder else ""
-            raise InputError(f"There is no module {e.name!r} for the {component.kind.name} {component.target!r}{where}. "
-                             "Write module:attribute of a .py file beside settings.ini.") from e
+            raise InputError(
+                f"There is no module {e.name!r} for the {component.kind.name} {component.target!r}{where}. "
+                "Write module:attribute of a .py file beside settings.ini.") from e
         raise _broken(component, e) from e
     except Exception as e: raise _broken(component, e) from e
 
 def _broken(component: Component, e: Exception) -> InputError:
-    place = traceback.extract_tb(e.__traceback__)[-1]
-    file, line = (e.filename, e.lineno) if isinstance(e, SyntaxError) else (place.filename, place.lineno)
-    return InputError(f"The {component.kind.name} {component.target} ({component.origin}) cannot be imported: {type(e).__name__}: {e} "
-                      f"({file}, line {line}). Correct it there.")
+    return _at_fault(f"The {component.kind.name} {component.target} ({component.origin}) cannot be imported", e)
 
+# %% ../../nbs/core/09_components.ipynb #fa72940e
 def load_component(
     component: Component,
 ) -> Any:            # its class or object
     "Import a component and hold it against its contract."
-    if component.loaded is not None and isinstance(component.loaded, component.kind.contracts): return component.loaded
+    kind, contracts = component.kind, component.kind.contracts
+    if component.loaded is not None and isinstance(component.loaded, contracts): return component.loaded
     module, attribute = _import(component), component.target.partition(":")[2]
     if not hasattr(module, attribute):
         public = [n for n in vars(module) if not n.startswith("_")]
-        raise unknown_name(f"{component.kind.name} of {module.__name__}", attribute, public, f"It is looked for in {module.__file__}.")
+        raise unknown_name(f"{kind.name} of {module.__name__}", attribute, public,
+                           f"It is looked for in {module.__file__}.")
     made = getattr(module, attribute)
-    if isinstance(made, tuple) and component.kind.packs:
-        raise InputError(f"{component.target} holds {len(made)} {component.kind.plural}: {', '.join(map(registered_name, made[:5]))}, ... Choose one.")
-    follows = issubclass(made, component.kind.contracts) if isinstance(made, type) else isinstance(made, component.kind.contracts)
-    if not follows:
-        raise InputError(f"{component.target} is no {component.kind.name}: it does not inherit from "
-                         f"{' or '.join(f'{c.__module__}.{c.__name__}' for c in component.kind.contracts)}.")
+    if isinstance(made, tuple) and kind.packs:
+        names = ", ".join(map(registered_name, made[:5]))
+        raise InputError(f"{component.target} holds {len(made)} {kind.plural}: {names}, ... Choose one.")
+    if not (issubclass(made, contracts) if isinstance(made, type) else isinstance(made, contracts)):
+        raise InputError(f"{component.target} is no {kind.name}: it does not inherit from "
+                         f"{' or '.join(f'{c.__module__}.{c.__name__}' for c in contracts)}.")
     if inspect.isabstract(made):
-        raise InputError(f"{component.target} does not define {', '.join(sorted(made.__abstractmethods__))}, which a {component.kind.name} must.")
+        missing = ", ".join(sorted(made.__abstractmethods__))
+        raise InputError(f"{component.target} does not define {missing}, which a {kind.name} must.")
     return made
 
 # %% ../../nbs/core/09_components.ipynb #28c1be6d
@@ -266,19 +309,22 @@ def component_code(
 ) -> str:           # empty for the package's own
     "Where a component of one's own stands, and a hash of the code that decides what it does."
     kind = component if isinstance(component, type) or inspect.isfunction(component) else type(component)
-    if kind.__module__.partition(".")[0] == "algo_research": return ""
+    if _is_own(kind.__module__): return ""
     hashes, queue = {}, [kind.__module__]
     while queue:
         name = queue.pop()
         module = sys.modules.get(name)
         file = getattr(module, "__file__", None)
-        if name in hashes or not isinstance(file, str) or not file.endswith(".py") or name.partition(".")[0] == "algo_research": continue
+        if name in hashes or not isinstance(file, str) or not file.endswith(".py") or _is_own(name): continue
         if name != kind.__module__ and _is_library(Path(file)): continue
         hashes[name] = hash_file(file)
         queue += _imports_of(Path(file).read_text(), module.__package__ or "")
     if not hashes: # a notebook's cell has no file
         with suppress(OSError, TypeError): hashes[kind.__qualname__] = hash_text(inspect.getsource(kind))
     return f"{kind.__module__}:{kind.__qualname__} {hash_params(hashes)[:16]}"
+
+# %% ../../nbs/core/09_components.ipynb #7b5cac98
+def _is_own(module: str) -> bool: return module.partition(".")[0] == "algo_research"
 
 def _is_library(file: Path) -> bool:
     paths = sysconfig.get_paths()
@@ -310,15 +356,25 @@ def component_parameters(
 ) -> dict[str, ComponentParameter]:
     "What a component can be told, by name."
     if issubclass(component, BaseModel):
-        return {name: ComponentParameter(name, field.annotation, ... if field.is_required() else field.get_default(call_default_factory=True),
-                                         field.description or "") for name, field in component.model_fields.items()}
+        return {name: _of_model(name, field) for name, field in component.model_fields.items()}
     if not dataclasses.is_dataclass(component): return {}
     if not component.__dataclass_params__.frozen:
-        raise InputError(f"{component.__name__} can change after it was made, and a run must know what it was told. Write @dataclass(frozen=True).")
+        raise InputError(f"{component.__name__} can change after it was made, and a run must know what it was told. "
+                         "Write @dataclass(frozen=True).")
     types, meanings = typing.get_type_hints(component, include_extras=True), _meanings(component)
-    made = (lambda f: f.default if f.default is not dataclasses.MISSING
-            else f.default_factory() if f.default_factory is not dataclasses.MISSING else ...)
-    return {f.name: ComponentParameter(f.name, types[f.name], made(f), meanings.get(f.name, "")) for f in dataclasses.fields(component) if f.init}
+    return {f.name: ComponentParameter(f.name, types[f.name], _default(f), meanings.get(f.name, ""))
+            for f in dataclasses.fields(component) if f.init}
+
+# %% ../../nbs/core/09_components.ipynb #64620d3c
+def _of_model(name: str, field: Any) -> ComponentParameter:
+    "The parameter that a field of a pydantic class is."
+    default = ... if field.is_required() else field.get_default(call_default_factory=True)
+    return ComponentParameter(name, field.annotation, default, field.description or "")
+
+def _default(field: dataclasses.Field) -> Any:
+    "What a dataclass's field is when it is not told; ... where it must be."
+    if field.default is not dataclasses.MISSING: return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
 
 def _meanings(component: type) -> dict[str, str]:
     "The comment behind each field."
@@ -341,25 +397,36 @@ def make_component(
     component = find_component(kind, choice.name, folder)
     loaded = load_component(component)
     if not isinstance(loaded, type):
-        if choice.params: raise InputError(f"The {kind.name} {choice.name} takes no parameters, and {', '.join(choice.params)} is told. Leave it out.")
+        if choice.params:
+            raise InputError(f"The {kind.name} {choice.name} takes no parameters, "
+                             f"and {', '.join(choice.params)} is told. Leave it out.")
         return loaded
     known = component_parameters(loaded)
     for name in choice.params:
         if name not in known:
-            raise unknown_name(f"parameter of {choice.name}", name, known, f"`algo components {kind.plural}` lists them.")
-    return loaded(**_validated(choice, loaded, known))
+            raise unknown_name(f"parameter of {choice.name}", name, known,
+                               f"`algo components {kind.plural}` lists them.")
+    told = _validated(choice, loaded, known)
+    with explained(f"The {kind.name} {choice} cannot be made"): return loaded(**told)
 
+# %% ../../nbs/core/09_components.ipynb #8cf73ace
 def _validated(choice: Choice, component: type, known: Mapping[str, ComponentParameter]) -> dict[str, Any]:
     "Parameters of the right types, or an error that says which is not."
     fields = {p.name: (p.annotation, p.default) for p in known.values()}
     strict = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
     checked = component if issubclass(component, BaseModel) else create_model("Parameters", __config__=strict, **fields)
-    try: made = checked.model_validate_json(canonical_json(choice.params), strict=True) # as it will be read from a stored plan
+    try: made = checked.model_validate_json(canonical_json(choice.params), strict=True)
     except ValidationError as e:
         first = e.errors()[0]
-        p = known[str(first["loc"][0])]
-        if first["type"] == "missing": raise InputError(f"{choice.name} must be told {p.name}{f': {p.meaning}' if p.meaning else ''}.") from e
-        kind = getattr(p.annotation, "__name__", str(p.annotation))
-        raise InputError(f"Parameter {p.name} = {choice.params[p.name]!r} of {choice.name} is not allowed: {first['msg']}. It is declared as {kind}"
-                         f"{f' ({p.meaning})' if p.meaning else ''}; the default is {'none' if p.default is ... else repr(p.default)}.") from e
+        if not first["loc"]:  # of several parameters together
+            raise InputError(f"{choice} is not allowed: {first['msg']}.") from e
+        wrong = known[str(first["loc"][0])]
+        if first["type"] == "missing":
+            meaning = f": {wrong.meaning}" if wrong.meaning else ""
+            raise InputError(f"{choice.name} must be told {wrong.name}{meaning}.") from e
+        kind = getattr(wrong.annotation, "__name__", str(wrong.annotation))
+        raise InputError(
+            f"Parameter {wrong.name} = {choice.params[wrong.name]!r} of {choice.name} is not allowed: {first['msg']}. "
+            f"It is declared as {kind}{f' ({wrong.meaning})' if wrong.meaning else ''}; "
+            f"the default is {'none' if wrong.default is ... else repr(wrong.default)}.") from e
     return {name: getattr(made, name) for name in choice.params}

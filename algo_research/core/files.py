@@ -42,7 +42,9 @@ def atomic_write(
     temporary = os.path.join(folder, f".{name}.{uuid4().hex}.part")
     new = partial(os.open, temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try: number = new()
-    except OSError: ensure_folder(folder); number = new()  # the folder is made, or it is said why not
+    except OSError:
+        ensure_folder(folder)  # it is made, or it is said why not
+        number = new()
     try:
         with open(number, "wb") as file:
             yield file

@@ -46,6 +46,7 @@ def remember_secret(
     _seen.update(secret_forms(value))
     return SecretStr(value)
 
+# %% ../../nbs/core/04_secrets.ipynb #f664b809
 def redact(
     text: str, # anything about to be written
 ) -> str:      # the same with every known secret masked

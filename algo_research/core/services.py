@@ -42,7 +42,8 @@ def check_health(
     "Ask every service; an error is an answer."
     report = []
     for ping in container.get_pings():
-        try: ping.ping(); detail = ""
+        detail = ""
+        try: ping.ping()
         except Exception as e: detail = redact(f"{type(e).__name__}: {e}")
         report.append(Health(ping.name.rsplit(".", 1)[-1], not detail, detail))
     return report

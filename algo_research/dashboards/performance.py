@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from ..core.errors import AlgoError
 from .widget import NOTHING, WORKSPACE, Dashboard, view_document
 from ..research.artifacts import summary_html
-from ..runs.record import Run, list_runs, short_ids
+from ..runs.record import Run, in_words, list_runs, short_ids, unlike_choices
 from ..stats.metrics import performance
 from ..views.drawing import go
 from ..views.learning import folds_figure
@@ -66,11 +66,8 @@ def load_performance(
 # %% ../../nbs/dashboards/01_performance.ipynb #e273ba44
 def run_label(run: Run) -> str:
     "A run in a list: what was judged, when, and the parameters that were given."
-    verdict, shown = run.artifact("verdict"), {}
-    for name, value in run.parameters.items():
-        if name not in ("dataset", "strategy") and value not in (None, {}, [], "") and value is not False:
-            shown[name] = value
-    given = " ".join(f"{name}={value}" for name, value in shown.items())
+    verdict = run.artifact("verdict")
+    given = " ".join(f"{name}={value}" for name, value in run.told.items() if name not in ("dataset", "strategy"))
     moment = f"{run.id[:4]}-{run.id[4:6]}-{run.id[6:8]} {run.id[9:11]}:{run.id[11:13]}"
     text = f"{verdict['dataset']}  {label(verdict['strategy'])}  {moment}  {run.id[-8:]}"
     return f"{text}  ({given})" if given else text
@@ -102,10 +99,10 @@ def one_run(run: RunPerformance, period: str) -> Compared:
 
 def several_runs(runs: Sequence[RunPerformance], period: str) -> Compared:
     "The judged strategy of each run, each from 100."
-    short = short_ids([r.run.id for r in runs])
+    short, unlike = short_ids([r.run.id for r in runs]), unlike_choices([r.run for r in runs])
     parts, periods = [], {}
     for run in runs:
-        name = f"{run.verdict['strategy']} {short[run.run.id]}"
+        name = ", ".join([f"{run.verdict['strategy']} {short[run.run.id]}", *in_words(unlike[run.run.id])])
         judged = run.equity.filter(pl.col("name") == run.verdict["strategy"])
         parts.append(_within(judged, run.equity["ts"].max(), period).with_columns(name=pl.lit(name)))
         periods[name] = run.verdict["periods_per_year"]

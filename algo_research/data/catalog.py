@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from ..core.components import Kind, list_components, make_component, registered_name
+from ..core.components import Kind, explained, list_components, make_component, registered_name
 from ..core.errors import AlgoError, InputError, unknown_name
 from .market.bars import Dataset, DatasetId
 from .market.panel import make_panel
@@ -48,14 +48,16 @@ class BundledProvider(Provider):
     "Real bars shipped with the dependencies."
     name, venues = "bundled", ("arch", "skfolio")
 
-    def datasets(self) -> list[tuple[DatasetId, str]]: return [(DatasetId.parse(id), text) for id, (text, _) in _BUNDLED.items()]
+    def datasets(self) -> list[tuple[DatasetId, str]]:
+        return [(DatasetId.parse(id), text) for id, (text, _) in _BUNDLED.items()]
 
     def load(self, id: DatasetId) -> Dataset:
         if str(id) not in _BUNDLED: raise unknown_name("dataset", str(id), _BUNDLED, "`algo data list` shows all.")
         return _BUNDLED[str(id)][1]()
 
 # %% ../../nbs/data/00_catalog.ipynb #bde2998a
-_MARKETS = {"noise": "a martingale", "drift": "a rising market", "garch": "a martingale with volatility clusters, regimes, jumps",
+_MARKETS = {"noise": "a martingale", "drift": "a rising market",
+            "garch": "a martingale with volatility clusters, regimes, jumps",
             "planted": "volume forecasts the next bar"}
 
 class SyntheticProvider(Provider):
@@ -63,11 +65,13 @@ class SyntheticProvider(Provider):
     name, venues = "synthetic", ("synthetic",)
 
     def datasets(self) -> list[tuple[DatasetId, str]]:
-        return [(DatasetId("synthetic", f"{name}:0", "1h"), f"{text}; any seed after the colon") for name, text in _MARKETS.items()]
+        return [(DatasetId("synthetic", f"{name}:0", "1h"), f"{text}; any seed after the colon")
+                for name, text in _MARKETS.items()]
 
     def load(self, id: DatasetId) -> Dataset:
         market, _, seed = id.symbol.partition(":")
-        if not seed.isdecimal(): raise InputError(f"{str(id)!r} has no seed. Write synthetic/{market}:0/{id.timeframe}.")
+        if not seed.isdecimal():
+            raise InputError(f"{str(id)!r} has no seed. Write synthetic/{market}:0/{id.timeframe}.")
         return make_market(market, int(seed), timeframe=id.timeframe)
 
 # %% ../../nbs/data/00_catalog.ipynb #26a94093
@@ -80,10 +84,14 @@ def _providers(folder: Path | None) -> tuple[list[Provider], dict[str, InputErro
     for provider in made:
         for venue in provider.venues:
             if venue in owners:
-                raise InputError(f"{type(owners[venue]).__name__} and {type(provider).__name__} both answer for the venue "
-                                 f"{venue!r}. Rename the venue of one, or take it away.")
+                both = f"{type(owners[venue]).__name__} and {type(provider).__name__}"
+                raise InputError(f"{both} both answer for the venue {venue!r}. "
+                                 "Rename the venue of one, or take it away.")
             owners[venue] = provider
     return made, broken
+
+def _offered(provider: Provider) -> list[tuple[DatasetId, str]]:
+    with explained(f"The provider {registered_name(provider)} cannot say what it has"): return provider.datasets()
 
 def list_providers(
     folder: Path | None = None, # of a workspace
@@ -102,7 +110,10 @@ def list_datasets(
 ) -> pl.DataFrame:              # dataset, source (a provider's name, or "store"), description
     "Everything that can be asked for."
     providers, broken = _providers(folder)
-    rows = [(str(id), registered_name(p), text) for p in providers for id, text in p.datasets()]
+    rows = []
+    for provider in providers:
+        try: rows += [(str(id), registered_name(provider), text) for id, text in _offered(provider)]
+        except InputError as e: broken[registered_name(provider)] = e
     rows += [("?", name, f"cannot be asked: {error}") for name, error in broken.items()]
     kept = store.datasets()
     rows += zip(map(str, kept), repeat("store"), side_by_side(partial(_described, store), kept))
@@ -121,7 +132,11 @@ def load_dataset(
     id = DatasetId.parse(id)
     providers, broken = _providers(folder)
     provider = next((p for p in providers if id.venue in p.venues), None)
-    if provider: return provider.load(id)
+    if provider:
+        if id in store.datasets():
+            raise InputError(f"{id} is in the store, and the provider {registered_name(provider)} answers for "
+                             f"{id.venue!r}, too. Give the provider another venue.")
+        with explained(f"The provider {registered_name(provider)} cannot load {id}"): return provider.load(id)
     if id not in store.datasets():
         if broken: raise next(iter(broken.values()))  # it might have had it
         known = list_datasets(store, folder)["dataset"]
@@ -135,16 +150,21 @@ def match_datasets(
     folder: Path | None = None,  # of a workspace, for its own providers
 ) -> list[DatasetId]:            # each once, sorted
     "The datasets that are meant."
-    texts = [t.strip() for text in ([wanted] if isinstance(wanted, str) else wanted) for t in str(text).split(",") if t.strip()]
-    if not texts: raise InputError("No dataset is named. Write venue/symbol/timeframe, several of them separated by commas, or a pattern such as 'binance/*/1h'.")
+    given = [wanted] if isinstance(wanted, str) else wanted
+    texts = [t.strip() for text in given for t in str(text).split(",") if t.strip()]
+    if not texts:
+        raise InputError("No dataset is named. Write venue/symbol/timeframe, several of them separated by commas, "
+                         "or a pattern such as 'binance/*/1h'.")
     found: set[DatasetId] = set()
     for text in texts:
         if not any(sign in text for sign in "*?["):
             found.add(DatasetId.parse(text))
             continue
-        known = list_datasets(store, folder)["dataset"].to_list()
+        known = [name for name in list_datasets(store, folder)["dataset"] if name != "?"]
         matching = [name for name in known if fnmatchcase(name, text)]
-        if not matching: raise unknown_name("pattern", text, known, f"It matches none of {len(known)} datasets; `algo data list` shows them.")
+        if not matching:
+            raise unknown_name("pattern", text, known,
+                               f"It matches none of {len(known)} datasets; `algo data list` shows them.")
         found |= {DatasetId.parse(name) for name in matching}
     return sorted(found)
 

@@ -194,7 +194,8 @@ def account_nb(
     for t in range(n_bars):
         if bankrupt_at < 0:
             cash, equity, n_fills = step_nb(
-                t, open[t], close[t], target[t], mark, cash, held, equity, costs[min(t, len(costs) - 1)], value, queue, fills, n_fills)
+                t, open[t], close[t], target[t], mark, cash, held, equity, costs[min(t, len(costs) - 1)],
+                value, queue, fills, n_fills)
             if equity <= 0: bankrupt_at = t
         cash_after[t], equity_after[t] = cash, equity
         for asset in range(n_assets): position[t, asset] = held[asset]  # much faster than assigning the row
@@ -263,7 +264,8 @@ def stack_costs(
     bars = shape[0] if any(part.ndim == 2 and len(part) > 1 for part in parts) else 1
     try: return np.ascontiguousarray(np.stack([np.broadcast_to(part, (bars, shape[1])) for part in parts], axis=1))
     except ValueError as e:
-        raise InputError(f"Costs have the shapes {[p.shape for p in parts]}; allowed are numbers, and arrays of shape (bars, assets) = {shape}.") from e
+        raise InputError(f"Costs have the shapes {[p.shape for p in parts]}; "
+                         f"allowed are numbers, and arrays of shape (bars, assets) = {shape}.") from e
 
 # %% ../../nbs/execution/00_accounting.ipynb #ac70c08c
 def account(
@@ -281,7 +283,8 @@ def account(
     _check_costs(initial_cash, fees, fixed_fees, slippage)
     _check_prices(open, close)
     _refuse(np.isinf(target), "The target is infinite", "Give a finite share of equity, NaN to keep the quantity.")
-    return Account(*account_nb(open, close, target, float(initial_cash), stack_costs(open.shape, fees, fixed_fees, slippage)))
+    costs = stack_costs(open.shape, fees, fixed_fees, slippage)
+    return Account(*account_nb(open, close, target, float(initial_cash), costs))
 
 # %% ../../nbs/execution/00_accounting.ipynb #5f38ff31
 class Books(NamedTuple):
@@ -299,6 +302,7 @@ def open_books(
     _check_costs(initial_cash, 0.0, 0.0, 0.0)
     return Books(float(initial_cash), float(initial_cash), np.zeros(assets), np.full(assets, np.nan))
 
+# %% ../../nbs/execution/00_accounting.ipynb #9f48ce2d
 def step(
     books: Books,        # before the bar
     open: np.ndarray,    # (assets,) NaN: no bar
@@ -313,8 +317,9 @@ def step(
     held, mark, fills = books.held.copy(), books.mark.copy(), np.empty(2 * n, FILL)
     costs = np.ascontiguousarray(np.broadcast_to(costs, (3, n)), np.float64)
     now = [np.asarray(values, np.float64) for values in (open, close, target)]
-    cash, equity, count = one_step_nb(bar, now[0], now[1], now[2], mark, books.cash, held, books.equity, costs, np.empty(n),
-                                      np.empty(n, np.int64), fills, 0)
+    cash, equity, count = one_step_nb(
+        bar, now[0], now[1], now[2], mark, books.cash, held, books.equity, costs, np.empty(n),
+        np.empty(n, np.int64), fills, 0)
     return Books(cash, equity, held, mark), fills[:count]
 
 @njit(cache=True, error_model="numpy")

@@ -28,17 +28,19 @@ class CostRates(NamedTuple):
 
 COSTS_SCHEMA = {"ts": pl.Datetime("us", "UTC"), "symbol": pl.String, "kind": pl.String, "amount": pl.Float64}
 
+# %% ../../nbs/execution/01_costs.ipynb #f74c5d51
 class CostModel(ABC):
     "What trading costs. Parameters are the fields of a frozen dataclass or settings section."
     name: ClassVar[str]
 
     @abstractmethod
     def rates(self, price: np.ndarray, volume: np.ndarray, instruments: Sequence[Instrument]) -> CostRates:
-        "Rates at prices (bars, assets) with the volumes of the bars before (NaN where unknown), one instrument an asset."
+        "Rates at prices (bars, assets) with the volumes of the bars before (NaN: unknown), one instrument an asset."
 
     @property
     @abstractmethod
-    def share(self) -> float: "What an ordinary order costs, as a share of its value: a forecast below it is not worth acting on."
+    def share(self) -> float:
+        "What an ordinary order costs, as a share of its value: a forecast below it is not worth acting on."
 
     @abstractmethod
     def doubled(self) -> Self: "The same costs twice over."
@@ -46,7 +48,8 @@ class CostModel(ABC):
     def ledger(self, fills: pl.DataFrame) -> pl.DataFrame:
         "What fills cost: ts, symbol, kind, amount in quote currency; one row a fill and kind."
         kinds = {"fee": "fee", "slippage": "slippage_cost"}
-        parts = [fills.select("ts", "symbol", kind=pl.lit(kind), amount=pl.col(column)) for kind, column in kinds.items()]
+        parts = [fills.select("ts", "symbol", kind=pl.lit(kind), amount=pl.col(column))
+                 for kind, column in kinds.items()]
         return pl.concat(parts).filter(pl.col("amount") != 0).sort("ts", "symbol", "kind", maintain_order=True)
 
 COSTS = Kind("cost model", "costs", CostModel)
@@ -69,7 +72,8 @@ class PercentageCosts(Section, CostModel):
 
     def doubled(self) -> "PercentageCosts":
         "Shares stay below one."
-        return PercentageCosts(fees=min(2 * self.fees, 0.99), fixed_fees=2 * self.fixed_fees, slippage=min(2 * self.slippage, 0.99))
+        return PercentageCosts(fees=min(2 * self.fees, 0.99), fixed_fees=2 * self.fixed_fees,
+                               slippage=min(2 * self.slippage, 0.99))
 
 # %% ../../nbs/execution/01_costs.ipynb #4d7ed8dc
 class SpreadCosts(Section, CostModel):
@@ -77,12 +81,14 @@ class SpreadCosts(Section, CostModel):
     name: ClassVar[str] = "spread"
     ticks: float = Field(1.0, ge=0, allow_inf_nan=False, description="width of the spread, in ticks of the instrument")
     fees: Fraction = Field(0.0, description="percentage fee, as a fraction of the traded value")
-    typical: Fraction = Field(0.0002, description="half a spread as a fraction of a usual price: what a strategy reckons with")
+    typical: Fraction = Field(
+        0.0002, description="half a spread as a fraction of a usual price: what a strategy reckons with")
 
     def rates(self, price: np.ndarray, volume: np.ndarray, instruments: Sequence[Instrument]) -> CostRates:
         "Half the spread as a share of each price."
         if unknown := [i.symbol for i in instruments if not i.tick > 0]:
-            raise InputError(f"The tick of {unknown[0]} is not known, and the cost model 'spread' needs it. Take costs='percentage', or set the tick.")
+            raise InputError(f"The tick of {unknown[0]} is not known, and the cost model 'spread' needs it. "
+                             "Take costs='percentage', or set the tick.")
         half = self.ticks * np.array([i.tick for i in instruments]) / 2 / price
         return CostRates(self.fees, 0.0, np.nan_to_num(np.minimum(half, 0.99)))
 

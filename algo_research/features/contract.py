@@ -39,8 +39,8 @@ def _check_declaration(name: str, *functions: Callable) -> None:
     if len(name.split(".")) != 3:
         raise InputError(f"{name!r} is no feature name. Write category.provider.name, e.g. 'momentum.talib.rsi_14'.")
     if any(getattr(function, "__closure__", True) for function in functions):
-        raise InputError(f"{name}: its function is no plain function, or holds values from around it, which no version could see. "
-                         "Give them in params.")
+        raise InputError(f"{name}: its function is no plain function, or holds values from around it, "
+                         "which no version could see. Give them in params.")
 
 # %% ../../nbs/features/00_contract.ipynb #3caed265
 @dataclass(frozen=True)
@@ -57,15 +57,18 @@ class Feature:
 
     def __post_init__(self):
         _check_declaration(self.name, self.function)
-        if self.memory < 1: raise InputError(f"{self.name} declares a memory of {self.memory} rows; at least 1 is needed.")
-        if wrong := set(self.inputs) & {"symbol", "ts", "known_at"}: raise InputError(f"{self.name} reads {', '.join(sorted(wrong))}; allowed are values.")
+        if self.memory < 1:
+            raise InputError(f"{self.name} declares a memory of {self.memory} rows; at least 1 is needed.")
+        if wrong := set(self.inputs) & {"symbol", "ts", "known_at"}:
+            raise InputError(f"{self.name} reads {', '.join(sorted(wrong))}; allowed are values.")
 
     def __hash__(self) -> int: return hash((self.name, self.memory))
 
     @property
     def version(self) -> str:
         "Hash of all that decides its values: name, code, parameters, inputs, memory."
-        return hash_params([self.name, _code_identity(self.function), dict(self.params), list(self.inputs), self.memory])
+        return hash_params(
+            [self.name, _code_identity(self.function), dict(self.params), list(self.inputs), self.memory])
 
     def compute(self, columns: Columns) -> np.ndarray: # one symbol's columns, in order of time
         "Values, one a row; NaN until `memory` rows exist."
@@ -119,7 +122,9 @@ def add_fitted(
     "Apply what was learned."
     def values(f: FittedFeature) -> pl.Series:
         made = np.asarray(f.apply({name: table[name].to_numpy() for name in f.reads}, learned[f.name]), np.float64)
-        if made.shape != (table.height,): raise DataError(f"{f.name} returned shape {made.shape} for {table.height} rows. A feature gives one value a row.")
+        if made.shape != (table.height,):
+            raise DataError(f"{f.name} returned shape {made.shape} for {table.height} rows. "
+                            "A feature gives one value a row.")
         return pl.Series(f.name, made, nan_to_null=True)
     return table.with_columns([values(f) for f in fitted])
 
@@ -165,7 +170,7 @@ class FeatureSet:
 # %% ../../nbs/features/00_contract.ipynb #d8d9cec8
 @patch
 def lacking(self: FeatureSet, dataset: Dataset) -> list[str]: # names of features
-    "What the data cannot carry: ranges of closes, volumes that half of some symbol's bars do not have, columns that are not there."
+    "What the data cannot carry: ranges of closes, volumes that half of a symbol's bars lack, columns it has not."
     lacks = {c for f in self.plain for c in f.inputs} - set(dataset.frame.columns)
     if dataset.close_only: lacks |= {"open", "high", "low"}
     traded = dataset.bars.group_by("symbol").agg(share=(pl.col("volume") > 0).fill_null(False).mean())["share"].min()
@@ -181,7 +186,9 @@ def for_dataset(
     "Leave out what the data cannot carry."
     left_out = self.lacking(dataset)
     kept = tuple(f for f in self.features if f.name not in left_out)
-    if not kept: raise InputError(f"The data of {dataset.id} can carry none of the {len(self.features)} features. Take other data.")
+    if not kept:
+        raise InputError(f"The data of {dataset.id} can carry none of the {len(self.features)} features. "
+                         "Take other data.")
     return FeatureSet(kept, self.semantic_version), left_out
 
 @patch
@@ -204,7 +211,8 @@ def compute_features(
     keys = bars.select("symbol", "ts", "known_at")
     for feature in features:
         if absent := sorted(set(feature.inputs) - set(bars.columns)):
-            raise InputError(f"{feature.name} reads {absent[0]}, and the bars have {', '.join(bars.columns)}. Leave it out, or add the column to the dataset.")
+            raise InputError(f"{feature.name} reads {absent[0]}, and the bars have {', '.join(bars.columns)}. "
+                             "Leave it out, or add the column to the dataset.")
     if not bars.height: return keys.with_columns(pl.lit(None, pl.Float64).alias(f.name) for f in features)
     read, parts = sorted({c for f in features for c in f.inputs} | {"close"}), []
     for part in bars.partition_by("symbol", maintain_order=True):

@@ -29,7 +29,9 @@ def _differences(full: pl.DataFrame, part: pl.DataFrame, scale: pl.DataFrame, cu
         a, b = both[name].cast(pl.Float64), both[f"{name} again"].cast(pl.Float64)
         size = pl.Series(np.maximum(a.abs().fill_null(0).to_numpy(), scale[name][0] or 0.0))
         wrong = (a.is_null() != b.is_null()) | ((a - b).abs() > TOLERANCE * size).fill_null(False)
-        found.append(both.filter(wrong).select("symbol", "ts", column=pl.lit(name), cut=pl.lit(cut), value=pl.col(name).cast(pl.Float64), again=pl.col(f"{name} again").cast(pl.Float64)))
+        found.append(both.filter(wrong).select(
+            "symbol", "ts", column=pl.lit(name), cut=pl.lit(cut), value=pl.col(name).cast(pl.Float64),
+            again=pl.col(f"{name} again").cast(pl.Float64)))
     return pl.concat(found)
 
 def _scale(full: pl.DataFrame) -> pl.DataFrame:
@@ -45,10 +47,12 @@ def causality_violations(
     "Values known at a cut that change when the future is taken away."
     full, known = compute(bars), bars.select("symbol", "ts", "known_at")
     scale, moments = _scale(full), bars["known_at"].unique().sort()
-    chosen = np.sort(rng.choice(np.arange(len(moments) // 4, len(moments) - 1), size=min(cuts, len(moments) // 2), replace=False))
+    candidates = np.arange(len(moments) // 4, len(moments) - 1)
+    chosen = np.sort(rng.choice(candidates, size=min(cuts, len(moments) // 2), replace=False))
     found = []
     for cut in (moments[int(i)] for i in chosen):
-        past = full.join(known.filter(pl.col("known_at") <= cut).select("symbol", "ts"), on=["symbol", "ts"], how="semi", maintain_order="left")
+        seen = known.filter(pl.col("known_at") <= cut).select("symbol", "ts")
+        past = full.join(seen, on=["symbol", "ts"], how="semi", maintain_order="left")
         found.append(_differences(past, compute(bars.filter(pl.col("known_at") <= cut)), scale, cut))
     return pl.concat(found)
 
@@ -61,8 +65,10 @@ def require_causal(
     "Raise `LeakError` when a value depends on the future."
     if (found := causality_violations(compute, bars, rng, cuts)).height:
         first = found.row(0, named=True)
-        raise LeakError(f"{first['column']} looks ahead: for {first['symbol']} at {first['ts']} it is {first['value']}, and {first['again']} when history ends at "
-                        f"{first['cut']}; {found.height} such values in {cuts} cuts. Use only rows whose known_at is not after the decision.")
+        raise LeakError(
+            f"{first['column']} looks ahead: for {first['symbol']} at {first['ts']} it is {first['value']}, "
+            f"and {first['again']} when history ends at {first['cut']}; {found.height} such values in {cuts} cuts. "
+            "Use only rows whose known_at is not after the decision.")
 
 # %% ../../nbs/features/02_gates.ipynb #df89b59a
 def memory_violations(
@@ -80,9 +86,13 @@ def memory_violations(
         for t in np.sort(rng.integers(feature.memory, part.height, size=rows)):
             alone = compute_features(part[int(t) + 1 - feature.memory : int(t) + 1], [feature])[-1]
             found.append(_differences(values[int(t)], alone, scale, part["ts"][int(t)]))
-    if not found: raise DataError(f"{feature.name} needs more than {feature.memory} rows of a symbol to be tested, and the longest has {bars.group_by('symbol').len()['len'].max()}.")
+    if not found:
+        longest = bars.group_by("symbol").len()["len"].max()
+        raise DataError(f"{feature.name} needs more than {feature.memory} rows of a symbol to be tested, "
+                        f"and the longest has {longest}.")
     return pl.concat(found)
 
+# %% ../../nbs/features/02_gates.ipynb #e15f6238
 def require_memory(
     feature: Feature,            # what declares a memory
     bars: pl.DataFrame,          # bars of one symbol or several
@@ -92,8 +102,9 @@ def require_memory(
     "Raise when a feature remembers more than it declares."
     if (found := memory_violations(feature, bars, rng, rows)).height:
         first = found.row(0, named=True)
-        raise DataError(f"{feature.name} remembers more than the {feature.memory} rows it declares: at {first['ts']} it is {first['value']} from all rows and "
-                        f"{first['again']} from the last {feature.memory}. Declare a longer memory, or compute it from a window.")
+        raise DataError(f"{feature.name} remembers more than the {feature.memory} rows it declares: at {first['ts']} "
+                        f"it is {first['value']} from all rows and {first['again']} from the last {feature.memory}. "
+                        "Declare a longer memory, or compute it from a window.")
 
 # %% ../../nbs/features/02_gates.ipynb #c5012b2f
 def require_rowwise(
@@ -113,6 +124,7 @@ def require_rowwise(
             if odd.any():
                 first = int(odd.arg_true()[0])
                 row = table.row(int(part[first]), named=True)
-                raise LeakError(f"{feature.name} is no function of its own row: for {row.get('symbol')} at {row.get('ts')} it is {value[first]} "
-                                f"among all rows, and {again[first]} among half of them; {int(odd.sum())} such values. "
-                                "Use only the row's values and what was learned.")
+                raise LeakError(
+                    f"{feature.name} is no function of its own row: for {row.get('symbol')} at {row.get('ts')} "
+                    f"it is {value[first]} among all rows, and {again[first]} among half of them; "
+                    f"{int(odd.sum())} such values. Use only the row's values and what was learned.")

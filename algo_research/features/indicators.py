@@ -144,7 +144,8 @@ def deviations_from_training(columns: Columns, learned: Params) -> np.ndarray:
     return (np.log(np.maximum(columns[_REALISED], 1e-12)) - learned["mean"]) / learned["deviation"]
 
 REGIME = FittedFeature("volatility.fitted.level_20", mean_and_deviation, deviations_from_training, (_REALISED,),
-                       source="z-score at training mean and deviation", intuition="is the market calmer than what was learned from")
+                       source="z-score at training mean and deviation",
+                       intuition="is the market calmer than what was learned from")
 CATALOGUE = (*DEFAULT, REGIME)
 
 # %% ../../nbs/features/01_indicators.ipynb #12747adb
@@ -168,5 +169,6 @@ def feature_set(
     "A set of features by name, in the order given; what a fitted one reads is added behind."
     if names is None: return FeatureSet(DEFAULT)
     chosen = [get_feature(name, folder) if isinstance(name, str) else name for name in names]
-    read = dict.fromkeys(n for f in chosen if isinstance(f, FittedFeature) for n in f.reads if n not in {g.name for g in chosen})
+    there = {feature.name for feature in chosen}
+    read = dict.fromkeys(n for f in chosen if isinstance(f, FittedFeature) for n in f.reads if n not in there)
     return FeatureSet((*chosen, *(get_feature(name, folder) for name in read)))

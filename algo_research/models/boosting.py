@@ -31,8 +31,8 @@ class LightGBM(Section, Model):
     def fit(self, features: np.ndarray, label: np.ndarray, seed: int) -> "Booster":
         "Fit one booster, deterministically; NaN is a value like any other."
         import lightgbm
-        params = {**self.model_dump(exclude={"n_estimators"}), "objective": "regression", "subsample_freq": 1, "seed": seed,
-                  "deterministic": True, "force_col_wise": True, "num_threads": 1, "verbosity": -1}
+        params = {**self.model_dump(exclude={"n_estimators"}), "objective": "regression", "subsample_freq": 1,
+                  "seed": seed, "deterministic": True, "force_col_wise": True, "num_threads": 1, "verbosity": -1}
         data = lightgbm.Dataset(features, label, params={"verbosity": -1})
         return Booster(lightgbm.train(params, data, num_boost_round=self.n_estimators))
 

@@ -30,7 +30,9 @@ class LinearModel(Model):
         "Fit on the rows without a missing value."
         import sklearn.linear_model
         whole = np.isfinite(features).all(axis=1) & np.isfinite(label)
-        if whole.sum() < 2: raise DataError(f"{whole.sum()} of {len(label)} training rows have all their features; at least 2 are needed. Leave features out.")
+        if whole.sum() < 2:
+            raise DataError(f"{whole.sum()} of {len(label)} training rows have all their features; "
+                            "at least 2 are needed. Leave features out.")
         mean, deviation = features[whole].mean(axis=0), features[whole].std(axis=0)
         scale = np.where(deviation > 0, deviation, 1.0)
         kind = getattr(sklearn.linear_model, self.estimator)
@@ -38,8 +40,10 @@ class LinearModel(Model):
             raise InputError(f"alpha = {self.alpha}: {self.estimator} has no penalty. Leave alpha out, or take Ridge.")
         made = kind(**({} if self.alpha is None else {"alpha": self.alpha}))
         made.fit((features[whole] - mean) / scale, label[whole])
-        return LinearPredictor(self.estimator, made.get_params(), mean, scale, np.asarray(made.coef_, float), float(made.intercept_))
+        weights, intercept = np.asarray(made.coef_, float), float(made.intercept_)
+        return LinearPredictor(self.estimator, made.get_params(), mean, scale, weights, intercept)
 
+# %% ../../nbs/models/02_linear.ipynb #84bed100
 @dataclass(frozen=True, eq=False)
 class LinearPredictor(Predictor):
     "Weights of standardised features."
@@ -56,10 +60,13 @@ class LinearPredictor(Predictor):
 
     def to_bytes(self) -> bytes:
         arrays = {name: [float(v).hex() for v in getattr(self, name)] for name in ("mean", "scale", "weights")}
-        return canonical_json({"estimator": self.estimator, "params": self.params, "intercept": self.intercept.hex(), **arrays}).encode()
+        document = {"estimator": self.estimator, "params": self.params, "intercept": self.intercept.hex(), **arrays}
+        return canonical_json(document).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "LinearPredictor":
-        told = json.loads(content)
-        mean, scale, weights = (np.array([float.fromhex(v) for v in told[name]]) for name in ("mean", "scale", "weights"))
-        return cls(told["estimator"], told["params"], mean, scale, weights, float.fromhex(told["intercept"]))
+        document = json.loads(content)
+        mean, scale, weights = (np.array([float.fromhex(v) for v in document[name]])
+                                for name in ("mean", "scale", "weights"))
+        return cls(document["estimator"], document["params"], mean, scale, weights,
+                   float.fromhex(document["intercept"]))

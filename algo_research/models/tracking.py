@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fastcore.basics import patch
 from pydantic import Field
 
 from ..core.errors import FatalError
@@ -67,7 +68,9 @@ class Tracker:
             for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.WARNING)
             if self.url.startswith("sqlite:///"): ensure_folder(Path(self.url.removeprefix("sqlite:///")).parent)
             try: self._client = MlflowClient(self.url)
-            except Exception as e: raise FatalError(redact(f"The tracking server {self.url} cannot be used: {e}. Check [tracking] url in settings.ini.")) from e
+            except Exception as e:
+                raise FatalError(redact(f"The tracking server {self.url} cannot be used: {e}. "
+                                        "Check [tracking] url in settings.ini.")) from e
         return self._client
 
     def _experiment_id(self) -> str:
@@ -81,29 +84,38 @@ class Tracker:
         "Raise when runs cannot be logged."
         self._experiment_id()
 
-    def log(self,
-            lineage: Lineage,                        # where the run came from
-            metrics: Mapping[str, float],            # what it found
-            tags: Mapping[str, str] | None = None,   # what else to say
-            files: Mapping[str, bytes] | None = None, # artefacts by name
-           ) -> str:                                 # MLflow's run id
-        "Write down one finished run, with its lineage."
-        try: return self._log(lineage, metrics, tags or {}, files or {})
-        except FatalError: raise
-        except Exception as e:
-            raise FatalError(redact(f"The run could not be written to {self.url}: {str(e).splitlines()[0] if str(e) else type(e).__name__}. Check that it is writable.")) from e
+# %% ../../nbs/models/03_tracking.ipynb #26bd7246
+@patch
+def log(self: Tracker,
+        lineage: Lineage,                        # where the run came from
+        metrics: Mapping[str, float],            # what it found
+        tags: Mapping[str, str] | None = None,   # what else to say
+        files: Mapping[str, bytes] | None = None, # artefacts by name
+       ) -> str:                                 # MLflow's run id
+    "Write down one finished run, with its lineage."
+    try: return self._log(lineage, metrics, tags or {}, files or {})
+    except FatalError: raise
+    except Exception as e:
+        why = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise FatalError(redact(f"The run could not be written to {self.url}: {why}. "
+                                "Check that it is writable.")) from e
 
-    def _log(self, lineage: Lineage, metrics: Mapping[str, float], tags: Mapping[str, str], files: Mapping[str, bytes]) -> str:
-        from mlflow.entities import Metric, Param, RunTag
-        run = self.client.create_run(self._experiment_id(), run_name=f"{lineage.dataset} {lineage.identity[:8]}")
-        params = {"dataset": lineage.dataset, "seed": lineage.seed, **lineage.params}
-        tagged = {"lineage.identity": lineage.identity, "lineage.data": lineage.data, "lineage.adjustment": lineage.adjustment,
-                  "lineage.features": lineage.features, "lineage.code": lineage.code, **tags}
-        self.client.log_batch(run.info.run_id, metrics=[Metric(k, float(v), 0, 0) for k, v in metrics.items()],
-                              params=[Param(k, redact(str(v))) for k, v in params.items()], tags=[RunTag(k, redact(str(v))) for k, v in tagged.items()])
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
-                (Path(folder)/name).write_bytes(content)
-                self.client.log_artifact(run.info.run_id, str(Path(folder)/name))
-        self.client.set_terminated(run.info.run_id)
-        return run.info.run_id
+@patch
+def _log(
+    self: Tracker, lineage: Lineage, metrics: Mapping[str, float], tags: Mapping[str, str], files: Mapping[str, bytes],
+) -> str:
+    from mlflow.entities import Metric, Param, RunTag
+    run = self.client.create_run(self._experiment_id(), run_name=f"{lineage.dataset} {lineage.identity[:8]}")
+    params = {"dataset": lineage.dataset, "seed": lineage.seed, **lineage.params}
+    tagged = {"lineage.identity": lineage.identity, "lineage.data": lineage.data,
+              "lineage.adjustment": lineage.adjustment,
+              "lineage.features": lineage.features, "lineage.code": lineage.code, **tags}
+    self.client.log_batch(run.info.run_id, metrics=[Metric(k, float(v), 0, 0) for k, v in metrics.items()],
+                          params=[Param(k, redact(str(v))) for k, v in params.items()],
+                          tags=[RunTag(k, redact(str(v))) for k, v in tagged.items()])
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder)/name).write_bytes(content)
+            self.client.log_artifact(run.info.run_id, str(Path(folder)/name))
+    self.client.set_terminated(run.info.run_id)
+    return run.info.run_id

@@ -36,7 +36,8 @@ def equity_table(
     hold: MatchedHold | None,      # of the judged one
 ) -> pl.DataFrame:                 # name, ts, known_at, equity, return
     "Equity of every strategy and hold, one below the other."
-    parts = [r.equity.select(pl.lit(name).alias("name"), "ts", "known_at", "equity", "return") for name, r in results.items()]
+    parts = [r.equity.select(pl.lit(name).alias("name"), "ts", "known_at", "equity", "return")
+             for name, r in results.items()]
     if hold:
         first = next(iter(results.values()))
         returns = np.maximum(hold.returns, -1.0)
@@ -58,7 +59,7 @@ def _inputs(found: Research, fold: int) -> np.ndarray:
 
 def folds_table(
     found: Research,  # with a model
-) -> pl.DataFrame:    # fold, train_start, train_end, test_start, test_end (decision times), rows_train, rows_test, ic_train, ic
+) -> pl.DataFrame:    # fold, {train,test}_{start,end} (decision times), rows_train, rows_test, ic_train, ic
     "Walk-forward windows, and the model's rank information coefficient in and out of sample."
     table, rows = found.predicted.table, []
     for number, (fold, model) in enumerate(zip(found.predicted.folds, found.predicted.walked.models, strict=True)):
@@ -67,10 +68,11 @@ def folds_table(
             return rank_information(pl.Series(model.predict(x[of])), table["label"][of], table["known_at"][of]).ic
         times = [t.item() for t in (fold.train_start, fold.train_end, fold.test_start, fold.test_end)]
         rows.append((fold.number, *times, len(fold.train), len(fold.test), ic(fold.train), ic(fold.test)))
-    time = pl.Datetime("us")
-    schema = {"fold": pl.Int64, "train_start": time, "train_end": time, "test_start": time, "test_end": time, "rows_train": pl.Int64,
-              "rows_test": pl.Int64, "ic_train": pl.Float64, "ic": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.selectors.datetime().dt.replace_time_zone("UTC"))
+    times = dict.fromkeys(("train_start", "train_end", "test_start", "test_end"), pl.Datetime("us"))
+    schema = {"fold": pl.Int64, **times, "rows_train": pl.Int64, "rows_test": pl.Int64,
+              "ic_train": pl.Float64, "ic": pl.Float64}
+    made = pl.DataFrame(rows, schema=schema, orient="row")
+    return made.with_columns(pl.selectors.datetime().dt.replace_time_zone("UTC"))
 
 def ics_table(
     found: Research,    # with a model
@@ -79,9 +81,11 @@ def ics_table(
     "Each feature's information coefficient on all open bars, and `prediction`: the model's out of sample."
     table, horizon = found.predicted.table, found.plan.horizon
     labels = table.select("symbol", "ts", "known_at", "label")
-    values = found.predictions.drop_nulls("value").select("symbol", "ts", prediction="value").join(labels, on=["symbol", "ts"])
+    predicted = found.predictions.drop_nulls("value").select("symbol", "ts", prediction="value")
+    values = predicted.join(labels, on=["symbol", "ts"])
     names = [f.name for f in found.predicted.features.plain]
-    return pl.concat([information_table(values, ["prediction"], horizon, level), information_table(table, names, horizon, level)])
+    return pl.concat([information_table(values, ["prediction"], horizon, level),
+                      information_table(table, names, horizon, level)])
 
 # %% ../../nbs/research/05_artifacts.ipynb #97ca5705
 def in_sample(
@@ -91,20 +95,20 @@ def in_sample(
 ) -> tuple[Performance, Performance] | None: # (having seen the bars, not having seen them); None: fewer than two folds
     "The strategy's orders on bars its model was trained on, beside those out of sample on the same bars."
     resolved = resolve_plan(found.plan, len(dataset.symbols), folder)
-    strategy, predicted, plan = resolved.candidates[found.strategy], found.predicted, found.plan
+    strategy, predicted = resolved.candidates[found.strategy], found.predicted
     if predicted is None or len(predicted.folds) < 2 or not strategy.wants_predictions: return None
     seen = np.intersect1d(predicted.folds[-1].train, np.concatenate([f.test for f in predicted.folds[:-1]]))
     rows = predicted.table[seen].select("symbol", "ts")
     values = predicted.walked.models[-1].predict(_inputs(found, len(predicted.folds) - 1)[seen])
     again = rows.with_columns(prediction=pl.Series(np.asarray(values, float)))
-    unseen = found.predictions.select("symbol", "ts", prediction="value").join(rows, on=["symbol", "ts"], how="semi",
-                                                                               maintain_order="left")
+    unseen = found.predictions.select("symbol", "ts", prediction="value").join(
+        rows, on=["symbol", "ts"], how="semi", maintain_order="left")
     whole = beside(dataset, dataset.frame, read_by({found.strategy: strategy}, folder))
     bars = whole.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max()))
     def perform(predictions: pl.DataFrame) -> Performance:
         frame = bars.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
-        made = backtest(bars, strategy.targets(frame)[0], resolved.costs, dataset.periods_per_year, plan.initial_cash, plan.engine, 0,
-                        dataset.instruments)
+        made = backtest(bars, strategy.targets(frame)[0], resolved.costs, dataset.periods_per_year,
+                        found.plan.initial_cash, found.plan.engine, 0, dataset.instruments)
         return made.performance
     return perform(again), perform(unseen)
 
@@ -114,18 +118,19 @@ def performance_table(
     hold: MatchedHold | None = None,
 ) -> str:                           # Markdown
     "The usual numbers of strategies and holds."
-    first = next(iter(results.values()))
-    shown = {label(n): r.performance for n,
-             r in results.items()} | ({"matched hold": performance(np.maximum(hold.returns, -1), first.periods_per_year)} if hold else {})
-    books = {label(n): r for n, r in results.items()}
-    def of(form: Any) -> list[str]: return [form(books[n]) if n in books else "–" for n in shown]
-    exposure = lambda r: f"{r.positions['exposure'].sum() / max(1, r.equity.height):+.2f}"
+    first, books = next(iter(results.values())), {label(name): r for name, r in results.items()}
+    shown = {name: r.performance for name, r in books.items()}
+    if hold: shown["matched hold"] = performance(np.maximum(hold.returns, -1), first.periods_per_year)
+    def of(form: Any) -> list[str]: return [form(books[name]) if name in books else "–" for name in shown]
+    def exposure(name: str) -> str:
+        if name not in books: return f"{sum(hold.exposure.values()):+.2f}"
+        return f"{books[name].positions['exposure'].sum() / max(1, books[name].equity.height):+.2f}"
     rows = {"return": [f"{p.total_return:+.1%}" for p in shown.values()],
             "return a year": [f"{p.annual_return:+.1%}" for p in shown.values()],
             "volatility a year": [f"{p.annual_volatility:.1%}" for p in shown.values()],
             "Sharpe ratio ± standard error": [f"{p.sharpe:.2f} ± {p.sharpe_se:.2f}" for p in shown.values()],
             "deepest drawdown": [f"{p.max_drawdown:.1%}" for p in shown.values()],
-            "average exposure": [exposure(books[n]) if n in books else f"{sum(hold.exposure.values()):+.2f}" for n in shown],
+            "average exposure": [exposure(name) for name in shown],
             "fills": of(lambda r: f"{r.fills.height:,}"), "turnover a year": of(lambda r: f"{r.turnover:.1f} x"),
             "costs paid": of(lambda r: f"{r.costs_paid:,.0f}")}
     if first.equity.height < first.periods_per_year: rows.pop("return a year")
@@ -148,24 +153,28 @@ def verdict_record(
     hashes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:             # as in verdict.json
     "What was found, in plain values."
-    e = {name: asdict(x) if (x := getattr(verdict, name)) else None for name in ("evidence", "costs_doubled", "one_bar_late")}
-    return _plain({"strategy": strategy, "dataset": dataset, "currency": currency, "periods_per_year": result.periods_per_year,
-                   "initial_cash": result.initial_cash, "edge": verdict.edge, "level": verdict.level,
-                   "sentence": verdict.sentence, "n_trials": verdict.n_trials, "n_effective": verdict.n_effective, **e,
+    weighed = {name: getattr(verdict, name) for name in ("evidence", "costs_doubled", "one_bar_late")}
+    evidence = {name: asdict(found) if found else None for name, found in weighed.items()}
+    return _plain({"strategy": strategy, "dataset": dataset, "currency": currency,
+                   "periods_per_year": result.periods_per_year, "initial_cash": result.initial_cash,
+                   "edge": verdict.edge, "level": verdict.level, "sentence": verdict.sentence,
+                   "n_trials": verdict.n_trials, "n_effective": verdict.n_effective, **evidence,
                    "notes": list(notes), "exposure": sum(verdict.hold.exposure.values()),
                    "bankrupt_at": result.bankrupt_at.isoformat() if result.bankrupt_at else None,
-                   "reserved_from": reserved_from.isoformat() if reserved_from else None, "hashes": dict(hashes or {})})
+                   "reserved_from": reserved_from.isoformat() if reserved_from else None,
+                   "hashes": dict(hashes or {})})
 
+# %% ../../nbs/research/05_artifacts.ipynb #3fcb6953
 def flat_metrics(
     result: Result,     # of the judged strategy
     verdict: Verdict,
 ) -> dict[str, float]:  # as in metrics.json, NaN where one is not defined
     "The judged strategy in numbers."
     p, e = result.performance, verdict.evidence
-    return {"total_return": p.total_return, "annual_return": p.annual_return, "sharpe": p.sharpe, "sharpe_se": p.sharpe_se,
-            "max_drawdown": p.max_drawdown, "turnover": result.turnover,
-            "costs_paid": result.costs_paid, "fills": result.fills.height, "active_mean": e.mean, "active_sharpe": e.sharpe,
-            "confidence": e.confidence, "pvalue": e.pvalue,
+    return {"total_return": p.total_return, "annual_return": p.annual_return,
+            "sharpe": p.sharpe, "sharpe_se": p.sharpe_se, "max_drawdown": p.max_drawdown,
+            "turnover": result.turnover, "costs_paid": result.costs_paid, "fills": result.fills.height,
+            "active_mean": e.mean, "active_sharpe": e.sharpe, "confidence": e.confidence, "pvalue": e.pvalue,
             "trials": verdict.n_trials, "edge": float(verdict.edge)}
 
 def summary_html(
@@ -174,8 +183,10 @@ def summary_html(
     equity: pl.DataFrame,        # name, equity
 ) -> str:
     "The first screen of a run: cards and a sparkline."
-    own, hold = (equity.filter(pl.col("name") == n)["equity"].to_numpy() for n in (verdict["strategy"], "matched_hold"))
-    return key_figures_html(verdict, metrics, verdict.get("currency", ""), sparkline_svg(own, hold if len(hold) else None))
+    names = (verdict["strategy"], "matched_hold")
+    own, hold = (equity.filter(pl.col("name") == name)["equity"].to_numpy() for name in names)
+    sparkline = sparkline_svg(own, hold if len(hold) else None)
+    return key_figures_html(verdict, metrics, verdict.get("currency", ""), sparkline)
 
 # %% ../../nbs/research/05_artifacts.ipynb #ef9c93ef
 def research_artifacts(
@@ -184,12 +195,13 @@ def research_artifacts(
 ) -> dict[str, Any]:     # frames and documents by name, `metrics` among them
     "Everything a run of research keeps."
     results = found.judged.results
+    record = verdict_record(found.verdict, found.result, found.strategy, found.dataset, found.notes, currency,
+                            found.reserved_from, found.hashes)
     kept = {"plan": found.plan.model_dump(mode="json"), "equity": equity_table(results, found.verdict.hold),
-            "fills": fills_table({k: v for k, v in results.items() if k != "buy_and_hold"}), "positions": found.result.positions,
-            "costs": found.result.costs, "targets": found.judged.targets.drop_nulls("target"),
-            "verdict": verdict_record(found.verdict, found.result, found.strategy, found.dataset, found.notes, currency, found.reserved_from,
-                                      found.hashes),
-            "metrics": flat_metrics(found.result, found.verdict)}
+            "fills": fills_table({name: r for name, r in results.items() if name != "buy_and_hold"}),
+            "positions": found.result.positions, "costs": found.result.costs,
+            "targets": found.judged.targets.drop_nulls("target"),
+            "verdict": record, "metrics": flat_metrics(found.result, found.verdict)}
     if found.predictions is not None: kept["predictions"] = found.predictions
     if found.predicted is not None: kept |= {"folds": folds_table(found), "ics": ics_table(found)}
     return kept
@@ -202,8 +214,11 @@ def restate(
     n_effective: float,          # independent ones they amount to
 ) -> Verdict:
     "The verdict with the present number of trials."
-    own, hold = (equity.filter(pl.col("name") == n)["return"].to_numpy() for n in (verdict["strategy"], "matched_hold"))
+    names = (verdict["strategy"], "matched_hold")
+    own, hold = (equity.filter(pl.col("name") == name)["return"].to_numpy() for name in names)
     active, year = own - hold, verdict["periods_per_year"]
-    e: Evidence = weigh(active, year, n_trials, BOOTSTRAP_SEED, float(max(np.std(own), np.std(hold))))
-    edge = e.confidence > verdict["level"] and e.pvalue < 1 - verdict["level"] and not verdict.get("bankrupt_at")
-    return Verdict(edge, verdict["level"], e, n_trials, n_effective, MatchedHold({}, hold, active), performance(hold, year))
+    found: Evidence = weigh(active, year, n_trials, BOOTSTRAP_SEED, float(max(np.std(own), np.std(hold))))
+    level = verdict["level"]
+    edge = found.confidence > level and found.pvalue < 1 - level and not verdict.get("bankrupt_at")
+    held = MatchedHold({}, hold, active)
+    return Verdict(edge, level, found, n_trials, n_effective, held, performance(hold, year))

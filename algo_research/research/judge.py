@@ -40,8 +40,8 @@ def read_by(
     found = {label: feature_set(s.features(), folder) for label, s in strategies.items() if s.features()}
     for label, features in found.items():
         if features.fitted:
-            raise InputError(f"{label} reads {features.fitted[0].name}, which is fitted on training rows, and a strategy has none. "
-                             "Let the model read it, or take a plain feature.")
+            raise InputError(f"{label} reads {features.fitted[0].name}, which is fitted on training rows, "
+                             "and a strategy has none. Let the model read it, or take a plain feature.")
     return found
 
 def check_features(
@@ -54,19 +54,22 @@ def check_features(
     if own: require_causal(lambda part: compute_features(part, own), bars, np.random.default_rng(seed), cuts=6)
     for feature in own: require_memory(feature, bars, np.random.default_rng(seed))
 
+# %% ../../nbs/research/03_judge.ipynb #4a659e99
 def beside(
     dataset: Dataset,
     bars: pl.DataFrame,                # of the dataset, those that are used
     read: Mapping[str, FeatureSet],    # from `read_by`
 ) -> pl.DataFrame:
-    "Bars with the features that strategies want as columns; a strategy whose features the data cannot carry is refused."
+    "Bars with the features that strategies want as columns; refused where the data cannot carry them."
     for label, features in read.items():
         if left_out := features.lacking(replace(dataset, bars=bars.select(dataset.bars.columns))):
-            raise InputError(f"{label} wants {left_out[0]}, and {dataset.id} cannot carry it"
-                             f"{': only its closes are known' if dataset.close_only else ''}. Take other data, or another feature.")
+            why = ": only its closes are known" if dataset.close_only else ""
+            raise InputError(f"{label} wants {left_out[0]}, and {dataset.id} cannot carry it{why}. "
+                             "Take other data, or another feature.")
     wanted = dict.fromkeys(f for features in read.values() for f in features.plain)
     if not wanted: return bars
-    return bars.join(compute_features(bars, wanted).drop("known_at"), on=["symbol", "ts"], how="left", maintain_order="left")
+    computed = compute_features(bars, wanted).drop("known_at")
+    return bars.join(computed, on=["symbol", "ts"], how="left", maintain_order="left")
 
 # %% ../../nbs/research/03_judge.ipynb #a4e9f352
 BOOTSTRAP_SEED = 2014  # no setting: a seed that can be chosen could be chosen until p is small
@@ -79,7 +82,7 @@ class Ground:
     resolved: Resolved
     frame: pl.DataFrame          # bars that may be looked at, with columns, features and predictions
     first: datetime              # the first tested bar
-    features: Mapping[str, Mapping[str, str]] = field(default_factory=dict) # versions of what each candidate reads, by its label
+    features: Mapping[str, Mapping[str, str]] = field(default_factory=dict) # versions of what is read, by label
     predictions: str | None = None # content hash, where they were made elsewhere
 
     @property
@@ -98,8 +101,8 @@ class Ground:
     def run(self, targets: pl.DataFrame, costs: CostModel | None = None, delay: int = 0) -> Result:
         "A backtest of targets on the tested bars."
         plan = self.resolved.plan
-        return backtest(self.traded, targets, costs or self.resolved.costs, self.dataset.periods_per_year, plan.initial_cash,
-                        plan.engine, delay, self.dataset.instruments)
+        return backtest(self.traded, targets, costs or self.resolved.costs, self.dataset.periods_per_year,
+                        plan.initial_cash, plan.engine, delay, self.dataset.instruments)
 
 # %% ../../nbs/research/03_judge.ipynb #467facd0
 def _is_own(strategy: Strategy) -> bool: return not type(strategy).__module__.startswith("algo_research.")
@@ -130,11 +133,12 @@ def _count(ground: Ground, label: str, result: Result, ledger: TrialLedger) -> N
         ledger.record(name, ground.config(label), result.equity["ts"], active, ground.content, ground.members)
 
 def _tried(ground: Ground, ledger: TrialLedger, opening: bool) -> tuple[int, float]: # (trials, independent ones)
-    "What the verdict must answer for: one configuration was chosen for the reserved period, and it saw none of the others there."
+    "What the verdict must answer for: in the reserved period one configuration, for it saw none of the others."
     if opening: return 1, 1.0
     known = (str(ground.dataset.id), ground.content, ground.members)
     return ledger.count(*known), ledger.effective(*known)
 
+# %% ../../nbs/research/03_judge.ipynb #20d9caa1
 def judge(
     ground: Ground,
     ledger: TrialLedger,       # counts each candidate
@@ -154,7 +158,8 @@ def judge(
     tell("backtest", f"{first.fills.height:,} fills, costs paid {first.costs_paid:,.0f}")
     for label in candidates if not opening else (): _count(ground, label, results[label], ledger)
     tried, independent = _tried(ground, ledger, opening)
-    tell("trials", f"{tried} configurations tried on {name}" + ("; none of them saw the reserved period" if opening else ""))
+    unseen = "; none of them saw the reserved period" if opening else ""
+    tell("trials", f"{tried} configurations tried on {name}{unseen}")
     tell("verdict", "also at twice the costs, and one bar late")
     doubled, late = ground.run(judged, resolved.costs.doubled()), ground.run(judged, delay=1)
     level = resolved.plan.confidence

@@ -31,12 +31,18 @@ from ..strategies.protocol import STRATEGIES, Strategy
 class ResearchSettings(Section):
     "The road from bars to a verdict."
     shapes_results = True
-    dataset: str = Field("arch/SP500/1d", min_length=1, description="dataset ids separated by commas, or a pattern: venue/symbol/timeframe")
-    strategy: str = Field("model", min_length=1, description="the strategy that is judged: a name, name(parameter=value), or module:Class")
-    compare: str = Field("moving_average", description="strategies tried beside it, separated by semicolons; each one is a trial")
-    model: str = Field("lightgbm", min_length=1, description="the model of a strategy that wants predictions, as the strategy is named")
-    costs: str = Field("percentage", min_length=1, description="the cost model; what [costs] says holds for 'percentage'")
-    features: str = Field("", description="what the model reads: names separated by commas; empty: the fifteen usual ones")
+    dataset: str = Field("arch/SP500/1d", min_length=1,
+                         description="dataset ids separated by commas, or a pattern: venue/symbol/timeframe")
+    strategy: str = Field("model", min_length=1,
+                          description="the strategy that is judged: a name, name(parameter=value), or module:Class")
+    compare: str = Field("moving_average",
+                         description="strategies tried beside it, separated by semicolons; each one is a trial")
+    model: str = Field("lightgbm", min_length=1,
+                       description="the model of a strategy that wants predictions, as the strategy is named")
+    costs: str = Field("percentage", min_length=1,
+                       description="the cost model; what [costs] says holds for 'percentage'")
+    features: str = Field("",
+                          description="what the model reads: names separated by commas; empty: the fifteen usual ones")
     horizon: Count = Field(5, description="bars the predicted return spans")
     folds: Count = Field(5, description="walk-forward windows")
     min_train: float = Field(0.4, gt=0, lt=1, description="fraction of the bars before the first test window")
@@ -49,8 +55,10 @@ class ResearchSettings(Section):
     seed: int = Field(0, ge=0, description="seeds the model and the bootstrap")
 
 # %% ../../nbs/research/00_plan.ipynb #95a8c810
+def _sorted_ids(ids: tuple[str, ...]) -> tuple[str, ...]: return tuple(sorted(set(ids)))
+
 AnyChoice = Annotated[Choice, BeforeValidator(parse_choice)]  # text is understood, too
-Ids = Annotated[tuple[str, ...], AfterValidator(lambda ids: tuple(sorted(set(ids))))] # each once, sorted
+Ids = Annotated[tuple[str, ...], AfterValidator(_sorted_ids)] # each once
 
 class Plan(BaseModel):
     "Everything that was chosen. Unknown keys are refused."
@@ -85,7 +93,8 @@ class Plan(BaseModel):
     def shown(self) -> dict[str, str]:
         "Each choice in a line."
         def text(value: Any) -> str: return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        return {name: text(getattr(self, name)) or {"features": "the usual ones"}.get(name, "none") for name in type(self).model_fields}
+        empty = {"features": "the usual ones"}
+        return {name: text(getattr(self, name)) or empty.get(name, "none") for name in type(self).model_fields}
 
 # %% ../../nbs/research/00_plan.ipynb #67126597
 def _split(text: str, sign: str) -> list[str]: return [part.strip() for part in text.split(sign) if part.strip()]
@@ -94,7 +103,8 @@ def _with_section(kind: Kind, text: str, name: str, settings: Settings) -> Choic
     "A choice, told what its section of the settings says, where it is the section's own component."
     choice, section = parse_choice(text), getattr(settings, name)
     if choice.name != type(section).name:
-        told = [key.partition(":")[2] for key, origin in settings.origins.items() if key.startswith(f"{name}:") and origin == "the call"]
+        told = [key.partition(":")[2] for key, origin in settings.origins.items()
+                if key.startswith(f"{name}:") and origin == "the call"]
         if told:
             raise InputError(f"{told[0]} is told, and the {kind.name} {choice.name!r} does not read [{name}]. "
                              f"Write {choice.name}(parameter=value), or leave {told[0]} out.")
@@ -107,11 +117,14 @@ def plan_from_settings(
 ) -> Plan:
     "The plan that settings describe."
     told = settings.research
-    same = told.model_dump(include=set(Plan.model_fields) - {"datasets", "strategy", "compare", "model", "costs", "features"})
+    choices = {"datasets", "strategy", "compare", "model", "costs", "features"}
+    same = told.model_dump(include=set(Plan.model_fields) - choices)
     strategy = parse_choice(told.strategy)
     compare = [c for c in map(parse_choice, _split(told.compare, ";")) if c != strategy]
-    return Plan(datasets=tuple(sorted(datasets)), strategy=strategy, compare=tuple(compare), model=_with_section(MODELS, told.model, "model", settings),
-                costs=_with_section(COSTS, told.costs, "costs", settings), features=tuple(_split(told.features, ",")), **same)
+    model = _with_section(MODELS, told.model, "model", settings)
+    costs = _with_section(COSTS, told.costs, "costs", settings)
+    return Plan(datasets=tuple(sorted(datasets)), strategy=strategy, compare=tuple(compare), model=model, costs=costs,
+                features=tuple(_split(told.features, ",")), **same)
 
 # %% ../../nbs/research/00_plan.ipynb #6b040299
 def make_plan(
@@ -120,7 +133,8 @@ def make_plan(
 ) -> Plan:
     "A plan from plain values, or an error that names what is wrong."
     for key in values:
-        if key not in Plan.model_fields: raise unknown_name("key", str(key), Plan.model_fields, f"It stands in {where}.")
+        if key not in Plan.model_fields:
+            raise unknown_name("key", str(key), Plan.model_fields, f"It stands in {where}.")
     try: return Plan.model_validate(dict(values))
     except ValidationError as e:
         first = e.errors()[0]
@@ -128,15 +142,18 @@ def make_plan(
         if first["type"] == "missing": raise InputError(f"{where} must say {place}.") from e
         raise InputError(f"{where}: {place} = {first['input']!r} is not allowed: {first['msg']}.") from e
 
+# %% ../../nbs/research/00_plan.ipynb #83ddae29
 def read_plan(
     path: Path | str, # a YAML or JSON file
 ) -> Plan:
     "The plan in a file."
     try: told = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError as e: raise InputError(f"There is no file {str(path)!r}.") from e
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as e: raise InputError(f"{path} is no YAML: {' '.join(str(e).split())}") from e
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as e:
+        raise InputError(f"{path} is no YAML: {' '.join(str(e).split())}") from e
     if not isinstance(told, dict):
-        raise InputError(f"{path} holds no plan. Example: datasets: [arch/SP500/1d], then strategy: moving_average(fast=10).")
+        raise InputError(f"{path} holds no plan. "
+                         "Example: datasets: [arch/SP500/1d], then strategy: moving_average(fast=10).")
     return make_plan(told, str(path))
 
 def write_plan(
@@ -145,7 +162,8 @@ def write_plan(
 ) -> None:
     "Write a plan, whole."
     document = plan.model_dump(mode="json")
-    text = json.dumps(document, indent=1) if Path(path).suffix == ".json" else yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    text = (json.dumps(document, indent=1) if Path(path).suffix == ".json" else
+            yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     with atomic_write(Path(path)) as file: file.write(text.encode())
 
 # %% ../../nbs/research/00_plan.ipynb #fa7eeec1
@@ -195,8 +213,8 @@ def trial_config(
     "Everything that was chosen for a candidate and can change its result."
     plan, walked = resolved.plan, strategy.wants_predictions and not predictions
     parts = [strategy, resolved.costs, *([resolved.model] if walked else [])]
-    chosen = {"strategy": strategy.name, "params": strategy.params(), "costs": plan.costs.model_dump(), "features": dict(features or {}),
-              "code": [code for code in map(component_code, parts) if code]}
+    chosen = {"strategy": strategy.name, "params": strategy.params(), "costs": plan.costs.model_dump(),
+              "features": dict(features or {}), "code": [code for code in map(component_code, parts) if code]}
     if len(plan.datasets) > 1: chosen["datasets"] = list(plan.datasets)
     own = {"reserve": plan.reserve, "initial_cash": plan.initial_cash, "tested_from": tested_from}
     if not strategy.wants_predictions: return {**chosen, "research": own}

@@ -29,4 +29,5 @@ def carry_targets(
     "Targets from `first` on; at a symbol's first row there, its last word from before."
     spoken = targets.with_columns(last=pl.col("target").forward_fill().over("symbol")).filter(pl.col("ts") >= first)
     begins = pl.col("ts") == pl.col("ts").min().over("symbol")
-    return spoken.with_columns(target=pl.when(begins).then(pl.coalesce("target", "last")).otherwise("target")).drop("last")
+    carried = pl.when(begins).then(pl.coalesce("target", "last")).otherwise("target")
+    return spoken.with_columns(target=carried).drop("last")

@@ -81,8 +81,13 @@ def _incomplete(rows: int, bars: int, features: FeatureSet, symbols: int) -> tup
     return (f"only {complete:.0%} of the bars have all their features; others are neither trained on nor predicted",)
 
 # %% ../../nbs/research/04_road.ipynb #9b8f6d48
-def _first_tested(opened: pl.DataFrame, predictions: pl.DataFrame | None, reserved_from: datetime | None, plan: Plan) -> datetime:
-    "`reserved_from` is given only when the reserved period is tested."
+def _first_tested(
+    opened: pl.DataFrame,             # the open bars
+    predictions: pl.DataFrame | None,
+    reserved_from: datetime | None,   # given only when the reserved period is tested
+    plan: Plan,
+) -> datetime:
+    "Where the test begins."
     if predictions is not None:
         first = predictions["ts"].min()
         return max(first, reserved_from) if reserved_from else first
@@ -95,40 +100,7 @@ def _check_given(predictions: pl.DataFrame, bars: pl.DataFrame, name: str) -> No
         raise DataError(f"{late} of {predictions.height} predictions have no bar in the open part of {name}. "
                         "Use the dataset and the reserve they were made with.")
 
-# %% ../../nbs/research/04_road.ipynb #f6e5f884
-@dataclass(frozen=True)
-class _Way:
-    "What is known before the judgement."
-    ground: Ground
-    predictions: pl.DataFrame | None
-    predicted: Predicted | None
-    features: FeatureSet | None
-    notes: tuple[str, ...]
-
-def _prepare(dataset: Dataset, resolved: Resolved, used: pl.DataFrame, opened: pl.DataFrame, opening: datetime | None,
-             given: pl.DataFrame | None, folder: Path | None, tell: Tell) -> _Way:
-    "Features, predictions and the ground; `opening`: where the reserved period begins, when it is what is tested."
-    plan, notes, predicted, predictions, features = resolved.plan, (), None, given, None
-    if given is not None:
-        _check_given(given, opened, str(dataset.id))
-        used = used.filter(pl.col("ts") <= given["ts"].max())
-    elif resolved.wants_predictions:
-        features, notes = _model_features(resolved, dataset, opened)
-        predicted = predict(used, resolved, features, opening, tell)
-        predictions = predicted.walked.predictions
-        notes = (*notes, *_incomplete(predicted.table.height, used.height, features, len(dataset.symbols)))
-    read = read_by(resolved.candidates, folder)
-    check_features((f for s in read.values() for f in s.plain), opened, plan.seed)
-    frame = beside(dataset, used, read)
-    if predictions is not None:
-        told = predictions.select("symbol", "ts", prediction="value")
-        frame = frame.join(told, on=["symbol", "ts"], how="left", maintain_order="left")
-    versions = feature_versions(resolved, read, features.version if features else None)
-    first = _first_tested(opened, predictions, opening, plan)
-    elsewhere = None if given is None else hash_frame(given)
-    made = Ground(dataset, dataset.snapshot().content, resolved, frame, first, versions, elsewhere)
-    return _Way(made, predictions, predicted, features or next(iter(read.values()), None), notes)
-
+# %% ../../nbs/research/04_road.ipynb #a9167b72
 def feature_versions(
     resolved: Resolved,
     read: Mapping[str, FeatureSet], # from `read_by`
@@ -139,6 +111,53 @@ def feature_versions(
     for label, strategy in resolved.candidates.items():
         if strategy.wants_predictions and model: found.setdefault(label, {})["model"] = model
     return found
+
+def _with_predictions(frame: pl.DataFrame, predictions: pl.DataFrame | None) -> pl.DataFrame:
+    if predictions is None: return frame
+    known = predictions.select("symbol", "ts", prediction="value")
+    return frame.join(known, on=["symbol", "ts"], how="left", maintain_order="left")
+
+# %% ../../nbs/research/04_road.ipynb #f6e5f884
+@dataclass(frozen=True)
+class _Way:
+    "What is known before the judgement."
+    ground: Ground
+    predictions: pl.DataFrame | None
+    predicted: Predicted | None
+    features: FeatureSet | None
+    notes: tuple[str, ...]
+
+# %% ../../nbs/research/04_road.ipynb #2cc060e4
+def _prepare(
+    dataset: Dataset,
+    resolved: Resolved,
+    used: pl.DataFrame,           # the open bars; all of them, when the reserved period is tested
+    opened: pl.DataFrame,         # the open bars
+    opening: datetime | None,     # where the reserved period begins, when it is what is tested
+    given: pl.DataFrame | None,   # predictions made elsewhere
+    folder: Path | None,          # of the workspace
+    tell: Tell,
+) -> _Way:
+    "Features, predictions and the ground."
+    predictions, predicted = given, None
+    features, notes = None, ()
+    if given is not None:
+        _check_given(given, opened, str(dataset.id))
+        used = used.filter(pl.col("ts") <= given["ts"].max())
+    elif resolved.wants_predictions:
+        features, notes = _model_features(resolved, dataset, opened)
+        predicted = predict(used, resolved, features, opening, tell)
+        predictions = predicted.walked.predictions
+        notes = (*notes, *_incomplete(predicted.table.height, used.height, features, len(dataset.symbols)))
+    read = read_by(resolved.candidates, folder)
+    check_features((f for s in read.values() for f in s.plain), opened, resolved.plan.seed)
+    ground = Ground(
+        dataset, dataset.snapshot().content, resolved,
+        frame=_with_predictions(beside(dataset, used, read), predictions),
+        first=_first_tested(opened, predictions, opening, resolved.plan),
+        features=feature_versions(resolved, read, features.version if features else None),
+        predictions=None if given is None else hash_frame(given))
+    return _Way(ground, predictions, predicted, features or next(iter(read.values()), None), notes)
 
 # %% ../../nbs/research/04_road.ipynb #05837748
 def research(
@@ -165,12 +184,14 @@ def research(
         resolved = replace(resolved, candidates={resolved.strategy: resolved.candidates[resolved.strategy]})
         _open(dataset, resolved, opening, ledger, folder, ask=True) # a refusal need not wait for the training
     findings = _validate(dataset, quality, tell)
-    way = _prepare(dataset, resolved, dataset.frame if opening else opened, opened, opening, predictions, folder, tell)
+    used = dataset.frame if opening else opened
+    way = _prepare(dataset, resolved, used, opened, opening, predictions, folder, tell)
     if opening: _open(dataset, resolved, opening, ledger, folder)
     judged = judge(way.ground, ledger, bool(opening), tell)
-    found = Research(plan, str(dataset.id), dataset.snapshot(), (*dataset.notes, *way.notes), findings, judged, way.predictions,
+    notes = (*dataset.notes, *way.notes)
+    found = Research(plan, str(dataset.id), dataset.snapshot(), notes, findings, judged, way.predictions,
                      way.predicted, way.features, reserved_from, bool(opening))
-    return _tracked(found, resolved, tracker, tell) if tracker else found
+    return _tracked(found, tracker, tell) if tracker else found
 
 # %% ../../nbs/research/04_road.ipynb #5ae7006f
 def ask_reserved(
@@ -186,32 +207,52 @@ def ask_reserved(
     _open(dataset, resolve_plan(plan, len(dataset.symbols), folder), reserved_from, ledger, folder, ask=True)
     return reserved_from
 
-def _open(dataset: Dataset, resolved: Resolved, opening: datetime, ledger: TrialLedger, folder: Path | None, ask: bool = False) -> None:
-    "Open the reserved period for what was chosen, or only ask whether it may be. Its identity is that of the trial it would be."
-    label = resolved.strategy
+def _open(
+    dataset: Dataset,
+    resolved: Resolved,
+    opening: datetime,    # where the reserved period begins
+    ledger: TrialLedger,
+    folder: Path | None,  # of the workspace
+    ask: bool = False,    # only whether it may be opened
+) -> None:
+    "Open the reserved period for what was chosen. Its identity is that of the trial it would be."
+    label, data = resolved.strategy, dataset.snapshot().content
     strategy, read = resolved.candidates[label], read_by({label: resolved.candidates[label]}, folder)
     versions = feature_versions(resolved, read, resolved.features.version).get(label)
     config = trial_config(resolved, strategy, opening.isoformat(), versions)
     members = resolved.plan.datasets if len(resolved.plan.datasets) > 1 else ()
-    ledger.open_reserved(str(dataset.id), opening, dataset.bars["known_at"].max(), config, dataset.snapshot().content, ask, members)
+    ledger.open_reserved(str(dataset.id), opening, dataset.bars["known_at"].max(), config, data, ask, members)
 
 # %% ../../nbs/research/04_road.ipynb #86430313
-def _tracked(found: Research, resolved: Resolved, tracker: Tracker, tell: Tell) -> Research:
+def _tracked(found: Research, tracker: Tracker, tell: Tell) -> Research:
     "With the id it has in the tracking server; the verdict was counted, so it is shown even where tracking fails."
     tell("tracking", f"{tracker!r}")
-    try: return replace(found, run_id=_track(found, resolved, tracker))
+    try: return replace(found, run_id=_track(found, tracker))
     except FatalError as e: return replace(found, notes=(*found.notes, f"not tracked: {e}"))
 
-def _track(found: Research, resolved: Resolved, tracker: Tracker) -> str:
-    plan, evidence, performance = found.plan, found.verdict.evidence, found.result.performance
-    times = found.result.equity["ts"]
-    params = {**plan.shown(), "reserved_opened": found.reserved_opened, "tested_from": str(times[0]), "tested_until": str(times[-1])}
-    version = found.features.version if found.features else "none"
-    lineage = Lineage(found.dataset, found.snapshot.content, found.snapshot.adjustment, version, code_version(), params, plan.seed)
-    metrics = {"total_return": performance.total_return, "sharpe": performance.sharpe, "max_drawdown": performance.max_drawdown,
-               "costs_paid": found.result.costs_paid, "turnover": found.result.turnover, "active_sharpe": evidence.sharpe,
-               "confidence": evidence.confidence, "pvalue": evidence.pvalue, "trials": found.verdict.n_trials, "edge": float(found.verdict.edge)}
+def _track(found: Research, tracker: Tracker) -> str:
+    "Log it; what is not defined is no metric."
     hashes = {f"hash.{name}": value for name, value in found.hashes.items()}
-    tags = {"verdict": found.verdict.sentence, "plan": plan.content, **hashes, **{f"note.{i}": note for i, note in enumerate(found.notes)}}
-    models = {f"fold_{i}.txt": m.to_bytes() for i, m in enumerate(found.predicted.walked.models)} if found.predicted else {}
-    return tracker.log(lineage, {k: v for k, v in metrics.items() if v == v}, tags, models)
+    notes = {f"note.{number}": note for number, note in enumerate(found.notes)}
+    tags = {"verdict": found.verdict.sentence, "plan": found.plan.content, **hashes, **notes}
+    walked = found.predicted.walked.models if found.predicted else ()
+    models = {f"fold_{number}.txt": model.to_bytes() for number, model in enumerate(walked)}
+    defined = {name: value for name, value in _metrics(found).items() if value == value}
+    return tracker.log(_lineage(found), defined, tags, models)
+
+def _lineage(found: Research) -> Lineage:
+    "What it was made from."
+    data, times = found.snapshot, found.result.equity["ts"]
+    params = {**found.plan.shown(), "reserved_opened": found.reserved_opened,
+              "tested_from": str(times[0]), "tested_until": str(times[-1])}
+    version = found.features.version if found.features else "none"
+    return Lineage(found.dataset, data.content, data.adjustment, version, code_version(), params, found.plan.seed)
+
+def _metrics(found: Research) -> dict[str, float]:
+    "The judged strategy and its verdict in numbers."
+    result, verdict = found.result, found.verdict
+    return {"total_return": result.performance.total_return, "sharpe": result.performance.sharpe,
+            "max_drawdown": result.performance.max_drawdown,
+            "costs_paid": result.costs_paid, "turnover": result.turnover,
+            "active_sharpe": verdict.evidence.sharpe, "confidence": verdict.evidence.confidence,
+            "pvalue": verdict.evidence.pvalue, "trials": verdict.n_trials, "edge": float(verdict.edge)}

@@ -37,9 +37,11 @@ class Batch:
 
 def _combinations(grid: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     for name, values in grid.items():
-        if not isinstance(values, list) or not values: raise InputError(f"grid.{name} in {where} is {values!r}; write a list of values, e.g. {name}: [1, 2].")
+        if not isinstance(values, list) or not values:
+            raise InputError(f"grid.{name} in {where} is {values!r}; write a list of values, e.g. {name}: [1, 2].")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
+# %% ../../nbs/runs/04_batch.ipynb #c2866c50
 def read_batch(
     path: Path | str,              # a YAML file
     own: Path | str | None = None, # the workspace's folder of templates
@@ -48,18 +50,26 @@ def read_batch(
     path = Path(path)
     try: told = yaml.safe_load(path.read_text())
     except FileNotFoundError as e: raise InputError(f"There is no file {str(path)!r}.") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e: raise InputError(f"{path} is no YAML: {' '.join(str(e).split())}") from e
-    if not isinstance(told, dict) or "template" not in told: raise InputError(f"{path} must say which template to run. Example: template: research, then grid: {{horizon: [1, 5]}}.")
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise InputError(f"{path} is no YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(told, dict) or "template" not in told:
+        raise InputError(f"{path} must say which template to run. "
+                         "Example: template: research, then grid: {horizon: [1, 5]}.")
     for key in told:
         if key not in _KEYS: raise unknown_name("key", str(key), _KEYS, f"It stands in {path}.")
     for key, kind in {"parameters": dict, "grid": dict, "runs": list}.items():
-        if told.get(key) is not None and not isinstance(told[key], kind): raise InputError(f"{key} in {path} must be a {'list' if kind is list else 'mapping'}, and it is {told[key]!r}.")
+        if told.get(key) is not None and not isinstance(told[key], kind):
+            raise InputError(f"{key} in {path} must be a {'list' if kind is list else 'mapping'}, "
+                             f"and it is {told[key]!r}.")
     template, shared = find_template(str(told["template"]), own), told.get("parameters") or {}
     wanted = [*(_combinations(told["grid"], str(path)) if told.get("grid") else []), *(told.get("runs") or [])] or [{}]
-    if bad := next((w for w in wanted if not isinstance(w, dict)), None): raise InputError(f"Each of the runs in {path} must be a mapping of parameters, and one is {bad!r}.")
+    if bad := next((w for w in wanted if not isinstance(w, dict)), None):
+        raise InputError(f"Each of the runs in {path} must be a mapping of parameters, and one is {bad!r}.")
     values = {hash_params(v): v for w in wanted for v in [resolve_parameters(template, {**shared, **w})]}
     limits = {k: told[k] for k in ("parallel", "timeout", "memory") if told.get(k) is not None}
-    if bad := next((k for k, v in limits.items() if not isinstance(v, (int, float)) or isinstance(v, bool) or v < 0), None): raise InputError(f"{bad} in {path} is {limits[bad]!r}; allowed are 0 (no limit) and more.")
+    for name, limit in limits.items():
+        if not isinstance(limit, (int, float)) or isinstance(limit, bool) or limit < 0:
+            raise InputError(f"{name} in {path} is {limit!r}; allowed are 0 (no limit) and more.")
     return Batch(template, tuple(values.values()), tuple(dict.fromkeys(k for w in wanted for k in w)), limits)
 
 # %% ../../nbs/runs/04_batch.ipynb #045a3498
@@ -83,33 +93,43 @@ def plan_batch(
     "Which runs are done, and which are missing."
     reports = workspace.settings.path(workspace.settings.workspace.reports)
     recover(workspace)
-    busy = {identity(r.manifest["inputs"], ledger=False) for r in list_runs(reports, batch.template.name) if r.status == "running"}
+    running = [r for r in list_runs(reports, batch.template.name) if r.status == "running"]
+    busy = {identity(r.manifest["inputs"], ledger=False) for r in running}
     planned = []
     for values in batch.values:
         p = Planned(values, gather_inputs(batch.template, values, workspace))
-        p.run = None if force else done_before(batch.template, p.inputs, reports, workspace.settings.root, any_ledger=True)
-        p.state = "done before" if p.run else "running elsewhere" if identity(p.inputs, ledger=False) in busy else "to do"
+        if not force: p.run = done_before(batch.template, p.inputs, reports, workspace.settings.root, any_ledger=True)
+        elsewhere = identity(p.inputs, ledger=False) in busy
+        p.state = "done before" if p.run else "running elsewhere" if elsewhere else "to do"
         planned.append(p)
     return planned
 
 # %% ../../nbs/runs/04_batch.ipynb #739a2268
+def _spawn(batch: Batch, values: dict[str, Any], root: Path, settings: dict[str, Any]) -> tuple[Connection, Any]:
+    "A process for one run, and the pipe it tells of it through."
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe(duplex=False)
+    template = batch.template
+    process = spawn.Process(target=work, args=(there, str(root), settings, str(template.path), template.name, values))
+    process.start()
+    there.close()
+    return here, process
+
+# %% ../../nbs/runs/04_batch.ipynb #a8cb3613
 def run_batch(
     batch: Batch,             # from `read_batch`
     planned: list[Planned],   # from `plan_batch`; brought up to date
     workspace: Workspace,     # where
-    tell: Callable[[int, str, str], None] = lambda index, step, text: None, # told of each run's steps, by its place in the plan
+    tell: Callable[[int, str, str], None] = lambda index, step, text: None, # told of each run's steps, by its place
 ) -> list[Planned]:
     "Run what is to do; one run's end is no other's."
     settings = workspace.settings
     limits = settings.runs.model_dump() | batch.limits
     told = settings.model_dump(mode="json") | {"runs": limits}
-    spawn, queue = multiprocessing.get_context("spawn"), [i for i, p in enumerate(planned) if p.state == "to do"]
+    queue = [i for i, p in enumerate(planned) if p.state == "to do"]
     at_once, going = int(limits["parallel"]) or os.cpu_count() or 1, {}
     def start(index: int) -> None:
-        here, there = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=work, args=(there, str(settings.root), told, str(batch.template.path), batch.template.name, planned[index].values))
-        process.start()
-        there.close()
+        here, process = _spawn(batch, planned[index].values, settings.root, told)
         planned[index].state = "running"
         going[here] = (index, process)
         tell(index, "start", "")

@@ -34,7 +34,7 @@ def package_code() -> dict[str, str]:
 def workspace_code(
     root: Path, # of a workspace
 ) -> dict[str, str]:
-    "Content hash of the modules in a workspace, at any depth; hidden folders, reports and installed packages are left out."
+    "Content hash of a workspace's modules, at any depth, without hidden folders, reports and installed packages."
     own = Path(algo_research.__file__).parent
     found, folders = {}, [root]
     while folders:
@@ -78,10 +78,11 @@ def _offers_components(found: Distribution) -> bool:
 @cache
 def _component_packages() -> frozenset[str]:
     "Top-level names of installed packages that offer components."
-    found = [d for d in distributions() if canonicalize_name(d.metadata["Name"]) != "algo-research" and _offers_components(d)]
+    others = [d for d in distributions() if canonicalize_name(d.metadata["Name"]) != "algo-research"]
+    found = [d for d in others if _offers_components(d)]
     listed = [line for d in found for line in (d.read_text("top_level.txt") or "").split()]
-    pointed = [p.value.partition(":")[0].partition(".")[0] for d in found for p in d.entry_points if p.group.startswith("algo_research.")]
-    return frozenset([*listed, *pointed])
+    points = [p for d in found for p in d.entry_points if p.group.startswith("algo_research.")]
+    return frozenset([*listed, *(p.value.partition(":")[0].partition(".")[0] for p in points)])
 
 @cache
 def _owners() -> Mapping[str, list[str]]: return packages_distributions()
@@ -96,6 +97,7 @@ def _standard(file: Path) -> bool:
     paths = sysconfig.get_paths()
     return any(file.is_relative_to(Path(paths[name]).resolve()) for name in ("stdlib", "platstdlib"))
 
+# %% ../../nbs/runs/07_closure.ipynb #88c1cdc8
 def _name_of(module: str, file: Path, root: Path) -> str | None:
     "By what name a module is recorded; None: not at all."
     package, top = Path(algo_research.__file__).parent, module.partition(".")[0]
@@ -149,6 +151,7 @@ def present_code(
             try: return version(name.removeprefix("distribution "))
             except PackageNotFoundError: return None
         if name in snapshot: return snapshot[name]
-        file = _file_of(name.removeprefix("module ")) if name.startswith("module ") else root/name if name.startswith("./") else None
+        file = root/name if name.startswith("./") else None
+        if name.startswith("module "): file = _file_of(name.removeprefix("module "))
         return hash_file(file) if file and file.is_file() else None
     return {name: present(name) for name in names}

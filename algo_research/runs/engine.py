@@ -22,6 +22,7 @@ from typing import Any
 
 import nbformat
 import psutil
+from fastcore.basics import patch
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -61,12 +62,14 @@ class Watch:
 
     def end(self, status: str) -> None:
         "The present step is over."
-        if self.steps and self.steps[-1]["status"] == "running": self.steps[-1] |= {"status": status, "seconds": round(time.monotonic() - self._begun, 3)}
+        if not self.steps or self.steps[-1]["status"] != "running": return
+        self.steps[-1] |= {"status": status, "seconds": round(time.monotonic() - self._begun, 3)}
 
     def stop(self, reason: str, detail: str) -> None:
         "Say why it was stopped; the first reason counts."
         if not self.reason: self.reason, self.detail = reason, detail
 
+# %% ../../nbs/runs/02_engine.ipynb #b3c99bd1
 def _watch_kernel(pid: int, watch: Watch, done: threading.Event) -> None:
     "Measure the kernel; kill it when it is over its limits."
     try: begun, kernel = time.monotonic(), psutil.Process(pid)
@@ -82,7 +85,9 @@ def _watch_kernel(pid: int, watch: Watch, done: threading.Event) -> None:
         except psutil.Error: continue
         watch.peak = max(watch.peak, used)
         if watch.memory and used > watch.memory * 2**30:
-            return kill("out of memory", f"the kernel used {used / 2**30:.2f} GiB and {watch.memory:g} GiB are allowed; allow more with [runs] memory, or work on less data")
+            gib = used / 2**30
+            return kill("out of memory", f"the kernel used {gib:.2f} GiB and {watch.memory:g} GiB are allowed; "
+                                         "allow more with [runs] memory, or work on less data")
         if watch.timeout and time.monotonic() - begun > watch.timeout:
             return kill("timeout", f"it took longer than {watch.timeout:g} s; allow more with [runs] timeout")
 
@@ -99,7 +104,8 @@ def _last_words(text: str) -> str:
 
 def _join_streams(outputs: list[nbformat.NotebookNode]) -> None:
     "Join the last output with the one before it when both are the same stream."
-    if len(outputs) > 1 and all(o.output_type == "stream" for o in outputs[-2:]) and outputs[-1].name == outputs[-2].name:
+    streams = len(outputs) > 1 and all(o.output_type == "stream" for o in outputs[-2:])
+    if streams and outputs[-1].name == outputs[-2].name:
         before, piece = outputs[-2].text, outputs.pop().text
         cut = before.rfind("\n", 0, max(0, len(before) - _REACH)) + 1
         outputs[-1].text = before[:cut] + redact(_last_words(before[cut:] + piece))
@@ -111,7 +117,8 @@ class RunClient(PapermillNotebookClient):
 
     def __init__(self, nb_man, watch: Watch, **kw):
         super().__init__(nb_man, **kw)
-        self.watch, self._line, self._sockets = watch, "", tempfile.mkdtemp(prefix="algo-")
+        self.watch, self._line = watch, ""
+        self._sockets = tempfile.mkdtemp(prefix="algo-")
 
     def create_kernel_manager(self):
         "Sockets in a folder of the run's own: kernels that start at the same time cannot take each other's ports."
@@ -135,43 +142,49 @@ class RunClient(PapermillNotebookClient):
             for line in lines: self.watch.log(redact(line))
         return output
 
-    def papermill_execute_cells(self):
-        "As papermill does, except that a cell which did not finish is not called completed."
-        done, process = threading.Event(), self.km.provisioner.process
-        watcher = threading.Thread(target=_watch_kernel, args=(process.pid, self.watch, done), daemon=True)
-        watcher.start()
-        try:
-            for index, cell in enumerate(self.nb.cells):
-                if step := cell_step(cell): self.watch.begin(step)
-                self.nb_man.cell_start(cell, index)
-                try: self.execute_cell(cell, index)
-                except CellExecutionError as e:  # also for exit(0), which papermill would call a success
-                    self.watch.error = {"cell": index, "source": cell.source, "type": e.ename, "message": e.evalue, "traceback": []}
-                    self.nb_man.cell_exception(cell, cell_index=index)
-                    self.nb_man.cell_complete(cell, cell_index=index)
-                    break
-                except BaseException as e:
-                    cell.metadata.papermill |= {"status": "failed", "exception": True}
-                    self.nb.metadata.papermill["exception"] = True
-                    if isinstance(e, DeadKernelError): self._explain(process)
-                    self.watch.error = {"cell": index, "source": cell.source}
-                    raise
+# %% ../../nbs/runs/02_engine.ipynb #27f5d95a
+@patch
+def papermill_execute_cells(self: RunClient):
+    "As papermill does, except that a cell which did not finish is not called completed."
+    done, process = threading.Event(), self.km.provisioner.process
+    watcher = threading.Thread(target=_watch_kernel, args=(process.pid, self.watch, done), daemon=True)
+    watcher.start()
+    try:
+        for index, cell in enumerate(self.nb.cells):
+            if step := cell_step(cell): self.watch.begin(step)
+            self.nb_man.cell_start(cell, index)
+            try: self.execute_cell(cell, index)
+            except CellExecutionError as e:  # also for exit(0), which papermill would call a success
+                self.watch.error = {"cell": index, "source": cell.source, "type": e.ename, "message": e.evalue,
+                                    "traceback": []}
+                self.nb_man.cell_exception(cell, cell_index=index)
                 self.nb_man.cell_complete(cell, cell_index=index)
-            if self.watch.modules and not self.watch.error: self._report_modules(self.watch.modules)
-        finally:
-            if self._line: self.watch.log(redact(self._line))
-            done.set()
-            watcher.join()
+                break
+            except BaseException as e:
+                cell.metadata.papermill |= {"status": "failed", "exception": True}
+                self.nb.metadata.papermill["exception"] = True
+                if isinstance(e, DeadKernelError): self._explain(process)
+                self.watch.error = {"cell": index, "source": cell.source}
+                raise
+            self.nb_man.cell_complete(cell, cell_index=index)
+        if self.watch.modules and not self.watch.error: self._report_modules(self.watch.modules)
+    finally:
+        if self._line: self.watch.log(redact(self._line))
+        done.set()
+        watcher.join()
 
-    def _report_modules(self, path: Path) -> None:
-        "Let the kernel write down which modules it holds; what it shows nobody."
-        self.wait_for_reply(self.kc.execute(REPORT.format(path=str(path)), silent=True, store_history=False))
+# %% ../../nbs/runs/02_engine.ipynb #0f16799b
+@patch
+def _report_modules(self: RunClient, path: Path) -> None:
+    "Let the kernel write down which modules it holds; what it shows nobody."
+    self.wait_for_reply(self.kc.execute(REPORT.format(path=str(path)), silent=True, store_history=False))
 
-    def _explain(self, process) -> None:
-        code = process.poll()
-        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
-        self.watch.stop("killed", f"the kernel died ({name}){hint}")
+@patch
+def _explain(self: RunClient, process) -> None:
+    code = process.poll()
+    name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+    hint = "; the system may have run out of memory" if name == "SIGKILL" else ""
+    self.watch.stop("killed", f"the kernel died ({name}){hint}")
 
 # %% ../../nbs/runs/02_engine.ipynb #8c1b47d2
 def _pipe_to(log: Callable[[str], None]) -> int:
@@ -190,9 +203,14 @@ class RunEngine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, watch: Watch, start_timeout=120, **options):
         into = _pipe_to(watch.log)
-        environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PLOTLY_RENDERER": "plotly_mimetype", **watch.environment}
-        try: return RunClient(nb_man, watch, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None, log=logging.getLogger("papermill")).execute(
-            env=environment, cwd=str(watch.cwd or Path.cwd()), stdout=into, stderr=into, **({"pass_fds": (watch.lock,)} if watch.lock is not None else {}))
+        environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PLOTLY_RENDERER": "plotly_mimetype",
+                       **watch.environment}
+        held = {"pass_fds": (watch.lock,)} if watch.lock is not None else {}
+        try:
+            client = RunClient(nb_man, watch, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None,
+                               log=logging.getLogger("papermill"))
+            return client.execute(
+                env=environment, cwd=str(watch.cwd or Path.cwd()), stdout=into, stderr=into, **held)
         finally: os.close(into)
 
 papermill_engines.register("algo", RunEngine)
@@ -201,16 +219,23 @@ papermill_engines.register("algo", RunEngine)
 class Interrupts:
     "SIGINT and SIGTERM as KeyboardInterrupt, and only while `armed`."
 
-    def __init__(self): self.armed, self.waiting, self._before = False, False, {}
+    def __init__(self):
+        self.armed, self.waiting = False, False
+        self._before = {}
 
     def _handle(self, number, frame) -> None:
-        if self.armed: self.armed = False; raise KeyboardInterrupt  # once: what follows is cleaning up
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt  # once: what follows is cleaning up
         self.waiting = True
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():  # signals are the main thread's
             for number in (signal.SIGINT, signal.SIGTERM):
-                if (before := signal.getsignal(number)) is not signal.SIG_IGN: self._before[number] = before; signal.signal(number, self._handle)
+                before = signal.getsignal(number)
+                if before is signal.SIG_IGN: continue
+                self._before[number] = before
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_) -> None:
@@ -228,11 +253,13 @@ def execute(
     from papermill import execute_notebook
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is told by the status
     interrupts = interrupts or Interrupts()
-    braces = lambda path: str(path).replace("{", "{{").replace("}", "}}")  # papermill fills in paths
+    def braces(path: Path) -> str:  # papermill fills in paths
+        return str(path).replace("{", "{{").replace("}", "}}")
     try:
         if interrupts.waiting: raise KeyboardInterrupt
         interrupts.armed = True
-        execute_notebook(braces(template), braces(output), dict(parameters), engine_name="algo", kernel_name="python3", language="python", progress_bar=False, autosave_cell_every=5, watch=watch)
+        execute_notebook(braces(template), braces(output), dict(parameters), engine_name="algo", kernel_name="python3",
+                         language="python", progress_bar=False, autosave_cell_every=5, watch=watch)
         status = "failed" if watch.error else "succeeded"
     except PapermillExecutionError as e:  # without an error of ours the cell is tagged `raises-exception`
         status = "succeeded" if not watch.error else "out of memory" if e.ename == "MemoryError" else "failed"
@@ -240,7 +267,8 @@ def execute(
         if isinstance(e, KeyboardInterrupt): watch.stop("cancelled", "it was interrupted")
         watch.stop("killed", str(e))
         status = watch.reason
-        watch.error = {"cell": None, "source": "", **(watch.error or {}), "type": status, "message": watch.detail, "traceback": []}
+        watch.error = {"cell": None, "source": "", **(watch.error or {}), "type": status, "message": watch.detail,
+                       "traceback": []}
     finally: interrupts.armed = False
     if watch.error: watch.error = redact_values({**watch.error, "step": watch.steps[-1]["name"] if watch.steps else ""})
     watch.end(status)

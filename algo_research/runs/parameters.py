@@ -14,6 +14,7 @@ import io
 import json
 import tokenize
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,30 +45,33 @@ class Chooses:
     "Marks a parameter that chooses components: one, or several separated by semicolons."
     kind: Kind
 
-DatasetId = Annotated[str, Field(min_length=1), Names("data")]  # venue/symbol/timeframe
-Datasets = Annotated[str | list[str], Field(min_length=1), Names("data")] # ids or patterns; in a text separated by commas
-RunId = Annotated[str, Field(min_length=1), Names("run")]       # an earlier run
-InputFile = Annotated[str, Field(min_length=1), Names("file")]  # a path, relative to the workspace
-
 @dataclass(frozen=True)
 class Setting:
     "Marks a parameter that stands for a setting where it is None."
     name: str  # section.key
+
+def _marks(annotation: Any) -> list[Any]:
+    "The marks of an annotation, at any depth."
+    inner = [mark for a in get_args(annotation) if get_origin(annotation) is not Literal for mark in _marks(a)]
+    return [*getattr(annotation, "__metadata__", ()), *inner]
+
+# %% ../../nbs/runs/00_parameters.ipynb #9bad756d
+DatasetId = Annotated[str, Field(min_length=1), Names("data")]  # venue/symbol/timeframe
+Datasets = Annotated[str | list[str], Field(min_length=1), Names("data")] # ids or patterns; in text between commas
+RunId = Annotated[str, Field(min_length=1), Names("run")]       # an earlier run
+InputFile = Annotated[str, Field(min_length=1), Names("file")]  # a path, relative to the workspace
 
 CostsChoice = Annotated[str, Chooses(COSTS)]
 StrategyChoice = Annotated[str, Chooses(STRATEGIES)]            # name, name(parameter=value), or module:Class
 ModelChoice = Annotated[str, Chooses(MODELS)]
 PlanDocument = Annotated[dict[str, Any], Names("plan")]         # a whole plan; its datasets are the run's
 
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "None": None, "Any": Any, "Literal": Literal, "Annotated": Annotated,
-          "Optional": Optional, "Union": Union, "Field": Field, "Count": Count, "Fraction": Fraction, "DatasetId": DatasetId, "Datasets": Datasets, "StrategyChoice": StrategyChoice, "ModelChoice": ModelChoice, "CostsChoice": CostsChoice,
-          "Setting": Setting,
-          "PlanDocument": PlanDocument, "RunId": RunId, "InputFile": InputFile}
-
-def _marks(annotation: Any) -> list[Any]:
-    "The marks of an annotation, at any depth."
-    inner = [mark for a in get_args(annotation) if get_origin(annotation) is not Literal for mark in _marks(a)]
-    return [*getattr(annotation, "__metadata__", ()), *inner]
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "None": None, "Any": Any,
+          "Literal": Literal, "Annotated": Annotated, "Optional": Optional, "Union": Union,
+          "Field": Field, "Setting": Setting, "Count": Count, "Fraction": Fraction,
+          "DatasetId": DatasetId, "Datasets": Datasets, "RunId": RunId, "InputFile": InputFile,
+          "StrategyChoice": StrategyChoice, "ModelChoice": ModelChoice, "CostsChoice": CostsChoice,
+          "PlanDocument": PlanDocument}
 
 # %% ../../nbs/runs/00_parameters.ipynb #f9d8fa6f
 @dataclass(frozen=True)
@@ -89,9 +93,17 @@ class Parameter:
         "Of which kinds it chooses components."
         return [mark.kind for mark in _marks(self.annotation) if isinstance(mark, Chooses)]
 
+# %% ../../nbs/runs/00_parameters.ipynb #cca1a7b6
 def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
+
+def _as_written(node: ast.expr) -> str:
+    "A type as a reader needs it: that it stands for a setting is said in its meaning."
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Annotated":
+        kind, *marks = node.slice.elts
+        if all(ast.unparse(mark).startswith("Setting(") for mark in marks): return ast.unparse(kind)
+    return ast.unparse(node)
 
 def _annotation(node: ast.expr, where: str) -> Any:
     unknown = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - set(_TYPES))
@@ -99,8 +111,16 @@ def _annotation(node: ast.expr, where: str) -> Any:
     try:
         annotation = eval(compile(ast.Expression(node), where, "eval"), {"__builtins__": {}, **_TYPES})
         TypeAdapter(annotation)
-    except Exception as e: raise InputError(f"{ast.unparse(node)} in {where} is no type: {e}. Allowed are types such as int, float | None, list[str], Literal['a', 'b'], Annotated[int, Field(ge=1)].") from e
+    except Exception as e:
+        raise InputError(f"{ast.unparse(node)} in {where} is no type: {e}. Allowed are types such as "
+                         "int, float | None, list[str], Literal['a', 'b'], Annotated[int, Field(ge=1)].") from e
     return annotation
+
+# %% ../../nbs/runs/00_parameters.ipynb #d556ce3f
+def _target(node: ast.stmt) -> ast.expr | None:
+    "What a statement assigns to, where that is one thing."
+    if isinstance(node, ast.AnnAssign): return node.target
+    return node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
 
 def read_parameters(
     source: str,        # of the cell tagged `parameters`
@@ -108,19 +128,26 @@ def read_parameters(
 ) -> dict[str, Parameter]:
     "Typed assignments as parameters; the cell is not executed."
     try: statements, comments = ast.parse(source).body, _comments(source)
-    except (SyntaxError, tokenize.TokenError) as e: raise InputError(f"{where} is not Python: {e}. Correct it in JupyterLab.") from e
+    except (SyntaxError, tokenize.TokenError) as e:
+        raise InputError(f"{where} is not Python: {e}. Correct it in JupyterLab.") from e
     found = {}
     for node in statements:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+        target = _target(node)
         if not isinstance(target, ast.Name):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant): continue
-            raise InputError(f"{where} may hold assignments only, and line {node.lineno} is: {ast.unparse(node)[:60]}. Move it to another cell.")
-        if not target.id.isidentifier() or target.id.startswith(("_", "model_")): raise InputError(f"{where} has a parameter {target.id!r}; names begin with a letter, and not with 'model_'. Rename it.")
+            raise InputError(f"{where} may hold assignments only, and line {node.lineno} is: "
+                             f"{ast.unparse(node)[:60]}. Move it to another cell.")
+        if not target.id.isidentifier() or target.id.startswith(("_", "model_")):
+            raise InputError(f"{where} has a parameter {target.id!r}; names begin with a letter, "
+                             "and not with 'model_'. Rename it.")
         try: default = ast.literal_eval(node.value) if node.value else ...
-        except ValueError as e: raise InputError(f"The default of {target.id} in {where} is {ast.unparse(node.value)}; allowed are plain values such as 5, 'text', [1, 2] or None.") from e
+        except ValueError as e:
+            raise InputError(f"The default of {target.id} in {where} is {ast.unparse(node.value)}; "
+                             "allowed are plain values such as 5, 'text', [1, 2] or None.") from e
         typed = isinstance(node, ast.AnnAssign)
-        annotation = _annotation(node.annotation, f"{where}, parameter {target.id}") if typed else Any if default is None else type(default)
-        shown = ast.unparse(node.annotation) if typed else getattr(annotation, "__name__", "Any")
+        annotation = (_annotation(node.annotation, f"{where}, parameter {target.id}") if typed else
+                      Any if default is None else type(default))
+        shown = _as_written(node.annotation) if typed else getattr(annotation, "__name__", "Any")
         found[target.id] = Parameter(target.id, annotation, shown, default, comments.get(node.end_lineno, ""))
     return found
 
@@ -140,9 +167,17 @@ class Template:
     def __repr__(self) -> str: return f"Template({self.name!r}, {', '.join(self.parameters)})"
 
     def _repr_markdown_(self) -> str:
-        rows = [f"| `{p.name}` | `{p.type.replace('|', chr(92) + '|')}` | {'must be given' if p.default is ... else f'`{p.default!r}`'} | {p.meaning} |" for p in self.parameters.values()]
-        return "\n".join([f"**{self.title}**: {self.promise}", "", "| parameter | type | default | meaning |", "|:--|:--|:--|:--|", *rows])
+        rows = [_parameter_row(p) for p in self.parameters.values()]
+        head = ["| parameter | type | default | meaning |", "|:--|:--|:--|:--|"]
+        return "\n".join([f"**{self.title}**: {self.promise}", "", *head, *rows])
 
+def _parameter_row(parameter: Parameter) -> str:
+    "One parameter in a template's table."
+    default = "must be given" if parameter.default is ... else f"`{parameter.default!r}`"
+    type_shown = parameter.type.replace("|", r"\|")
+    return f"| `{parameter.name}` | `{type_shown}` | {default} | {parameter.meaning} |"
+
+# %% ../../nbs/runs/00_parameters.ipynb #d30c6910
 def cell_tags(
     cell: "NotebookNode",
 ) -> list[str]:
@@ -164,6 +199,7 @@ def cell_step(
     "The name in a cell's tag `step:<name>`."
     return next((t.removeprefix("step:") for t in cell_tags(cell) if t.startswith("step:")), None)
 
+# %% ../../nbs/runs/00_parameters.ipynb #a62fb0da
 def read_template(
     path: Path | str,         # a notebook
     name: str | None = None,  # by default the file's
@@ -173,20 +209,25 @@ def read_template(
     path = Path(path)
     try: nb = nbformat.read(path, 4)
     except FileNotFoundError as e: raise InputError(f"There is no notebook {str(path)!r}.") from e
-    except Exception as e: raise InputError(f"{path} cannot be read as a notebook: {type(e).__name__}. Open it in JupyterLab, or restore it.") from e
+    except Exception as e:
+        raise InputError(f"{path} cannot be read as a notebook: {type(e).__name__}. "
+                         "Open it in JupyterLab, or restore it.") from e
     cells = [c for c in nb.cells if "parameters" in cell_tags(c)]
-    if len(cells) != 1: raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters' and needs one: tag the cell with the defaults (JupyterLab: Property Inspector, Cell Tags).")
+    if len(cells) != 1:
+        raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters' and needs one: "
+                         "tag the cell with the defaults (JupyterLab: Property Inspector, Cell Tags).")
     title, promise, _ = read_heading(nb.cells[0].source if nb.cells[0].cell_type == "markdown" else "")
     steps = tuple(dict.fromkeys(step for c in nb.cells if (step := cell_step(c))))
     content = hash_params([[c.cell_type, c.source, sorted(cell_tags(c))] for c in nb.cells])
-    return Template(name or path.stem, path, title or path.stem, promise, read_parameters(cells[0].source, f"the parameters cell of {path.name}"),
+    parameters = read_parameters(cells[0].source, f"the parameters cell of {path.name}")
+    return Template(name or path.stem, path, title or path.stem, promise, parameters,
                     "effects" in cell_tags(cells[0]), steps, content)
 
 # %% ../../nbs/runs/00_parameters.ipynb #b9146b36
 def shipped(
     kind: Literal["templates", "dashboards", "tutorials"],
 ) -> Path:  # the folder
-    "Where the notebooks that travel with the package are: in an installed package beside its modules, in a checkout under `nbs`."
+    "Where the notebooks that travel with the package are: beside its modules, or in a checkout under `nbs`."
     package = Path(algo_research.__file__).parent
     return next((folder for folder in (package/kind, package.parent/"nbs"/kind) if folder.is_dir()), package/kind)
 
@@ -195,20 +236,23 @@ TEMPLATES = Kind("template", "templates", Template)
 def list_templates(
     own: Path | str | None = None, # the workspace's folder of templates
 ) -> dict[str, Path]:              # notebook by name; the workspace's win
-    "All templates by name: the package's, those of installed packages (a package of notebooks as entry point), the workspace's."
+    "All templates by name: the package's, those of installed packages of notebooks, the workspace's."
     known = {path.stem: path for path in sorted(shipped("templates").glob("*.ipynb"))}
     for component in list_components(TEMPLATES):
         spec = find_spec(component.target.partition(":")[0])
         folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
-        found = next((f/f"{component.name}.ipynb" for f in folders if (f/f"{component.name}.ipynb").is_file()), None)
+        files = [folder/f"{component.name}.ipynb" for folder in folders]
+        found = next((file for file in files if file.is_file()), None)
         if component.name in known:
-            raise InputError(f"Two templates are called {component.name!r}, one of them by {component.origin}. Uninstall it, or ask for another name there.")
+            raise InputError(f"Two templates are called {component.name!r}, one of them by {component.origin}. "
+                             "Uninstall it, or ask for another name there.")
         if found is None:
-            raise InputError(f"The template {component.name} of {component.origin} should be {component.name}.ipynb in the package "
-                             f"{component.target}, and is not there. Repair or uninstall it.")
+            raise InputError(f"The template {component.name} of {component.origin} should be {component.name}.ipynb "
+                             f"in the package {component.target}, and is not there. Repair or uninstall it.")
         known[component.name] = found
     return known | {path.stem: path for path in sorted(Path(own).glob("*.ipynb"))} if own else known
 
+# %% ../../nbs/runs/00_parameters.ipynb #28c57801
 def find_template(
     name: str,                     # of a template, or a path to a notebook
     own: Path | str | None = None, # the workspace's folder of templates
@@ -216,19 +260,22 @@ def find_template(
     "A template by name, or near names."
     if name.endswith(".ipynb"): return read_template(name)
     known = list_templates(own)
-    if name not in known: raise unknown_name("template", name, known, "A path to a notebook works, too; your own live in [workspace] templates.")
+    if name not in known:
+        raise unknown_name("template", name, known,
+                           "A path to a notebook works, too; your own live in [workspace] templates.")
     return read_template(known[name], name)
 
 # %% ../../nbs/runs/00_parameters.ipynb #93fef488
 def _model(template: Template) -> type[BaseModel]:
     fields = {p.name: (p.annotation, p.default) for p in template.parameters.values()}
-    return create_model(template.name, __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_default=True), **fields)
+    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    return create_model(template.name, __config__=strict, **fields)
 
 def from_text(
     parameter: Parameter, # what is told
     text: str,            # as typed on a command line
 ) -> Any:                 # the value, or the text where it cannot be read as its type
-    "Read a value as its type; lists and dicts as JSON."
+    "Read a value as its type: a list as JSON or as a,b; a dict as JSON."
     adapter = TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False))
     if parameter.annotation is Any:
         try: return json.loads(text)
@@ -236,11 +283,14 @@ def from_text(
     if text in ("null", "None"):
         try: return adapter.validate_python(None, strict=True)
         except ValidationError: pass
-    try: return adapter.validate_strings(text)
-    except (ValidationError, TypeError): pass
+    with suppress(ValidationError, TypeError): return adapter.validate_strings(text)
+    with suppress(ValueError):
+        if isinstance(told := json.loads(text), (list, dict)): return told
+    with suppress(ValidationError): return adapter.validate_python([t.strip() for t in text.split(",") if t.strip()])
     try: return json.loads(text)
     except ValueError: return text
 
+# %% ../../nbs/runs/00_parameters.ipynb #178c1485
 def resolve_parameters(
     template: Template,              # what can be told
     given: Mapping[str, Any],        # what is told
@@ -248,22 +298,27 @@ def resolve_parameters(
 ) -> dict[str, Any]:                 # a value for every parameter
     "All parameters with their values, or an error before anything starts."
     for name in given:
-        if name not in template.parameters: raise unknown_name(f"parameter of {template.name}", name, template.parameters, f"`algo run {template.name} --parameters` lists them.")
+        if name not in template.parameters:
+            raise unknown_name(f"parameter of {template.name}", name, template.parameters,
+                               f"`algo run {template.name} --parameters` lists them.")
     values = {name: from_text(template.parameters[name], v) if text else v for name, v in given.items()}
     try:
         resolved = _model(template).model_validate(values).model_dump()
         json.dumps(resolved, allow_nan=False)
         return resolved
     except (TypeError, ValueError) as e:
-        if not isinstance(e, ValidationError): raise InputError(f"Parameters must be numbers, text, booleans, null, and lists and mappings of them; {values!r} holds something else: {e}.") from e
-        raise _refused(template, values, e) from e
+        if isinstance(e, ValidationError): raise _refused(template, values, e) from e
+        raise InputError("Parameters must be numbers, text, booleans, null, and lists and mappings of them; "
+                         f"{values!r} holds something else: {e}.") from e
 
 def _refused(template: Template, values: Mapping[str, Any], e: ValidationError) -> InputError:
     first = e.errors()[0]
-    p = template.parameters[str(first["loc"][0])]
-    if first["type"] == "missing": return InputError(f"The template {template.name} must be told {p.name}: {p.meaning or p.type}.")
-    return InputError(f"Parameter {p.name} = {values.get(p.name, p.default)!r} is not allowed: {first['msg']}. It is declared as {p.type}{f' ({p.meaning})' if p.meaning else ''}; "
-                      f"the default is {p.default!r}.")
+    wrong = template.parameters[str(first["loc"][0])]
+    if first["type"] == "missing":
+        return InputError(f"The template {template.name} must be told {wrong.name}: {wrong.meaning or wrong.type}.")
+    declared = f"{wrong.type}{f' ({wrong.meaning})' if wrong.meaning else ''}"
+    return InputError(f"Parameter {wrong.name} = {values.get(wrong.name, wrong.default)!r} is not allowed: "
+                      f"{first['msg']}. It is declared as {declared}; the default is {wrong.default!r}.")
 
 # %% ../../nbs/runs/00_parameters.ipynb #8f6a507e
 def _texts(value: Any) -> Iterable[str]:
@@ -289,12 +344,13 @@ def named_datasets(
     if plans: return [list(_texts(plan.get("datasets", []))) for plan in plans]
     return [list(_texts(values[p.name])) for p in template.parameters.values() if "data" in p.names and values[p.name]]
 
+# %% ../../nbs/runs/00_parameters.ipynb #8572027e
 def pin_settings(
     template: Template,
     values: Mapping[str, Any],       # all parameters
     settings: Settings,              # of the workspace
 ) -> dict[str, Any]:
-    "Parameters that stand for a setting, with its value: what was meant is written down, and is part of the run's identity."
+    "Parameters, with the setting's value for those that stand for one: what was meant."
     def pinned(parameter: Parameter) -> Any:
         setting = next((mark.name for mark in _marks(parameter.annotation) if isinstance(mark, Setting)), None)
         if setting is None or values[parameter.name] is not None: return values[parameter.name]
@@ -302,6 +358,7 @@ def pin_settings(
         return getattr(getattr(settings, section), key)
     return {name: pinned(parameter) for name, parameter in template.parameters.items()}
 
+# %% ../../nbs/runs/00_parameters.ipynb #cdbd2ed0
 def check_choices(
     template: Template,
     values: Mapping[str, Any],       # all parameters

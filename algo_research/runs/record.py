@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive', 'Run',
-           'list_runs', 'short_ids', 'find_run', 'hash_notebook', 'hash_outputs', 'show_progress', 'CurrentRun',
-           'current_run', 'present_trials', 'follow']
+           'list_runs', 'short_ids', 'find_run', 'unlike_choices', 'in_words', 'hash_notebook', 'hash_outputs',
+           'show_progress', 'CurrentRun', 'current_run', 'present_trials', 'follow']
 
 # %% ../../nbs/runs/01_record.ipynb #aa28723d
 import fcntl
@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,10 +28,11 @@ from fastcore.basics import patch
 from pydantic import BaseModel, ValidationError
 
 from ..backtest.ledger import TrialLedger
-from ..core.errors import DataError, InputError, near_names
+from ..core.components import Choice
+from ..core.errors import AlgoError, DataError, InputError, near_names
 from ..core.files import atomic_write
 from ..core.hashing import hash_file, hash_frame, hash_params
-from ..research.plan import Plan, resolve_plan
+from ..research.plan import Plan, make_plan, resolve_plan
 from ..workspace.bootstrap import Workspace, open_workspace
 from ..workspace.settings import settings_class, with_dotted
 
@@ -46,6 +48,7 @@ def _named_steps(manifest: dict[str, Any]) -> dict[str, Any]:
 
 _MIGRATIONS = {1: _named_steps}
 
+# %% ../../nbs/runs/01_record.ipynb #16a63d9d
 class _Inputs(BaseModel):
     parameters: dict[str, Any]
     code: dict[str, str] = {}
@@ -73,6 +76,7 @@ class _Manifest(BaseModel):
     steps: list[_Step]
     error: dict[str, Any] | None = None
 
+# %% ../../nbs/runs/01_record.ipynb #dc14f5f7
 def read_manifest(
     path: Path, # a run.json
 ) -> dict[str, Any]:
@@ -82,15 +86,22 @@ def read_manifest(
     except FileNotFoundError as e: raise DataError(f"{path} is missing. {remedy}") from e
     except (ValueError, OSError) as e: raise DataError(f"{path} is damaged: {e}. {remedy}") from e
     version = manifest.get("schema") if isinstance(manifest, dict) else None
-    if not isinstance(version, int): raise DataError(f"{path} is no manifest of a run: it has no schema version. {remedy}")
-    if version > SCHEMA: raise DataError(f"{path} has schema {version} and this package knows up to {SCHEMA}. Update algo-research.")
+    if not isinstance(version, int):
+        raise DataError(f"{path} is no manifest of a run: it has no schema version. {remedy}")
+    if version > SCHEMA:
+        raise DataError(f"{path} has schema {version} and this package knows up to {SCHEMA}. Update algo-research.")
     try:
-        while version < SCHEMA: manifest = _MIGRATIONS[version](manifest); version += 1
-    except Exception as e: raise DataError(f"{path} (schema {version}) cannot be brought up to date: {type(e).__name__}: {e}. {remedy}") from e
+        while version < SCHEMA:
+            manifest = _MIGRATIONS[version](manifest)
+            version += 1
+    except Exception as e:
+        raise DataError(f"{path} (schema {version}) cannot be brought up to date: "
+                        f"{type(e).__name__}: {e}. {remedy}") from e
     try: _Manifest.model_validate(manifest)
     except ValidationError as e:
         first = e.errors()[0]
-        raise DataError(f"{path} is no complete manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}. {remedy}") from e
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path} is no complete manifest: {place}: {first['msg']}. {remedy}") from e
     return manifest
 
 def write_manifest(
@@ -99,7 +110,8 @@ def write_manifest(
 ) -> None:
     "Write run.json, whole."
     if not folder.is_dir(): raise DataError(f"The run's folder {folder} is gone: another process moved it.")
-    with atomic_write(folder/"run.json") as file: file.write((json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    with atomic_write(folder/"run.json") as file: file.write(text.encode())
 
 # %% ../../nbs/runs/01_record.ipynb #4f316181
 def lock_run(
@@ -150,7 +162,8 @@ class Run:
     def metrics(self) -> dict[str, float]:
         path = self.folder/"metrics.json"
         try: return {str(k): float(v) for k, v in json.loads(path.read_text()).items()} if path.is_file() else {}
-        except (ValueError, TypeError, AttributeError) as e: raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
+        except (ValueError, TypeError, AttributeError) as e:
+            raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
 
     @property
     def artifacts(self) -> list[str]:
@@ -158,14 +171,19 @@ class Run:
         folder = self.folder/"artifacts"
         return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*") if p.is_file())
 
-    def artifact(self, name: str) -> Any:
-        "A frame, a document or bytes, by name with or without suffix."
-        folder = self.folder/"artifacts"
-        found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
-        path = found.get(name) or next((p for p in found.values() if p.stem == name), None)
-        if path is None: raise InputError(f"The run {self.id} has no artifact {name!r}. It has: {', '.join(found) or 'none'}.")
-        try: return pl.read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
-        except Exception as e: raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
+# %% ../../nbs/runs/01_record.ipynb #8b95eb14
+@patch
+def artifact(self: Run, name: str) -> Any:
+    "A frame, a document or bytes, by name with or without suffix."
+    folder = self.folder/"artifacts"
+    found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    path = found.get(name) or next((p for p in found.values() if p.stem == name), None)
+    if path is None:
+        raise InputError(f"The run {self.id} has no artifact {name!r}. It has: {', '.join(found) or 'none'}.")
+    try:
+        if path.suffix == ".parquet": return pl.read_parquet(path)
+        return json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+    except Exception as e: raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
 
 # %% ../../nbs/runs/01_record.ipynb #750daee0
 @patch
@@ -173,7 +191,8 @@ def _repr_markdown_(self: Run) -> str:
     told, report = self.manifest, self.folder/"report.html"
     rows = {"run": self.id, "template": self.template, "status": self.status, "started": told["record"]["started"][:19],
             "seconds": f"{told['record'].get('seconds') or 0:.1f}", "identity": told["identity"][:16],
-            **{f"parameter `{k}`": f"`{v!r}`" for k, v in self.parameters.items()}, **{f"metric {k}": f"{v:.4g}" for k, v in self.metrics.items()}}
+            **{f"parameter `{k}`": f"`{v!r}`" for k, v in self.parameters.items()},
+            **{f"metric {k}": f"{v:.4g}" for k, v in self.metrics.items()}}
     link = [f"[report]({os.path.relpath(report)})", ""] if report.is_file() else []
     return "\n".join([*link, "| run | |", "|:--|:--|", *(f"| {k} | {v} |" for k, v in rows.items())])
 
@@ -183,16 +202,18 @@ def list_runs(
     template: str | None = None,  # only its runs
 ) -> list[Run]:                   # oldest first; unfinished ones, too
     "The runs of a workspace."
-    folders = [p for p in Path(reports).glob(f"{template or '*'}/*") if p.is_dir() and (re.match(r"^\.?\d{8}-\d{6}-", p.name))]
+    folders = [p for p in Path(reports).glob(f"{template or '*'}/*")
+               if p.is_dir() and (re.match(r"^\.?\d{8}-\d{6}-", p.name))]
     return [Run(p) for p in sorted(folders, key=lambda p: p.name.lstrip("."))]
 
 def short_ids(
     ids: Sequence[str], # of runs
 ) -> dict[str, str]:    # short name by id
-    "Names that tell runs apart: the last eight characters, or the whole id where they repeat, as with a run and its reproduction."
+    "Names that tell runs apart: the last eight characters, or the whole id where they repeat."
     counts = Counter(id[-8:] for id in set(ids))
     return {id: id[-8:] if counts[id[-8:]] == 1 else id for id in ids}
 
+# %% ../../nbs/runs/01_record.ipynb #8b55f6fe
 def find_run(
     reports: Path,  # the workspace's folder of runs
     name: str,      # a run's id, the beginning or end of one, `last`, or the path of its folder
@@ -200,26 +221,82 @@ def find_run(
     "One run, or near names."
     if "/" in name or Path(name).joinpath("run.json").is_file():
         folder = Path(name).resolve()
-        if not folder.is_dir(): raise InputError(f"There is no folder {name!r}. Give a run's id or the folder that holds its run.json.")
+        if not folder.is_dir():
+            raise InputError(f"There is no folder {name!r}. Give a run's id or the folder that holds its run.json.")
         return Run(folder)
     runs = list_runs(reports)
     if name == "last" and runs: return runs[-1]
-    found = [r for r in runs if r.id == name] or [r for r in runs if name and (r.id.startswith(name) or r.id.endswith(name))]
+    exact = [r for r in runs if r.id == name]
+    found = exact or [r for r in runs if name and (r.id.startswith(name) or r.id.endswith(name))]
     if len(found) == 1: return found[0]
-    if found: raise InputError(f"{name!r} fits {len(found)} runs: {', '.join(r.id for r in found[:5])}. Write more of it.")
+    if found:
+        fitting = ", ".join(r.id for r in found[:5])
+        raise InputError(f"{name!r} fits {len(found)} runs: {fitting}. Write more of it.")
     near = near_names(name, [r.id for r in runs])
-    raise InputError(f"Unknown run {name!r} in {reports}. " + (f"Did you mean {' or '.join(near)}?" if near else f"{len(runs)} runs are there; `algo runs` lists them."))
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"{len(runs)} runs are there; `algo runs` lists them."
+    raise InputError(f"Unknown run {name!r} in {reports}. {hint}")
+
+# %% ../../nbs/runs/01_record.ipynb #e059567c
+@patch(as_prop=True)
+def told(self: Run) -> dict[str, Any]:
+    "The parameters that were told otherwise than the template's defaults; of an older run, those that are not empty."
+    known = self.manifest["record"].get("told")
+    return {k: v for k, v in self.parameters.items() if v not in (None, {}, [], "")} if known is None else known
+
+def _flat(plan: Plan) -> dict[str, str]:
+    "A plan's choices, those with parameters as costs and costs.fees."
+    found = {}
+    for name, text in plan.shown().items():
+        choice = getattr(plan, name)
+        found[name] = choice.name if isinstance(choice, Choice) else text
+        if isinstance(choice, Choice): found |= {f"{name}.{key}": str(value) for key, value in choice.params.items()}
+    return found
+
+def _choices(run: Run) -> dict[str, str]:
+    "Everything that was chosen: its plan, or without one what it was told."
+    with suppress(AlgoError):  # a plan of another version is as good as none
+        if "plan" in run.artifacts: return _flat(make_plan(run.artifact("plan")))
+    return {name: str(value) for name, value in run.told.items()}
+
+def unlike_choices(
+    runs: Sequence[Run],          # that are looked at side by side
+) -> dict[str, dict[str, str]]:   # run id -> name, e.g. horizon or costs.fees -> what was chosen
+    "The choices in which runs are not alike."
+    chosen = {run.id: _choices(run) for run in runs}
+    names = dict.fromkeys(name for told in chosen.values() for name in told)
+    unlike = [name for name in names if len({told.get(name) for told in chosen.values()}) > 1]
+    def said(told: dict[str, str], name: str) -> str: return told.get(name, "default" if "." in name else "–")
+    return {id: {name: said(told, name) for name in unlike} for id, told in chosen.items()}
+
+def in_words(
+    choices: Mapping[str, str], # of one run, of `unlike_choices`
+    besides: Collection[str] = ("datasets", "strategy", "compare"), # what is said elsewhere
+    most: int = 3,              # so many; then how many more there are
+) -> list[str]:                 # "horizon 20"
+    "Choices for a legend."
+    words = {name: name.rpartition(".")[2].replace("_", " ") for name in choices if name not in besides}
+    said = [f"{word} {choices[name]}" for name, word in words.items()]
+    return said if len(said) <= most else [*said[:most], f"{len(said) - most} more"]
 
 # %% ../../nbs/runs/01_record.ipynb #34b208d2
-_VOLATILE = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}(?:-\d+)?|\b0x[0-9a-f]{6,}\b|\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(?:Z|\+00:00)?")
+_VOLATILE = re.compile(
+    r"\d{8}-\d{6}-[0-9a-f]{8}(?:-\d+)?|\b0x[0-9a-f]{6,}\b|\b[0-9a-f]{32}\b"
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+(?:Z|\+00:00)?")
 
 def _settled(value: Any, paths: Iterable[str]) -> Any:
-    if isinstance(value, dict): return {k: _settled(v, paths) for k, v in value.items() if k not in ("uid", "config_uid")}
+    if isinstance(value, dict):
+        return {k: _settled(v, paths) for k, v in value.items() if k not in ("uid", "config_uid")}
     if isinstance(value, list): return [_settled(v, paths) for v in value]
     if not isinstance(value, str): return value
     for path in paths: value = value.replace(path, "<folder>")
     return _VOLATILE.sub("<id>", value)
 
+def _shown(output: Mapping[str, Any]) -> dict[str, Any]:
+    "What an output says; a widget's state is the page's."
+    data = {k: v for k, v in output.get("data", {}).items() if k != "application/vnd.jupyter.widget-view+json"}
+    return {"name": output.get("name"), "text": output.get("text"), "data": data, "error": output.get("ename"),
+            "value": output.get("evalue")}
 def hash_notebook(
     path: Path,                # an executed notebook
     paths: Iterable[str] = (), # folders to take out, longest first
@@ -228,10 +305,15 @@ def hash_notebook(
     cells = []
     for cell in json.loads(path.read_text())["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []): continue  # hashed as parameters
-        shown = [{"name": o.get("name"), "text": o.get("text"), "data": {k: v for k, v in o.get("data", {}).items() if k != "application/vnd.jupyter.widget-view+json"}, "error": o.get("ename"), "value": o.get("evalue")}
-                 for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        shown = [_shown(o) for o in cell.get("outputs", []) if o.get("name") != "stderr"]
         cells.append([cell["cell_type"], cell["source"], _settled(shown, list(paths))])
     return hash_params(cells)
+
+# %% ../../nbs/runs/01_record.ipynb #e5418a6d
+def _hash_kept(path: Path) -> str:
+    "Content hash of an artifact."
+    if path.suffix == ".parquet": return hash_frame(pl.read_parquet(path))
+    return hash_params(json.loads(path.read_text())) if path.suffix == ".json" else hash_file(path)
 
 def hash_outputs(
     folder: Path,              # of a run
@@ -241,12 +323,13 @@ def hash_outputs(
     found = {}
     for path in sorted(p for p in [folder/"metrics.json", *(folder/"artifacts").rglob("*")] if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        found[name] = hash_frame(pl.read_parquet(path)) if path.suffix == ".parquet" else hash_params(json.loads(path.read_text())) if path.suffix == ".json" else hash_file(path)
+        found[name] = _hash_kept(path)
     if (folder/"notebook.ipynb").is_file(): found["notebook"] = hash_notebook(folder/"notebook.ipynb", paths)
     return found
 
 # %% ../../nbs/runs/01_record.ipynb #0fabaaa7
-PROGRESS = "application/vnd.algo.progress+json"  # the runner takes these messages out of the notebook and shows them where the run is watched
+# the runner takes these messages out of the notebook and shows them where the run is watched
+PROGRESS = "application/vnd.algo.progress+json"
 FOLDER = "ALGO_RUN_FOLDER"                       # tells a kernel where its run is
 
 def show_progress(
@@ -267,6 +350,7 @@ def show_progress(
     sys.stderr.write(f"\r\x1b[2K{step}: {text}" if live else f"{step}: {text}\n")
     sys.stderr.flush()
 
+# %% ../../nbs/runs/01_record.ipynb #c3ebb76e
 class CurrentRun:
     "Where a template leaves what it finds."
 
@@ -276,64 +360,82 @@ class CurrentRun:
         self.folder = Path(folder or self._temporary.name)
         self._told, self._opened = 0.0, []
 
-    def __repr__(self) -> str: return "a draft: nothing is kept" if self.draft else f"run {self.folder.name.strip('.').removesuffix('.part')}"
+    def __repr__(self) -> str:
+        return "a draft: nothing is kept" if self.draft else f"run {self.folder.name.strip('.').removesuffix('.part')}"
 
     def workspace(self, settings: Mapping[str, Any] | None = None, **overrides: Mapping[str, Any]) -> Workspace:
-        "The workspace, with the template's own parameters over those settings that shape results; None: not told. `settings`, by section.key, win."
+        "The workspace with a template's parameters over settings that shape results (None: not told); `settings` win."
         overrides = {section: {k: v for k, v in part.items() if v is not None} for section, part in overrides.items()}
         overrides = with_dotted(settings or {}, overrides)
         shaping = [name for name, section in settings_class().sections().items() if section.shapes_results]
         if other := sorted(set(overrides) - set(shaping)):
             raise InputError(f"A template may choose settings of {', '.join(shaping)}, and {other[0]!r} is told. "
                              "Where things are kept is the workspace's: settings.ini, or --set.")
-        self._opened.append(open_workspace(**overrides))
+        root = None if self.draft else Path.cwd()  # where the runner started the kernel
+        self._opened.append(open_workspace(root, **overrides))
         return self._opened[-1]  # held here, so that its services live as long as the kernel
 
-    def save(self,
-             name: str,     # e.g. "equity"; bytes need a suffix
-             value: Any,    # a frame, a document of numbers, text, lists and dicts, a text, or bytes
-            ) -> Path:      # the artifact
-        "Keep something as an artifact of the run."
-        if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)*", name): raise InputError(f"{name!r} is no name for an artifact. Allowed are letters, digits, '_', '-', '.', and '/' between folders.")
-        suffix = ".parquet" if isinstance(value, pl.DataFrame) else "" if Path(name).suffix else ".json" if isinstance(value, (dict, list)) else ".txt" if isinstance(value, str) else ""
-        if isinstance(value, bytes) and not Path(name).suffix: raise InputError(f"The artifact {name!r} is bytes and needs a suffix, e.g. {name}.bin.")
-        with atomic_write(self.folder/"artifacts"/f"{name}{suffix}") as file:
-            if isinstance(value, pl.DataFrame): value.write_parquet(file)
-            else: file.write(value if isinstance(value, bytes) else (value if isinstance(value, str) else json.dumps(value, indent=1, allow_nan=False)).encode())
-        return self.folder/"artifacts"/f"{name}{suffix}"
+# %% ../../nbs/runs/01_record.ipynb #2268feb6
+def _suffix(name: str, value: Any) -> str:
+    "What a value's file ends with, where the name does not say it."
+    if isinstance(value, pl.DataFrame): return ".parquet"
+    if Path(name).suffix: return ""
+    return ".json" if isinstance(value, (dict, list)) else ".txt" if isinstance(value, str) else ""
 
-    def metrics(self, values: Mapping[str, float]) -> dict[str, float]:
-        "Add to metrics.json; what is not a finite number is left out."
-        path = self.folder/"metrics.json"
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        known |= {k: float(v) for k, v in values.items() if v is not None and abs(float(v)) < float("inf")}
-        with atomic_write(path) as file: file.write(json.dumps(known, indent=1).encode())
-        return known
+@patch
+def save(self: CurrentRun,
+         name: str,     # e.g. "equity"; bytes need a suffix
+         value: Any,    # a frame, a document of numbers, text, lists and dicts, a text, or bytes
+        ) -> Path:      # the artifact
+    "Keep something as an artifact of the run."
+    if not re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)*", name):
+        raise InputError(f"{name!r} is no name for an artifact. "
+                         "Allowed are letters, digits, '_', '-', '.', and '/' between folders.")
+    if isinstance(value, bytes) and not Path(name).suffix:
+        raise InputError(f"The artifact {name!r} is bytes and needs a suffix, e.g. {name}.bin.")
+    path = self.folder/"artifacts"/f"{name}{_suffix(name, value)}"
+    with atomic_write(path) as file:
+        if isinstance(value, pl.DataFrame): value.write_parquet(file)
+        elif isinstance(value, bytes): file.write(value)
+        else: file.write((value if isinstance(value, str) else json.dumps(value, indent=1, allow_nan=False)).encode())
+    return path
 
-    def tell(self,
-             step: str,      # its name
-             text: str = "", # how far it is
-            ) -> None:
-        "Show progress; at most ten times a second."
-        now = time.monotonic()
-        if now - self._told < 0.1 and text: return
-        self._told = now
-        show_progress(step, text, kept=not self.draft)
+@patch
+def metrics(self: CurrentRun, values: Mapping[str, float]) -> dict[str, float]:
+    "Add to metrics.json; what is not a finite number is left out."
+    path = self.folder/"metrics.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known |= {k: float(v) for k, v in values.items() if v is not None and abs(float(v)) < float("inf")}
+    with atomic_write(path) as file: file.write(json.dumps(known, indent=1).encode())
+    return known
 
-    def progress(self,
-                 items: Iterable[Any],  # what is worked through
-                 step: str,             # its name
-                 total: int | None = None, # how many, where `len` cannot say
-                ) -> Iterator[Any]:
-        "Go through items and show how far it is."
-        total = total if total is not None else len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
-        for done, item in enumerate(items):
-            bar = "█" * (20 * done // total) + "░" * (20 - 20 * done // total) + f" {done} of {total}" if total else f"{done}"
-            self.tell(step, bar)
-            yield item
-        self._told = 0.0
-        self.tell(step, f"{total if total is not None else 'all'} done")
+# %% ../../nbs/runs/01_record.ipynb #ffdb70e1
+@patch
+def tell(self: CurrentRun,
+         step: str,      # its name
+         text: str = "", # how far it is
+        ) -> None:
+    "Show progress; at most ten times a second."
+    now = time.monotonic()
+    if now - self._told < 0.1 and text: return
+    self._told = now
+    show_progress(step, text, kept=not self.draft)
 
+@patch
+def progress(self: CurrentRun,
+             items: Iterable[Any],  # what is worked through
+             step: str,             # its name
+             total: int | None = None, # how many, where `len` cannot say
+            ) -> Iterator[Any]:
+    "Go through items and show how far it is."
+    if total is None and hasattr(items, "__len__"): total = len(items)
+    for done, item in enumerate(items):
+        bar = f"{done}"
+        if total: bar = "█" * (20 * done // total) + "░" * (20 - 20 * done // total) + f" {done} of {total}"
+        self.tell(step, bar)
+        yield item
+    self._told = 0.0
+    self.tell(step, f"{total if total is not None else 'all'} done")
 def current_run() -> CurrentRun:
     "The run this kernel works for, or a draft."
     return CurrentRun(os.environ.get(FOLDER))
@@ -347,7 +449,8 @@ def present_trials(
     verdict = run.artifact("verdict")
     id = verdict["dataset"]
     content = run.manifest["inputs"].get("data", {}).get(id, "")
-    return max(ledger.count(id, content), verdict["n_trials"]), max(ledger.effective(id, content), verdict["n_effective"])
+    count, effective = ledger.count(id, content), ledger.effective(id, content)
+    return max(count, verdict["n_trials"]), max(effective, verdict["n_effective"])
 
 # %% ../../nbs/runs/01_record.ipynb #b25abd99
 def follow(
@@ -358,8 +461,8 @@ def follow(
     "The predictions of a run, or why they cannot be followed."
     made_on = source.artifact("plan")["datasets"] if "plan" in source.artifacts else [source.parameters.get("dataset")]
     if tuple(sorted(made_on)) != plan.datasets:
-        raise InputError(f"The run {source.id} predicts {', '.join(made_on)}, and the dataset is {', '.join(plan.datasets)}. "
-                         f"Pass dataset={','.join(made_on)}.")
+        raise InputError(f"The run {source.id} predicts {', '.join(made_on)}, "
+                         f"and the dataset is {', '.join(plan.datasets)}. Pass dataset={','.join(made_on)}.")
     contents = source.manifest["inputs"]["data"]
     for name in plan.datasets:
         if contents.get(name) != workspace.load(name).snapshot().content:
@@ -367,5 +470,6 @@ def follow(
     strategy = resolve_plan(plan, folder=workspace.settings.root).candidates
     judged = next(iter(strategy))
     if not strategy[judged].wants_predictions:
-        raise InputError(f"The strategy {judged!r} follows no predictions. Leave the run out, or take one that follows them, e.g. model.")
+        raise InputError(f"The strategy {judged!r} follows no predictions. "
+                         "Leave the run out, or take one that follows them, e.g. model.")
     return source.artifact("predictions")

@@ -6,6 +6,8 @@
 __all__ = ['PLOTLY', 'figure_html', 'readable', 'failure', 'made', 'render_report', 'write_report']
 
 # %% ../../nbs/runs/05_report.ipynb #137c1d06
+import base64
+import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,10 @@ from .parameters import cell_tags, read_heading, shipped
 # %% ../../nbs/runs/05_report.ipynb #c0c225f9
 PLOTLY = "application/vnd.plotly.v1+json"
 
+def _packed(script: str) -> str:
+    "A script in a third of its size: gzip in base 85, with \",\" for \"<\", so that no tag can begin in it."
+    return base64.b85encode(gzip.compress(script.encode(), 9, mtime=0)).decode().replace("<", ",")
+
 def _script_json(value: Any) -> str: return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 def _title(layout: dict[str, Any]) -> tuple[str, str]:
@@ -39,7 +45,8 @@ def figure_html(
     height = int(layout.pop("height", None) or 340) - (48 if text else 0)
     layout = {**layout, "height": height, "autosize": True, "margin": {**layout.get("margin", {}), "t": 16}}
     caption = f"<figcaption>{escape(text)}{f'<span>{escape(more)}</span>' if more else ''}</figcaption>" if text else ""
-    return (f'<figure>{caption}<div class="plot" role="img" aria-label="{escape(text or "figure")}" style="height:{height}px"></div>'
+    label = escape(text or "figure")
+    return (f'<figure>{caption}<div class="plot" role="img" aria-label="{label}" style="height:{height}px"></div>'
             f'<script type="application/json">{_script_json({"data": data, "layout": layout})}</script></figure>')
 
 # %% ../../nbs/runs/05_report.ipynb #627f0bd5
@@ -53,7 +60,8 @@ def readable(
     broken: bool = False,    # it did not come to its end: words behind the last output have nothing to speak of
 ) -> tuple[NotebookNode, str, str]: # (what is shown, title, promise)
     "The notebook without what a reader does not need."
-    shown, title, promise, first = [], "", "", []
+    shown, first = [], []
+    title, promise = "", ""
     for cell in deepcopy(notebook).cells:
         if "papermill-error-cell-tag" in cell_tags(cell): continue
         if cell.cell_type == "markdown":
@@ -63,12 +71,14 @@ def readable(
             cell.outputs = _drawn(cell.outputs)
             (first if "summary" in cell_tags(cell) else shown).append(cell)
     while broken and shown and shown[-1].cell_type == "markdown": shown.pop()
-    if shown and shown[-1].cell_type == "markdown" and re.fullmatch(r"#+ .*",
-                                                                    shown[-1].source.strip()): shown.pop()  # a heading that only the summary stood under
+    last = shown[-1] if shown else None
+    if last and last.cell_type == "markdown" and re.fullmatch(r"#+ .*", last.source.strip()):
+        shown.pop()  # a heading that only the summary stood under
     return NotebookNode({**notebook, "cells": [*first, *shown]}), title, promise
 
 # %% ../../nbs/runs/05_report.ipynb #a43c8954
-_ENDS = {"failed": "failed", "cancelled": "was cancelled", "timeout": "ran out of time", "out of memory": "ran out of memory",
+_ENDS = {"failed": "failed", "cancelled": "was cancelled", "timeout": "ran out of time",
+         "out of memory": "ran out of memory",
          "killed": "was killed", "abandoned": "was abandoned", "running": "has not ended"}
 
 def failure(
@@ -76,11 +86,13 @@ def failure(
     notebook: NotebookNode,        # as far as it came
 ) -> dict[str, str] | None:        # headline, message, traceback; None for a run that succeeded
     "What went wrong, and where."
-    broken = next((o for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"), None)
+    outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
+    broken = next((o for o in outputs if o.output_type == "error"), None)
     status = (run or {}).get("status") or ("failed" if broken else "succeeded")
     if status == "succeeded": return None
     error = (run or {}).get("error") or {}
-    kind, message = error.get("type") or (broken.ename if broken else ""), error.get("message") or (broken.evalue if broken else "")
+    kind = error.get("type") or (broken.ename if broken else "")
+    message = error.get("message") or (broken.evalue if broken else "")
     step, cell = error.get("step"), error.get("cell")
     where = (f" in the step “{step}”" if step else "") + (f", cell {cell}" if cell is not None else "")
     trace = error.get("traceback") or (broken.traceback if broken else [])
@@ -105,13 +117,15 @@ def made(
              "Parameters": inputs.get("parameters") or {}, "Settings": inputs.get("settings") or {},
              "Inputs": {**(inputs.get("data") or {}), **(inputs.get("runs") or {}), **(inputs.get("files") or {})},
              "Steps": {s["name"]: f"{s['status']}, {s['seconds']:.1f} s" for s in run.get("steps") or []},
-             "Outputs": run.get("outputs") or {}, "Code": inputs.get("code") or {}, "Dependencies": inputs.get("dependencies") or {}}
+             "Outputs": run.get("outputs") or {}, "Code": inputs.get("code") or {},
+             "Dependencies": inputs.get("dependencies") or {}}
     return {name: _rows({k: v for k, v in part.items() if v is not None}) for name, part in parts.items() if part}
 
 # %% ../../nbs/runs/05_report.ipynb #fbf25c6d
 def _exporter() -> Any:
     from nbconvert import HTMLExporter
-    return HTMLExporter(template_name="_report", extra_template_basedirs=[str(shipped("templates"))], exclude_input=True,
+    return HTMLExporter(template_name="_report", extra_template_basedirs=[str(shipped("templates"))],
+                        exclude_input=True,
                         exclude_input_prompt=True, exclude_output_prompt=True,
                         require_js_url="", mathjax_url="", jquery_url="", mermaid_js_url="", widget_renderer_url="",
                         html_manager_semver_range="", anchor_link_text=" ")
@@ -124,6 +138,7 @@ def _about(run: Mapping[str, Any] | None) -> str:
     given = (run or {}).get("inputs", {}).get("parameters", {})
     return ", ".join(str(given[k]) for k in ("dataset", "strategy") if given.get(k))
 
+# %% ../../nbs/runs/05_report.ipynb #0bf9ab28
 def render_report(
     notebook: NotebookNode,               # executed
     run: Mapping[str, Any] | None = None, # run.json
@@ -131,19 +146,22 @@ def render_report(
     "The report as text."
     failed = failure(run, notebook)
     shown, title, promise = readable(notebook, failed is not None)
-    folder, drawn = shipped("templates")/"_report", any("data" in o and "<figure>" in o.data.get("text/html", "") for c in shown.cells if c.cell_type == "code" for o in c.outputs)
-    page = {"title": title or (run or {}).get("title") or "Report", "promise": promise, "about": _about(run), "failure": failed,
-            "made": made(run), "style": (folder/"style.css").read_text(), "plotly": ""}
+    folder = shipped("templates")/"_report"
+    outputs = [o for c in shown.cells if c.cell_type == "code" for o in c.outputs]
+    drawn = any("data" in o and "<figure>" in o.data.get("text/html", "") for o in outputs)
+    page = {"title": title or (run or {}).get("title") or "Report", "promise": promise, "about": _about(run),
+            "failure": failed, "made": made(run), "style": (folder/"style.css").read_text(), "plotly": ""}
     if drawn:
         from plotly.offline import get_plotlyjs
 
         from algo_research.views.drawing import page_templates
-        page |= {"plotly": get_plotlyjs(), "script": (folder/"report.js").read_text(),
+        page |= {"plotly": _packed(get_plotlyjs()), "script": (folder/"report.js").read_text(),
                  "looks": _script_json(page_templates())}
     html = _exporter().from_notebook_node(shown, resources={"report": page})[0]
     entries = "".join(_contents(html))
     return html.replace("<!--contents-->", f'<nav aria-label="Contents"><ol>{entries}</ol></nav>' if entries else "", 1)
 
+# %% ../../nbs/runs/05_report.ipynb #2568bf1f
 def write_report(
     notebook: NotebookNode,               # executed
     target: Path | str,                   # report.html

@@ -36,9 +36,10 @@ from ..core.secrets import gives_away, redact, redact_values, remember_all_secre
 from ..core.settings import Settings
 from .closure import MODULES, code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
-from .parameters import (Template, check_choices, find_template, list_templates, named_content, named_datasets,
-                                           pin_settings, read_template, resolve_parameters)
-from .record import FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, show_progress, write_manifest
+from .parameters import (Template, check_choices, find_template, list_templates, named_content,
+                                           named_datasets, pin_settings, read_template, resolve_parameters)
+from .record import (FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, show_progress,
+                                       write_manifest)
 from .report import write_report
 from ..workspace.bootstrap import Workspace, open_workspace, tracking_url
 
@@ -51,11 +52,17 @@ def pin_runs(template: Template, values: Mapping[str, Any], reports: Path) -> di
     return {name: full(v) if "run" in template.parameters[name].names else v for name, v in values.items()}
 
 def _content_of_run(run: Run) -> str:
-    if run.status != "succeeded": raise InputError(f"The run {run.id} is {run.status}; only the outputs of a run that succeeded can be used. `algo show {run.id}` says more.")
+    if run.status != "succeeded":
+        raise InputError(f"The run {run.id} is {run.status}; only the outputs of a run that succeeded can be used. "
+                         f"`algo show {run.id}` says more.")
     return hash_params(run.manifest["outputs"])
 
 # %% ../../nbs/runs/03_runner.ipynb #149b0e07
-def _data_inputs(template: Template, values: Mapping[str, Any], workspace: Workspace) -> dict[str, str]: # content by dataset id
+def _data_inputs(
+    template: Template,
+    values: Mapping[str, Any],
+    workspace: Workspace,
+) -> dict[str, str]: # content by dataset id
     "Every dataset that a parameter names, and the panel it makes of several."
     found = {}
     for wanted in named_datasets(template, values):
@@ -70,10 +77,16 @@ def _file_inputs(names: Iterable[str], settings: Settings) -> dict[str, str]:
     found = {}
     for name in names:
         path = settings.path(name)
-        if not path.is_file(): raise InputError(f"There is no file {str(path)!r}. Paths of parameters are relative to the workspace {settings.root}.")
+        if not path.is_file():
+            raise InputError(f"There is no file {str(path)!r}. "
+                             f"Paths of parameters are relative to the workspace {settings.root}.")
         found[name] = hash_file(path)
     return found
 
+def _ledger_digest(ledger: TrialLedger, data: Mapping[str, str]) -> str:
+    return hash_params({id: ledger.digest(id, content) for id, content in data.items()})
+
+# %% ../../nbs/runs/03_runner.ipynb #210cc570
 def gather_inputs(
     template: Template,          # what is run
     values: Mapping[str, Any],   # all its parameters
@@ -86,12 +99,11 @@ def gather_inputs(
     check_choices(template, values, settings.root)
     data = _data_inputs(template, values, workspace)
     runs = {name: _content_of_run(find_run(reports, name)) for name in named_content(template, values, "run")}
-    return {"template": template.content, "code": code_snapshot(settings.root), "parameters": dict(values), "settings": settings.shaping(),
-            "data": data, "runs": runs, "files": _file_inputs(named_content(template, values, "file"), settings),
-            "dependencies": dependency_versions(), "seed": values.get("seed"), "ledger": _ledger_digest(workspace.ledger, data)}
-
-def _ledger_digest(ledger: TrialLedger, data: Mapping[str, str]) -> str:
-    return hash_params({id: ledger.digest(id, content) for id, content in data.items()})
+    files = _file_inputs(named_content(template, values, "file"), settings)
+    return {"template": template.content, "code": code_snapshot(settings.root), "parameters": dict(values),
+            "settings": settings.shaping(), "data": data, "runs": runs, "files": files,
+            "dependencies": dependency_versions(), "seed": values.get("seed"),
+            "ledger": _ledger_digest(workspace.ledger, data)}
 
 def identity(
     inputs: Mapping[str, Any], # from `gather_inputs`
@@ -118,7 +130,9 @@ class Difference:
 
     def __str__(self) -> str: return f"{self.name}: {self.was} → {self.now}"
 
-_KINDS = {"code": "code", "parameters": "parameter", "settings": "setting", "data": "data", "runs": "run", "files": "file", "dependencies": "dependency"}
+_SINGLE = {"template": "template", "ledger": "trial ledger"}
+_KINDS = {"code": "code", "parameters": "parameter", "settings": "setting", "data": "data", "runs": "run",
+          "files": "file", "dependencies": "dependency"}
 
 def _short(value: Any, gone: str) -> str:
     if value is None: return gone
@@ -128,50 +142,37 @@ def _short(value: Any, gone: str) -> str:
 def compare_inputs(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     "What differs, by name."
     found = [Difference(name, _short(was.get(key), "none"), _short(now.get(key), "none"))
-             for key, name in {"template": "template", "ledger": "trial ledger"}.items() if was.get(key) != now.get(key)]
+             for key, name in _SINGLE.items() if was.get(key) != now.get(key)]
     for key, kind in _KINDS.items():
-        a, b = was.get(key, {}), now.get(key, {})
-        found += [Difference(f"{kind} {n}", _short(a.get(n), "none" if n in a else "missing"), _short(b.get(n), "none" if n in b else "missing"))
-                  for n in sorted({*a, *b}) if a.get(n) != b.get(n) or (n in a) != (n in b)]
+        before, after = was.get(key, {}), now.get(key, {})
+        def shown(name: str, values: Mapping[str, Any]) -> str:
+            return _short(values.get(name), "none" if name in values else "missing")
+        found += [Difference(f"{kind} {name}", shown(name, before), shown(name, after))
+                  for name in sorted({*before, *after})
+                  if before.get(name) != after.get(name) or (name in before) != (name in after)]
     return found
 
 # %% ../../nbs/runs/03_runner.ipynb #1e98bc2b
 def _git(*arguments: str) -> str:
-    try: return subprocess.run(["git", *arguments], cwd=Path(algo_research.__file__).parent, capture_output=True, text=True, timeout=10).stdout.strip()
+    folder = Path(algo_research.__file__).parent
+    try: asked = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired): return ""
+    return asked.stdout.strip()
 
-def _origin(clock_now: datetime, template: Template, own: Path) -> dict[str, Any]:
-    return {"package": algo_research.__version__, "git_commit": _git("rev-parse", "HEAD"), "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-            "template_path": str(template.path.resolve()) if template.path not in list_templates(own).values() else None, "platform": f"{platform.system()} {platform.machine()}", "started": clock_now.isoformat(timespec="seconds"), "finished": None, "seconds": None}
+def _origin(
+    started: datetime,
+    template: Template,
+    own: Path,           # the workspace's folder of templates
+) -> dict[str, Any]:
+    "Where and when a run was made; no part of its identity."
+    found_by_name = template.path in list_templates(own).values()
+    changed = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return {"package": algo_research.__version__, "git_commit": _git("rev-parse", "HEAD"), "git_dirty": changed,
+            "template_path": None if found_by_name else str(template.path.resolve()),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "started": started.isoformat(timespec="seconds"), "finished": None, "seconds": None}
 
-def recover(
-    workspace: Workspace, # whose runs
-) -> list[Run]:           # that were abandoned
-    "Give runs whose process died their true status, and count the trials they made."
-    found = []
-    for run in list_runs(workspace.settings.path(workspace.settings.workspace.reports)):
-        if not run.folder.name.endswith(".part"): continue
-        try: lock = lock_run(run.folder)
-        except OSError: continue  # it is alive, or another process is at it
-        try:
-            if not (run.folder/"run.json").is_file(): continue
-            if run.manifest["status"] == "running":  # else it was complete but for its name
-                _clean(run.folder)
-                _merge(run.folder, workspace.ledger)  # somebody may have seen its trials
-                shutil.rmtree(run.folder/"work", ignore_errors=True)
-                write_manifest(run.folder, {**run.manifest, "status": "abandoned", "error": {"step": "", "type": "abandoned", "message": "the process that ran it died", "cell": None}})
-                found.append(Run(run.folder.with_name(run.id)))
-            (run.folder/".lock").unlink(missing_ok=True)
-            os.replace(run.folder, run.folder.with_name(run.id))
-        except (OSError, AlgoError): continue  # it stays as it is, and is listed as that
-        finally: os.close(lock)
-    return found
-
-def _merge(folder: Path, ledger: TrialLedger) -> None:
-    "Count what a run's private ledger has beyond the copy it began with."
-    private, first = folder/"work"/"ledger.db", folder/"work"/"before.db"
-    if private.is_file(): ledger.merge(private, first if first.is_file() else None)
-
+# %% ../../nbs/runs/03_runner.ipynb #20cce499
 def _clean(folder: Path) -> list[str]:
     "Mask secrets in what was written as text, take out what cannot be masked; the names of the latter."
     removed = []
@@ -195,6 +196,46 @@ def _text_gives_away(path: Path) -> bool:
     except Exception: return False  # what cannot be read fails the run when its content is hashed
     return any(gives_away("\n".join(texts[c].unique().drop_nulls()).encode()) for c in texts.columns)
 
+def _refuse_secrets(template: Template, values: Mapping[str, Any], workspace: Workspace) -> None:
+    remember_all_secrets(workspace.settings.path(workspace.settings.workspace.secrets))
+    told = [name for name, v in values.items() if canonical_json(v) != canonical_json(redact_values(v))]
+    if told:
+        raise InputError(f"The parameter {told[0]} of {template.name} holds a secret, and parameters are written down. "
+                         "Let the template read it: read_secret('name').")
+    if gives_away(template.path.read_bytes()):
+        raise InputError(f"The template {template.path} contains the value of a secret. "
+                         "Take it out and let a cell read it: read_secret('name').")
+
+# %% ../../nbs/runs/03_runner.ipynb #4f1fd02e
+def recover(
+    workspace: Workspace, # whose runs
+) -> list[Run]:           # that were abandoned
+    "Give runs whose process died their true status, and count the trials they made."
+    found = []
+    error = {"step": "", "type": "abandoned", "message": "the process that ran it died", "cell": None}
+    for run in list_runs(workspace.settings.path(workspace.settings.workspace.reports)):
+        if not run.folder.name.endswith(".part"): continue
+        try: lock = lock_run(run.folder)
+        except OSError: continue  # it is alive, or another process is at it
+        try:
+            if not (run.folder/"run.json").is_file(): continue
+            if run.manifest["status"] == "running":  # else it was complete but for its name
+                _clean(run.folder)
+                _merge(run.folder, workspace.ledger)  # somebody may have seen its trials
+                shutil.rmtree(run.folder/"work", ignore_errors=True)
+                write_manifest(run.folder, {**run.manifest, "status": "abandoned", "error": error})
+                found.append(Run(run.folder.with_name(run.id)))
+            (run.folder/".lock").unlink(missing_ok=True)
+            os.replace(run.folder, run.folder.with_name(run.id))
+        except (OSError, AlgoError): continue  # it stays as it is, and is listed as that
+        finally: os.close(lock)
+    return found
+
+def _merge(folder: Path, ledger: TrialLedger) -> None:
+    "Count what a run's private ledger has beyond the copy it began with."
+    private, first = folder/"work"/"ledger.db", folder/"work"/"before.db"
+    if private.is_file(): ledger.merge(private, first if first.is_file() else None)
+
 # %% ../../nbs/runs/03_runner.ipynb #5a833071
 def done_before(
     template: Template,         # what is to be run
@@ -207,12 +248,170 @@ def done_before(
     if template.effects: return None
     for run in reversed(list_runs(reports, template.name)):
         if run.status != "succeeded": continue
-        m = run.manifest
-        if not all((run.folder/(name if name != "notebook" else "notebook.ipynb")).is_file() for name in m["outputs"]): continue
-        same = identity(m["inputs"], ledger=False) == identity(as_recorded(inputs, m["inputs"], root), ledger=False)
-        if same and (any_ledger or inputs["ledger"] in (m["inputs"]["ledger"], m["record"].get("ledger_after"))): return run
+        recorded, outputs = run.manifest["inputs"], run.manifest["outputs"]
+        files = [name if name != "notebook" else "notebook.ipynb" for name in outputs]
+        if not all((run.folder/file).is_file() for file in files): continue
+        same = identity(recorded, ledger=False) == identity(as_recorded(inputs, recorded, root), ledger=False)
+        ledgers = (recorded["ledger"], run.manifest["record"].get("ledger_after"))
+        if same and (any_ledger or inputs["ledger"] in ledgers): return run
     return None
 
+# %% ../../nbs/runs/03_runner.ipynb #c8d68d11
+@dataclass(frozen=True)
+class _Begun:
+    "A run that has begun."
+    template: Template
+    workspace: Workspace
+    part: Path                # its hidden folder
+    target: Path              # where that will be when it is over
+    lock: int                 # a descriptor: closed, it is not alive
+    manifest: dict[str, Any]  # as it was first written down
+    watch: Watch
+
+    @property
+    def inputs(self) -> dict[str, Any]: return self.manifest["inputs"]
+
+def _begin(
+    template: Template,
+    inputs: dict[str, Any],      # from `gather_inputs`
+    workspace: Workspace,
+    record: Mapping[str, Any],   # more to write down beside the result
+) -> _Begun:
+    "Prepare a hidden folder for a run."
+    settings, started = workspace.settings, workspace.clock.now()
+    own, reports = identity(inputs), ensure_folder(settings.path(settings.workspace.reports))
+    part = _new_folder(reports/template.name, f"{started:%Y%m%d-%H%M%S}-{own[:8]}")
+    run_id, lock = part.name.strip(".").removesuffix(".part"), lock_run(part)
+    origin = _origin(started, template, settings.path(settings.workspace.templates))
+    manifest = {"schema": SCHEMA, "run_id": run_id, "template": template.name, "title": template.title,
+                "status": "running", "identity": own, "inputs": inputs, "outputs": {},
+                "record": {**origin, **record}, "steps": [], "error": None}
+    write_manifest(part, manifest)
+    watch = Watch(settings.runs.timeout, settings.runs.memory,
+                  cwd=settings.root, modules=part/"work"/MODULES, lock=lock)
+    return _Begun(template, workspace, part, reports/template.name/run_id, lock, manifest, watch)
+
+# %% ../../nbs/runs/03_runner.ipynb #60d4299b
+def _new_folder(parent: Path, name: str) -> Path:
+    ensure_folder(parent)
+    for n in range(100):  # the same identity twice in a second
+        unique = name if not n else f"{name}-{n}"
+        part = parent/f".{unique}.part"
+        if (parent/unique).exists(): continue
+        try: part.mkdir()
+        except FileExistsError: continue
+        return part
+    raise FatalError(f"{parent} has a hundred runs named {name}. Is the clock standing still?")
+
+def _copied(template: Template, part: Path) -> Path:
+    "The template as it was when it was understood; an editor may be saving over it."
+    copy = part/"work"/f"{template.name}.ipynb"
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(template.path, copy)
+    if read_template(copy).content != template.content:
+        raise InputError(f"{template.path} was changed while the run began. Run it again.")
+    return copy
+
+def _private_ledger(part: Path, ledger: TrialLedger, data: Mapping[str, str], before: Path | None) -> Path:
+    "The copy that the kernel works on; the ledger the run starts from is kept beside it, where something is in it."
+    kept, private = part/"ledger.db", part/"work"/"ledger.db"
+    private.parent.mkdir(exist_ok=True)
+    if before: shutil.copy(before, private)
+    else: ledger.copy_to(private, data)
+    shutil.copy(private, part/"work"/"before.db")
+    if any(ledger.count(id, content) for id, content in data.items()) or before: shutil.copy(private, kept)
+    return private
+
+def _environment(settings: Settings, part: Path, ledger: Path) -> dict[str, str]:
+    "What tells a kernel its folder, its ledger and the settings."
+    overlay = {f"ALGO_{section.upper()}__{key.upper()}": str(value)
+               for section, told in settings.model_dump(mode="json").items() for key, value in told.items()}
+    return {**overlay, FOLDER: str(part), "ALGO_WORKSPACE__LEDGER": str(ledger),
+            "ALGO_TRACKING__URL": tracking_url(settings)}
+
+# %% ../../nbs/runs/03_runner.ipynb #ae9586f6
+def _execute(
+    begun: _Begun,
+    before: Path | None,             # start from this trial ledger instead of the workspace's
+    tell: Callable[[str, str], None],
+    log: Callable[[str], None],
+    interrupts: Interrupts,
+) -> str:                            # how it went
+    "Execute the template in the run's folder."
+    template, part, watch = begun.template, begun.part, begun.watch
+    settings, clock = begun.workspace.settings, begun.workspace.clock
+    ledger = (settings.path(settings.workspace.ledger) if template.effects else
+              _private_ledger(part, begun.workspace.ledger, begun.inputs["data"], before))
+    with (part/"log.txt").open("a", buffering=1) as lines:
+        def write(line: str) -> None:
+            lines.write(f"{clock.now():%H:%M:%S} {redact(line)}\n")
+            log(line)
+        def say(step: str, text: str) -> None:
+            if not text: lines.write(f"{clock.now():%H:%M:%S} [{step}]\n")
+            tell(step, redact(text))
+        watch.environment = _environment(settings, part, ledger)
+        watch.tell, watch.log = say, write
+        return execute(_copied(template, part), part/"notebook.ipynb", begun.inputs["parameters"], watch, interrupts)
+
+# %% ../../nbs/runs/03_runner.ipynb #29e68ea8
+def _failed(kind: str, message: str) -> tuple[str, dict[str, Any]]: # (status, error)
+    "What went wrong while a run was recorded."
+    return "failed", {"step": "record", "cell": None, "type": kind, "message": redact(message), "traceback": []}
+
+def _with_imported(begun: _Begun) -> dict[str, Any]:
+    "The manifest, of code only what was imported."
+    root, code = begun.workspace.settings.root, begun.inputs["code"]
+    inputs = {**begun.inputs, "code": read_imported(begun.part/"work"/MODULES, root, code)}
+    return {**begun.manifest, "inputs": inputs, "identity": identity(inputs)}
+
+def _changed(template: Template, recorded: dict[str, Any], workspace: Workspace) -> list[str]:
+    "Inputs that are no longer what they were when the run began."
+    if template.effects: return []
+    try: now = gather_inputs(template, recorded["parameters"], workspace)
+    except AlgoError as e: return [str(e)]
+    now = as_recorded(now, recorded, workspace.settings.root)
+    return [d.name for d in compare_inputs(recorded, {**now, "ledger": recorded["ledger"]})]
+
+def _render(part: Path, manifest: dict[str, Any]) -> None:
+    "Write the report; where that fails, the manifest says so."
+    if not (part/"notebook.ipynb").is_file(): return
+    try: write_report(nbformat.read(part/"notebook.ipynb", 4), part/"report.html", manifest)
+    except Exception as e: manifest["record"]["report"] = redact(f"not rendered: {type(e).__name__}: {e}")
+
+# %% ../../nbs/runs/03_runner.ipynb #405f2e4e
+def _publish(
+    begun: _Begun,
+    status: str,                      # how the execution went
+    tell: Callable[[str, str], None],
+) -> Run:
+    "Clean, hash, render, and give the folder its name."
+    if status == "succeeded": tell("record", "hashes and report")
+    part, watch, workspace = begun.part, begun.watch, begun.workspace
+    error = {k: v for k, v in watch.error.items() if k != "source"} if watch.error else None
+    try: _merge(part, workspace.ledger)
+    except InputError as e: status, error = _failed("reserved period", str(e))
+    manifest = _with_imported(begun)
+    shutil.rmtree(part/"work", ignore_errors=True)
+    if status == "succeeded" and (changed := _changed(begun.template, manifest["inputs"], workspace)):
+        text = f"changed while the run was going on: {', '.join(changed)}. Run it again"
+        status, error = _failed("input changed", text)
+    if removed := _clean(part):
+        text = f"{', '.join(removed)} contained a secret and was removed; save no secrets"
+        status, error = _failed("secret in an artifact", text)
+    finished, outputs = workspace.clock.now(), {}
+    try: outputs = hash_outputs(part, (str(part), str(workspace.settings.root)))
+    except Exception as e: status, error = _failed(type(e).__name__, f"an artifact cannot be read: {e}")
+    seconds = round(sum(step["seconds"] for step in watch.steps), 3)
+    record = {**manifest["record"], "finished": finished.isoformat(timespec="seconds"), "seconds": seconds,
+              "peak_memory": watch.peak, "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"])}
+    manifest |= {"status": status, "outputs": outputs, "record": record, "steps": watch.steps, "error": error}
+    _render(part, manifest)
+    write_manifest(part, manifest)
+    (part/".lock").unlink()
+    os.replace(part, begun.target)
+    return Run(begun.target)
+
+# %% ../../nbs/runs/03_runner.ipynb #b6b075ab
 def run_template(
     template: Template,          # what to run
     values: Mapping[str, Any],   # all its parameters, from `resolve_parameters`
@@ -226,112 +425,29 @@ def run_template(
     "Run a template once. What goes wrong in a cell is a status, not an exception."
     _refuse_secrets(template, values, workspace)
     with Interrupts() as interrupts:
-        return _run(template, values, workspace, tell, log, inputs, before, record or {}, interrupts)
+        known = dict(inputs or gather_inputs(template, values, workspace))
+        told = {name: v for name, v in values.items() if v != template.parameters[name].default}
+        begun = _begin(template, known, workspace, {"told": told, **(record or {})})
+        try: return _publish(begun, _execute(begun, before, tell, log, interrupts), tell)
+        except AlgoError as e:
+            _give_up(begun, e)
+            raise
+        except Exception as e:
+            _give_up(begun, e)
+            run_id, reports = begun.manifest["run_id"], begun.target.parent.parent
+            raise FatalError(f"The run {run_id} could not be recorded: {type(e).__name__}: {redact(str(e))}. "
+                             f"Check free space and permissions of {reports}.") from e
+        finally: os.close(begun.lock)
 
-def _refuse_secrets(template: Template, values: Mapping[str, Any], workspace: Workspace) -> None:
-    remember_all_secrets(workspace.settings.path(workspace.settings.workspace.secrets))
-    told = [name for name, v in values.items() if canonical_json(v) != canonical_json(redact_values(v))]
-    if told: raise InputError(f"The parameter {told[0]} of {template.name} holds a secret, and parameters are written down. Let the template read it: read_secret('name').")
-    if gives_away(template.path.read_bytes()): raise InputError(f"The template {template.path} contains the value of a secret. Take it out and let a cell read it: read_secret('name').")
-
-def _run(template: Template, values: Mapping[str, Any], workspace: Workspace, tell: Callable[[str, str], None], log: Callable[[str], None], inputs: Mapping[str, Any] | None,
-         before: Path | None, record: Mapping[str, Any], interrupts: Interrupts) -> Run:
-    settings, clock = workspace.settings, workspace.clock
-    inputs = dict(inputs or gather_inputs(template, values, workspace))
-    values = inputs["parameters"]
-    started, own = clock.now(), identity(inputs)
-    reports = ensure_folder(settings.path(settings.workspace.reports))
-    part = _new_folder(reports/template.name, f"{started:%Y%m%d-%H%M%S}-{own[:8]}")
-    run_id, lock = part.name.strip(".").removesuffix(".part"), lock_run(part)
-    manifest = {"schema": SCHEMA, "run_id": run_id, "template": template.name, "title": template.title, "status": "running", "identity": own, "inputs": inputs, "outputs": {},
-                "record": {**_origin(started, template, settings.path(settings.workspace.templates)), **record}, "steps": [], "error": None}
-    write_manifest(part, manifest)
-    watch = Watch()
-    try:
-        private = settings.path(settings.workspace.ledger) if template.effects else _private_ledger(part, workspace.ledger, inputs["data"], before)
-        with (part/"log.txt").open("a", buffering=1) as lines:
-            def write(line: str) -> None: lines.write(f"{clock.now():%H:%M:%S} {redact(line)}\n"); log(line)
-            def say(step: str, text: str) -> None:
-                if not text: lines.write(f"{clock.now():%H:%M:%S} [{step}]\n")
-                tell(step, redact(text))
-            overlay = {f"ALGO_{section.upper()}__{key.upper()}": str(v) for section, told in settings.model_dump(mode="json").items() for key, v in told.items()}
-            watch = Watch(settings.runs.timeout, settings.runs.memory, {**overlay, FOLDER: str(part), "ALGO_WORKSPACE__LEDGER": str(private),
-                          "ALGO_TRACKING__URL": tracking_url(settings)}, settings.root, part/"work"/MODULES, lock, say, write)
-            status = execute(_copied(template, part), part/"notebook.ipynb", values, watch, interrupts)
-        return _publish(part, manifest, status, watch, workspace, template, reports/template.name/run_id, tell)
-    except Exception as e:  # the runner itself failed: say so where the run is looked for
-        error = {"step": watch.steps[-1]["name"] if watch.steps else "", "cell": None, "type": type(e).__name__, "message": redact(str(e))}
-        with suppress(OSError, AlgoError):
-            _clean(part)
-            write_manifest(part, manifest | {"status": "failed", "steps": watch.steps, "error": error})
-            os.replace(part, reports/template.name/run_id)
-        raise e if isinstance(e, AlgoError) else FatalError(f"The run {run_id} could not be recorded: {type(e).__name__}: {redact(str(e))}. Check free space and permissions of {reports}.") from e
-    finally: os.close(lock)
-
-def _copied(template: Template, part: Path) -> Path:
-    "The template as it was when it was understood; an editor may be saving over it."
-    copy = part/"work"/f"{template.name}.ipynb"
-    copy.parent.mkdir(exist_ok=True)
-    shutil.copy(template.path, copy)
-    if read_template(copy).content != template.content: raise InputError(f"{template.path} was changed while the run began. Run it again.")
-    return copy
-
-def _new_folder(parent: Path, name: str) -> Path:
-    ensure_folder(parent)
-    for n in range(100):  # the same identity twice in a second
-        unique = name if not n else f"{name}-{n}"
-        if (parent/unique).exists(): continue
-        try: (parent/f".{unique}.part").mkdir(); return parent/f".{unique}.part"
-        except FileExistsError: continue
-    raise FatalError(f"{parent} has a hundred runs named {name}. Is the clock standing still?")
-
-def _private_ledger(part: Path, ledger: TrialLedger, data: Mapping[str, str], before: Path | None) -> Path:
-    "The ledger the run starts from, kept beside it where there is something in it, and the copy that the kernel works on."
-    kept, private = part/"ledger.db", part/"work"/"ledger.db"
-    private.parent.mkdir(exist_ok=True)
-    if before: shutil.copy(before, private)
-    else: ledger.copy_to(private, data)
-    shutil.copy(private, part/"work"/"before.db")
-    if any(ledger.count(id, content) for id, content in data.items()) or before: shutil.copy(private, kept)
-    return private
-
-def _changed(template: Template, manifest: dict[str, Any], workspace: Workspace) -> list[str]:
-    "Inputs that are no longer what they were when the run began."
-    if template.effects: return []
-    now = gather_inputs(template, manifest["inputs"]["parameters"], workspace)
-    now = as_recorded(now, manifest["inputs"], workspace.settings.root)
-    return [d.name for d in compare_inputs(manifest["inputs"], {**now, "ledger": manifest["inputs"]["ledger"]})]
-
-def _publish(part: Path, manifest: dict[str, Any], status: str, watch: Watch, workspace: Workspace, template: Template, target: Path, tell: Callable) -> Run:
-    "Clean, hash, render, and give the folder its name."
-    if status == "succeeded": tell("record", "hashes and report")
-    error = {k: v for k, v in watch.error.items() if k != "source"} if watch.error else None
-    failed = lambda kind, message: ("failed", {"step": "record", "cell": None, "type": kind, "message": redact(message), "traceback": []})
-    try: _merge(part, workspace.ledger)
-    except InputError as e: status, error = failed("reserved period", str(e))
-    inputs = {**manifest["inputs"], "code": read_imported(part/"work"/MODULES, workspace.settings.root, manifest["inputs"]["code"])}
-    manifest = {**manifest, "inputs": inputs, "identity": identity(inputs)}
-    shutil.rmtree(part/"work", ignore_errors=True)
-    if status == "succeeded":
-        try: changed = _changed(template, manifest, workspace)
-        except AlgoError as e: changed = [str(e)]
-        if changed: status, error = failed("input changed", f"changed while the run was going on: {', '.join(changed)}. Run it again")
-    if removed := _clean(part):
-        status, error = failed("secret in an artifact", f"{', '.join(removed)} contained a secret and was removed; save no secrets")
-    finished = workspace.clock.now()
-    settings = workspace.settings
-    try: outputs = hash_outputs(part, (str(part), str(settings.root)))
-    except Exception as e: outputs, (status, error) = {}, failed(type(e).__name__, f"an artifact cannot be read: {e}")
-    record = {**manifest["record"], "finished": finished.isoformat(timespec="seconds"), "seconds": round(sum(s["seconds"] for s in watch.steps), 3),
-              "peak_memory": watch.peak, "ledger_after": _ledger_digest(workspace.ledger, manifest["inputs"]["data"])}
-    manifest = manifest | {"status": status, "outputs": outputs, "record": record, "steps": watch.steps, "error": error}
-    if (part/"notebook.ipynb").is_file():
-        try: write_report(nbformat.read(part/"notebook.ipynb", 4), part/"report.html", manifest)
-        except Exception as e: manifest["record"]["report"] = redact(f"not rendered: {type(e).__name__}: {e}")
-    write_manifest(part, manifest)
-    (part/".lock").unlink()
-    os.replace(part, target)
-    return Run(target)
+def _give_up(begun: _Begun, e: Exception) -> None:
+    "Write down that the runner failed, if that can be written."
+    steps = begun.watch.steps
+    error = {"step": steps[-1]["name"] if steps else "", "cell": None,
+             "type": type(e).__name__, "message": redact(str(e))}
+    with suppress(OSError, AlgoError):
+        _clean(begun.part)
+        write_manifest(begun.part, begun.manifest | {"status": "failed", "steps": steps, "error": error})
+        os.replace(begun.part, begun.target)
 
 # %% ../../nbs/runs/03_runner.ipynb #1e3ca3e5
 def run(
@@ -351,12 +467,13 @@ def run(
         made = before or run_template(found, values, there, show_progress, inputs=inputs)
     if made.status != "succeeded":
         error = made.manifest.get("error") or {}
-        raise InputError(f"The run {made.id} {made.status}: {error.get('message', '')} Its report: {made.folder/'report.html'}")
+        raise InputError(f"The run {made.id} {made.status}: {error.get('message', '')} "
+                         f"Its report: {made.folder/'report.html'}")
     return made
 
 # %% ../../nbs/runs/03_runner.ipynb #4df8888a
 def work(
-    pipe: Connection,             # told ("step", name, text), and at the end ("done", folder, status) or ("error", type, message)
+    pipe: Connection,             # told ("step", name, text); then ("done", folder, status) or ("error", type, message)
     root: str,                    # the workspace
     settings: dict[str, Any],     # laid over its own
     template: str,                # path of the notebook
@@ -367,10 +484,11 @@ def work(
     def follow() -> None:
         multiprocessing.parent_process().join()
         os.kill(os.getpid(), signal.SIGTERM)
+    def tell(step: str, text: str) -> None: pipe.send(("step", step, text))
     threading.Thread(target=follow, daemon=True).start()
     try:
         with open_workspace(root, **settings) as workspace:
-            run = run_template(read_template(template, name), values, workspace, lambda step, text: pipe.send(("step", step, text)))
+            run = run_template(read_template(template, name), values, workspace, tell)
         pipe.send(("done", str(run.folder), run.status))
     except (AlgoError, OSError) as e: pipe.send(("error", type(e).__name__, str(e)))
 
@@ -385,16 +503,55 @@ class Reproduction:
     equal: int = 0             # outputs with the same hash
 
     @property
-    def reproduced(self) -> bool: return self.run is not None and self.run.status == "succeeded" and not self.inputs and not self.outputs
+    def reproduced(self) -> bool:
+        return self.run is not None and self.run.status == "succeeded" and not self.inputs and not self.outputs
 
 def _with_settings(settings: Settings, recorded: Mapping[str, Any]) -> Settings:
     "Settings with the recorded values of those that shape results."
     def section(name: str):
         part = getattr(settings, name)
-        known = {k.partition(".")[2]: v for k, v in recorded.items() if k.partition(".")[0] == name and k.partition(".")[2] in type(part).model_fields}
+        told = {key.partition(".")[2]: v for key, v in recorded.items() if key.partition(".")[0] == name}
+        known = {key: v for key, v in told.items() if key in type(part).model_fields}
         return type(part).model_validate(part.model_dump() | known)
-    return settings.model_copy(update={name: section(name) for name, kind in settings.sections().items() if kind.shapes_results})
+    shaping = [name for name, kind in settings.sections().items() if kind.shapes_results]
+    return settings.model_copy(update={name: section(name) for name in shaping})
 
+# %% ../../nbs/runs/03_runner.ipynb #f03688fe
+def _check_original(original: Run) -> None:
+    "Raise when a run did not succeed, or is not what was recorded."
+    identified, outputs = original.manifest["identity"], original.manifest["outputs"]
+    if original.status != "succeeded":
+        raise InputError(f"The run {original.id} is {original.status}; only a run that succeeded can be reproduced.")
+    if identity(original.manifest["inputs"]) != identified:
+        raise DataError(f"{original.folder/'run.json'} was changed: its inputs do not give its identity "
+                        f"{identified[:16]}. Restore it from a backup.")
+    try: present = hash_outputs(original.folder)
+    except Exception as e:
+        raise DataError(f"{original.folder} is damaged: {type(e).__name__}: {e}. Restore it from a backup.") from e
+    changed = [name for name in outputs if name != "notebook" and present.get(name) != outputs[name]]
+    if changed:
+        raise DataError(f"{original.folder} was changed: {', '.join(changed)} is not what run.json recorded. "
+                        "Restore it from a backup.")
+
+def _repeated(
+    original: Run,
+    given: Mapping[str, Any], # parameters to change on purpose
+    settings: Settings,       # of the workspace
+) -> tuple[Template, dict[str, Any]]: # (what is run again, its parameters)
+    manifest = original.manifest
+    name = manifest["record"].get("template_path") or manifest["template"]
+    template = find_template(name, settings.path(settings.workspace.templates))
+    if template.effects:
+        raise InputError(f"The template {template.name} changes the world, or looks at all of it, "
+                         "and cannot be repeated; run it again instead.")
+    recorded = {k: v for k, v in manifest["inputs"]["parameters"].items() if k in template.parameters}
+    return template, resolve_parameters(template, {**recorded, **given})
+
+def _compare_outputs(was: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:
+    return [Difference(f"output {name}", _short(was.get(name), "missing"), _short(now.get(name), "missing"))
+            for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+
+# %% ../../nbs/runs/03_runner.ipynb #9ab68538
 def reproduce(
     original: Run,               # a run of this or another checkout
     workspace: Workspace,        # where it is repeated
@@ -403,33 +560,28 @@ def reproduce(
     tell: Callable[[str, str], None] = lambda step, text: None, # told of steps and their progress
 ) -> Reproduction:
     "Repeat a run and compare hash by hash."
-    m = original.manifest
-    if original.status != "succeeded": raise InputError(f"The run {original.id} is {original.status}; only a run that succeeded can be reproduced.")
-    if identity(m["inputs"]) != m["identity"]: raise DataError(f"{original.folder/'run.json'} was changed: its inputs do not give its identity {m['identity'][:16]}. Restore it from a backup.")
-    try: present = hash_outputs(original.folder)
-    except Exception as e: raise DataError(f"{original.folder} is damaged: {type(e).__name__}: {e}. Restore it from a backup.") from e
-    changed = [name for name in m["outputs"] if name != "notebook" and present.get(name) != m["outputs"][name]]
-    if changed: raise DataError(f"{original.folder} was changed: {', '.join(changed)} is not what run.json recorded. Restore it from a backup.")
-    template = find_template(m["record"].get("template_path") or m["template"], workspace.settings.path(workspace.settings.workspace.templates))
-    if template.effects: raise InputError(f"The template {template.name} changes the world, or looks at all of it, and cannot be repeated; run it again instead.")
-    values = resolve_parameters(template, {**{k: v for k, v in m["inputs"]["parameters"].items() if k in template.parameters}, **(given or {})})
+    _check_original(original)
+    recorded, was = original.manifest["inputs"], original.manifest["outputs"]
+    template, values = _repeated(original, given or {}, workspace.settings)
     tell("inputs", "compared with the record")
-    there = Workspace(_with_settings(workspace.settings, m["inputs"]["settings"]), workspace.container)
+    there = Workspace(_with_settings(workspace.settings, recorded["settings"]), workspace.container)
     inputs = gather_inputs(template, values, there)
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder)/"ledger.db"
         if (original.folder/"ledger.db").is_file(): shutil.copy(original.folder/"ledger.db", before)
-        recorded = TrialLedger(before)
-        inputs["ledger"] = _ledger_digest(recorded, inputs["data"])
-        differences = compare_inputs(m["inputs"], as_recorded(inputs, m["inputs"], workspace.settings.root))
+        ledger = TrialLedger(before)
+        def compare() -> list[Difference]:
+            inputs["ledger"] = _ledger_digest(ledger, inputs["data"])
+            return compare_inputs(recorded, as_recorded(inputs, recorded, workspace.settings.root))
+        differences = compare()
         if differences and (anyway or given):  # something new is tried: what was tried since counts, too
             workspace.ledger.copy_to(Path(folder)/"present.db", inputs["data"])
-            recorded.merge(Path(folder)/"present.db")
-            inputs["ledger"] = _ledger_digest(recorded, inputs["data"])
-            differences = compare_inputs(m["inputs"], as_recorded(inputs, m["inputs"], workspace.settings.root))
-        recorded.close()
+            ledger.merge(Path(folder)/"present.db")
+            differences = compare()
+        ledger.close()
         if differences and not anyway and not given: return Reproduction(original, differences, [], None)
-        run = run_template(template, values, there, tell, inputs=inputs, before=before, record={"reproduces": original.id})
-    was, now = m["outputs"], run.manifest["outputs"]
-    outputs = [Difference(f"output {n}", _short(was.get(n), "missing"), _short(now.get(n), "missing")) for n in sorted({*was, *now}) if was.get(n) != now.get(n)]
-    return Reproduction(original, differences, outputs, run, len({n for n in was if was[n] == now.get(n)}))
+        run = run_template(template, values, there, tell, inputs=inputs, before=before,
+                           record={"reproduces": original.id})
+    now = run.manifest["outputs"]
+    equal = len({name for name in was if was[name] == now.get(name)})
+    return Reproduction(original, differences, _compare_outputs(was, now), run, equal)

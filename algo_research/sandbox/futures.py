@@ -1,6 +1,6 @@
-"""The same markets as perpetuals: the public REST API of USD-M futures,
-https://developers.binance.com/docs/derivatives/usds-margined-futures
+"""The same markets as perpetuals: the public REST API of USD-M futures.
 
+It is described at https://developers.binance.com/docs/derivatives/usds-margined-futures.
 A perpetual trades at the price of its market's bars. Funding and open interest are functions of bars that were over
 by then, so whoever asks again is told the same.
 """

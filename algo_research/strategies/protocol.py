@@ -20,10 +20,11 @@ from ..core.errors import DataError, InputError
 from ..execution.costs import CostModel
 
 # %% ../../nbs/strategies/00_protocol.ipynb #fb38739b
-TARGETS_SCHEMA = {"symbol": pl.String, "ts": pl.Datetime("us", "UTC"), "known_at": pl.Datetime("us", "UTC"), "target": pl.Float64}
+TARGETS_SCHEMA = {"symbol": pl.String, "ts": pl.Datetime("us", "UTC"), "known_at": pl.Datetime("us", "UTC"),
+                  "target": pl.Float64}
 
 class Strategy(ABC):
-    "A causal rule from bars (with features and predictions, where it wants them) to targets. Parameters are the fields of a frozen dataclass."
+    "A causal rule from bars, features and predictions to targets; parameters are the fields of a frozen dataclass."
     name: ClassVar[str] = ""                   # as it is chosen; by default its class's name in lower case
     wants_predictions: ClassVar[bool] = False  # its frame has a column `prediction`, null where there is none
 
@@ -45,12 +46,14 @@ class Strategy(ABC):
 
     def params(self) -> dict[str, Any]:
         "Everything that decides what it does, for the trial ledger."
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} if dataclasses.is_dataclass(self) else {}
+        if not dataclasses.is_dataclass(self): return {}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
 STRATEGIES = Kind("strategy", "strategies", Strategy)
 
 # %% ../../nbs/strategies/00_protocol.ipynb #56b5c58e
-def validate_targets(    targets: pl.DataFrame, # what a strategy returned
+def validate_targets(
+    targets: pl.DataFrame, # what a strategy returned
     frame: pl.DataFrame,   # what it was given
 ) -> pl.DataFrame:         # the same targets
     "Refuse targets that do not speak of the frame's rows."
@@ -106,6 +109,7 @@ def require_stateful(
         odd = whole.with_columns(again=pieces["target"]).filter(pl.col("target").ne_missing(pl.col("again")))
         if odd.height:
             first = odd.row(0, named=True)
-            raise StateError(f"{strategy.name} is not determined by its state: for {first['symbol']} at {first['ts']} it says {first['target']} "
-                             f"in one piece and {first['again']} in pieces; {odd.height} such rows. "
+            raise StateError(f"{strategy.name} is not determined by its state: for {first['symbol']} at {first['ts']} "
+                             f"it says {first['target']} in one piece and {first['again']} in pieces; "
+                             f"{odd.height} such rows. "
                              "Keep everything it needs in the state, and read no later row.")

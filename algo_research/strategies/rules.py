@@ -23,9 +23,11 @@ def target_changes(
     "Targets where `wish` differs from the symbol's last one."
     last = last or {}
     previous = pl.col("wish").forward_fill().shift().over("symbol")
-    spoken = pl.col("symbol").replace_strict(last, default=None, return_dtype=pl.Float64) if last else pl.lit(None, pl.Float64)
+    nothing = pl.lit(None, pl.Float64)
+    spoken = pl.col("symbol").replace_strict(last, default=None, return_dtype=pl.Float64) if last else nothing
     changed = wishes.with_columns(before=pl.coalesce(previous, spoken))
-    targets = changed.select("symbol", "ts", "known_at", target=pl.when(pl.col("wish").ne_missing(pl.col("before"))).then("wish"))
+    differs = pl.col("wish").ne_missing(pl.col("before"))
+    targets = changed.select("symbol", "ts", "known_at", target=pl.when(differs).then("wish"))
     now = wishes.drop_nulls("wish").group_by("symbol").agg(pl.col("wish").last())
     return targets, {**last, **dict(now.iter_rows())}
 
@@ -35,7 +37,9 @@ class BuyAndHold(Strategy):
     "Buy a fixed fraction of equity once, and never trade again."
     weight: float = 1.0   # fraction of equity in each symbol
 
-    def targets(self, frame: pl.DataFrame, state: dict[str, float] | None = None) -> tuple[pl.DataFrame, dict[str, float]]:
+    def targets(
+        self, frame: pl.DataFrame, state: dict[str, float] | None = None,
+    ) -> tuple[pl.DataFrame, dict[str, float]]:
         "The weight at a symbol's first row, null ever after."
         return target_changes(frame.select("symbol", "ts", "known_at", wish=pl.lit(self.weight, pl.Float64)), state)
 
@@ -49,15 +53,18 @@ class MovingAverage(Strategy):
     short: bool = True     # short below, else flat
 
     def __post_init__(self):
-        if not 1 <= self.fast < self.slow: raise InputError(f"fast = {self.fast} and slow = {self.slow}: needed is 1 <= fast < slow.")
+        if not 1 <= self.fast < self.slow:
+            raise InputError(f"fast = {self.fast} and slow = {self.slow}: needed is 1 <= fast < slow.")
 
-    def bind(self, symbols: int, costs: CostModel) -> Self: return replace(self, weight=1 / symbols) if self.weight is None else self
+    def bind(self, symbols: int, costs: CostModel) -> Self:
+        return replace(self, weight=1 / symbols) if self.weight is None else self
 
     def targets(self, frame: pl.DataFrame, state: dict[str, Any] | None = None) -> tuple[pl.DataFrame, dict[str, Any]]:
         "A target at each crossing."
         state = state or {"last": {}, "closes": frame.select("symbol", "close").clear()}
-        closes = pl.concat([state["closes"].with_columns(old=pl.lit(True)), frame.select("symbol", "close", old=pl.lit(False))])
-        mean = lambda n: pl.col("close").rolling_mean(n).over("symbol")
+        new = frame.select("symbol", "close", old=pl.lit(False))
+        closes = pl.concat([state["closes"].with_columns(old=pl.lit(True)), new])
+        def mean(bars: int) -> pl.Expr: return pl.col("close").rolling_mean(bars).over("symbol")
         now = closes.with_columns(fast=mean(self.fast), slow=mean(self.slow)).filter(~pl.col("old"))
         edge = (now["fast"] / now["slow"] - 1).fill_null(0.0)
         weight = 1.0 if self.weight is None else self.weight
@@ -78,16 +85,21 @@ class FollowPredictions(Strategy):
     wants_predictions = True
 
     def __post_init__(self):
-        if self.band is not None and not self.band >= 0: raise InputError(f"band = {self.band}: allowed are fractions of 0 and more.")
+        if self.band is not None and not self.band >= 0:
+            raise InputError(f"band = {self.band}: allowed are fractions of 0 and more.")
 
     def bind(self, symbols: int, costs: CostModel) -> Self:
         "The band is the cost of a change of mind, where it was not told."
-        return replace(self, band=costs.share if self.band is None else self.band, weight=1 / symbols if self.weight is None else self.weight)
+        return replace(self, band=costs.share if self.band is None else self.band,
+                       weight=1 / symbols if self.weight is None else self.weight)
 
-    def targets(self, frame: pl.DataFrame, state: dict[str, float] | None = None) -> tuple[pl.DataFrame, dict[str, float]]:
+    def targets(
+        self, frame: pl.DataFrame, state: dict[str, float] | None = None,
+    ) -> tuple[pl.DataFrame, dict[str, float]]:
         "A target wherever the predicted side changes; the frame holds a column `prediction`, null where there is none."
         if "prediction" not in frame.columns:
-            raise InputError(f"The frame has no column 'prediction', only {', '.join(frame.columns)}. Join the predictions first.")
+            raise InputError(f"The frame has no column 'prediction', only {', '.join(frame.columns)}. "
+                             "Join the predictions first.")
         told, band = pl.col("prediction").fill_nan(None), self.band or 0.0
         weight = 1.0 if self.weight is None else self.weight
         wish = pl.when(told > band).then(weight).when(told < -band).then(-weight if self.short else 0.0)

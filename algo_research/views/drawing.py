@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['INKS', 'POINTS', 'PERIODS', 'page_templates', 'thin', 'milliseconds', 'time_texts', 'rounded', 'choose_period',
-           'new_figure', 'empty_figure', 'line_trace', 'tick_format', 'mark_time']
+           'new_figure', 'empty_figure', 'line_trace', 'tick_format', 'mark_time', 'some_labels']
 
 # %% ../../nbs/views/03_drawing.ipynb #2c0ea1f2
+from collections.abc import Sequence
 from html import escape
 from math import isfinite
 from typing import Any
@@ -145,3 +146,17 @@ def mark_time(
     figure.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, yref="paper", line=line)
     return figure.add_annotation(x=x, y=1, yref="paper", xanchor="left", yanchor="top", xshift=4,
                                  text=f"{escape(text)} →")
+
+# %% ../../nbs/views/03_drawing.ipynb #9cdc8c99
+def some_labels(
+    figure: go.Figure,     # with categories along x
+    names: Sequence[str],  # all of them, in order
+    texts: Sequence[str],  # what is read; <br> begins a second line
+    most: int = 6,         # so many find room in a narrow window
+) -> go.Figure:            # the same
+    "Categories of which every second, third, ... is labelled."
+    step = max(1, -(-len(names) // most))
+    if any("<br>" in text for text in texts): figure.update_layout(legend={"y": -0.2})
+    last = (len(names) - 1) % step  # the last one is labelled: it is the one that is looked for
+    return figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(names), tickangle=0,
+                               tickmode="array", tickvals=names[last::step], ticktext=texts[last::step])

@@ -8,13 +8,14 @@ __all__ = ['NO_EQUITY', 'equity_figure', 'drawdown_figure', 'rolling_sharpe', 'r
 
 # %% ../../nbs/views/04_performance.ipynb #9c2039d1
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from ..stats.metrics import drawdown
-from .drawing import (POINTS, empty_figure, go, line_trace, mark_time, new_figure, rounded, thin,
-                                         tick_format)
+from .drawing import (POINTS, empty_figure, go, line_trace, mark_time, new_figure, rounded,
+                                         some_labels, thin, tick_format)
 from .theme import ROLES, colours, label
 
 # %% ../../nbs/views/04_performance.ipynb #8f9d36e9
@@ -140,5 +141,7 @@ def yearly_figure(
         own = table.filter(pl.col("name") == name)
         figure.add_trace(go.Bar(x=own["period"].to_list(), y=rounded(100 * own["return"]), name=label(name),
                                 marker_color=chosen[name], hovertemplate="%{y:.1f}%"))
-    figure.update_xaxes(type="category", categoryorder="array", categoryarray=sorted(table["period"].unique()))
+    periods = sorted(table["period"].unique())
+    texts = [datetime.strptime(p, "%Y-%m").strftime("%b<br>%Y") if "-" in p else p for p in periods]
+    some_labels(figure, periods, texts)
     return figure.update_yaxes(ticksuffix="%", zeroline=True)

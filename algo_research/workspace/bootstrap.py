@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import polars as pl
+from fastcore.basics import patch
 
 from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock, SystemClock
 from ..core.logging import configure_logging
 from ..core.secrets import remember_all_secrets, remember_secret
 from ..core.services import Health, check_health, make_registry, svcs
-from ..core.settings import Settings
+from ..core.settings import Settings, require_root
 from ..data.catalog import load_panel, match_datasets
 from ..data.market.bars import Dataset
 from ..data.stores.base import Store, open_store
@@ -36,6 +37,7 @@ def tracking_url(settings: Settings) -> str:
     _, separator, file = settings.tracking.url.partition("sqlite:///")
     return f"sqlite:///{settings.path(file).as_posix()}" if separator else settings.tracking.url
 
+# %% ../../nbs/workspace/01_bootstrap.ipynb #ea67c68c
 @dataclass(frozen=True)
 class Workspace:
     "Settings and the services made from them."
@@ -46,37 +48,12 @@ class Workspace:
 
     @property
     def store(self) -> Store: return self.container.get(Store)
-    def _state(self, name: str) -> Path: return self.settings.path(self.settings.workspace.state)/name
-    @property
-    def actions(self) -> Path: return self._state("actions") # splits and dividends, for `data.market.equities.load_actions`
-    @property
-    def perpetuals(self) -> "PerpetualStore":
-        from algo_research.data.intake.perpetuals import PerpetualStore # what few commands need is imported late
-        return PerpetualStore(self._state("perpetuals"))
-    @property
-    def recordings(self) -> "RecordingStore":
-        from algo_research.data.intake.recording import RecordingStore
-        return RecordingStore(self._state("recordings"))
     @property
     def tracker(self) -> Tracker: return self.container.get(Tracker)
     @property
     def ledger(self) -> TrialLedger: return self.container.get(TrialLedger)
     @property
     def clock(self) -> Clock: return self.container.get(Clock)
-
-    def load(self, wanted: str | Sequence[str]) -> Dataset:
-        "One dataset, or several as a panel, with what is known of funding and open interest beside the bars of perpetuals."
-        return with_perpetuals(load_panel(wanted, self.store, self.settings.root), self._state("perpetuals"))
-
-    def match(self, wanted: str | Sequence[str]) -> list[str]:
-        "The ids of the datasets that are meant: what a plan of them names."
-        return [str(found) for found in match_datasets(wanted, self.store, self.settings.root)]
-
-    def told(self, **sections: Mapping[str, Any]) -> Settings:
-        "The settings with some of them told otherwise; None means not told."
-        told = {name: {k: v for k, v in part.items() if v is not None} for name, part in sections.items()}
-        laid = {name: {**self.overrides.get(name, {}), **told.get(name, {})} for name in {**self.overrides, **told}}
-        return load_settings(self.settings.root, env=self.env, **laid)
 
     def health(self) -> list[Health]:
         "How every service is."
@@ -89,12 +66,48 @@ class Workspace:
     def __enter__(self) -> "Workspace": return self
     def __exit__(self, *_) -> None: self.close()
 
+# %% ../../nbs/workspace/01_bootstrap.ipynb #a0160bb8
+@patch
+def _state(self: Workspace, name: str) -> Path: return self.settings.path(self.settings.workspace.state)/name
+
+@patch(as_prop=True)
+def actions(self: Workspace) -> Path: # splits and dividends, for `data.market.equities.load_actions`
+    return self._state("actions")
+
+@patch(as_prop=True)
+def perpetuals(self: Workspace) -> "PerpetualStore":
+    from algo_research.data.intake.perpetuals import PerpetualStore # what few commands need is imported late
+    return PerpetualStore(self._state("perpetuals"))
+
+@patch(as_prop=True)
+def recordings(self: Workspace) -> "RecordingStore":
+    from algo_research.data.intake.recording import RecordingStore
+    return RecordingStore(self._state("recordings"))
+
+# %% ../../nbs/workspace/01_bootstrap.ipynb #df175fa5
+@patch
+def load(self: Workspace, wanted: str | Sequence[str]) -> Dataset:
+    "One dataset, or several as a panel, with what is known of funding and open interest beside perpetuals' bars."
+    return with_perpetuals(load_panel(wanted, self.store, self.settings.root), self._state("perpetuals"))
+
+@patch
+def match(self: Workspace, wanted: str | Sequence[str]) -> list[str]:
+    "The ids of the datasets that are meant: what a plan of them names."
+    return [str(found) for found in match_datasets(wanted, self.store, self.settings.root)]
+
+@patch
+def told(self: Workspace, **sections: Mapping[str, Any]) -> Settings:
+    "The settings with some of them told otherwise; None means not told."
+    told = {name: {k: v for k, v in part.items() if v is not None} for name, part in sections.items()}
+    laid = {name: {**self.overrides.get(name, {}), **told.get(name, {})} for name in {**self.overrides, **told}}
+    return load_settings(self.settings.root, env=self.env, **laid)
+
 # %% ../../nbs/workspace/01_bootstrap.ipynb #a8ccdae5
 def with_perpetuals(
     dataset: Dataset,
     folder: Path,  # of the perpetual store
 ) -> Dataset:
-    "The dataset with columns funding_rate, funding_paid, open_interest and open_interest_value, where they are stored for a perpetual."
+    "The dataset with funding_rate, funding_paid, open_interest and open_interest_value, where they are stored."
     kinds = {s: i for s, i in dataset.instruments.items() if i.kind == "perpetual"}
     if not kinds or not folder.is_dir(): return dataset
     from algo_research.data.intake.perpetuals import PerpetualStore, with_funding, with_interest
@@ -108,8 +121,9 @@ def with_perpetuals(
                 frame = join(frame, kept.read(kind, instrument.venue, own).with_columns(symbol=pl.lit(symbol)))
         if frame.width > bars.width: parts.append(frame.drop([c for c in bars.columns if c not in ("symbol", "ts")]))
     if not parts: return dataset
-    known = pl.concat(parts, how="diagonal").sort("symbol", "ts")
-    if dataset.columns is not None: known = dataset.columns.join(known, on=["symbol", "ts"], how="full", coalesce=True).sort("symbol", "ts")
+    known, key = pl.concat(parts, how="diagonal").sort("symbol", "ts"), ["symbol", "ts"]
+    if dataset.columns is not None:
+        known = dataset.columns.join(known, on=key, how="full", coalesce=True).sort(key)
     return replace(dataset, columns=known)
 
 # %% ../../nbs/workspace/01_bootstrap.ipynb #476bb458
@@ -120,18 +134,21 @@ def open_workspace(
     **overrides: Any,                 # the call's own settings: costs={"fees": 0}
 ) -> Workspace:
     "The one bootstrap of every process."
-    settings, clock = load_settings(root, env=env, **overrides), clock or SystemClock()
+    settings, clock = load_settings(root or require_root(), env=env, **overrides), clock or SystemClock()
     remember_all_secrets(settings.path(settings.workspace.secrets))
-    for url in (settings.store.url, settings.store.cache, settings.tracking.url):  # a password in an address is a secret, too
+    # a password in an address is a secret, too
+    for url in (settings.store.url, settings.store.cache, settings.tracking.url):
         if (password := urlsplit(url).password) and len(password) >= 6: remember_secret(password)
     configure_logging(settings.logging.level, settings.logging.format, clock=clock)
     registry = make_registry(settings, clock)
-    def store() -> Store: return open_store(settings.store.url, settings.root, settings.store.cache, settings.workspace.secrets)
+    def store() -> Store:
+        return open_store(settings.store.url, settings.root, settings.store.cache, settings.workspace.secrets)
     registry.register_factory(Store, store, ping=lambda s: s.ping())
-    registry.register_factory(Tracker, lambda: Tracker(tracking_url(settings), settings.tracking.experiment), ping=lambda t: t.ping())
+    def tracker() -> Tracker: return Tracker(tracking_url(settings), settings.tracking.experiment)
+    registry.register_factory(Tracker, tracker, ping=lambda t: t.ping())
     def ledger():
         opened = TrialLedger(settings.path(settings.workspace.ledger), clock)
         try: yield opened
         finally: opened.close()
-    registry.register_factory(TrialLedger, ledger, ping=lambda l: l.ping())
+    registry.register_factory(TrialLedger, ledger, ping=lambda opened: opened.ping())
     return Workspace(settings, svcs.Container(registry), env, overrides)

@@ -31,11 +31,13 @@ class WorkspaceSettings(Section):
     state: Path = Field(Path(".algo"), description="where stores, tracking and the trial ledger live")
     reports: Path = Field(Path("reports"), description="where runs are written")
     secrets: Path = Field(Path("secrets"), description="the secrets folder, one file a secret")
-    templates: Path = Field(Path("templates"), description="your own run templates; they come before the built-in ones of the same name")
+    templates: Path = Field(
+        Path("templates"), description="your own run templates; they come before the built-in ones of the same name")
     ledger: Path = Field(Path("${workspace:state}/ledger.db"), description="the trial ledger")
 
 _OWN: dict[str, type[Section]] = {"workspace": WorkspaceSettings, "store": StoreSettings, "tracking": TrackingSettings,
-                                  "logging": LoggingSettings, "costs": PercentageCosts, "model": LightGBM, "quality": QualitySettings}
+                                  "logging": LoggingSettings, "costs": PercentageCosts, "model": LightGBM,
+                                  "quality": QualitySettings}
 
 # %% ../../nbs/workspace/00_settings.ipynb #9c715b4c
 @cache
@@ -44,12 +46,14 @@ def settings_class() -> type[Settings]: # with a field for each section
     sections = dict(_OWN)
     for point in entry_points(group=GROUP):
         if point.name in sections:
-            raise SettingsError(f"The section [{point.name}] is declared twice; the second time by {point.value}. Uninstall one of the two packages.")
+            raise SettingsError(f"The section [{point.name}] is declared twice; the second time by {point.value}. "
+                                "Uninstall one of the two packages.")
         try: sections[point.name] = point.load()
         except Exception as e:
-            raise SettingsError(f"The section [{point.name}] of {point.value} cannot be imported: {type(e).__name__}: {e}. "
-                                "Repair or uninstall that package.") from e
-    return create_model("Settings", __base__=Settings, **{name: (section, section()) for name, section in sections.items()})
+            raise SettingsError(f"The section [{point.name}] of {point.value} cannot be imported: "
+                                f"{type(e).__name__}: {e}. Repair or uninstall that package.") from e
+    fields = {name: (section, section()) for name, section in sections.items()}
+    return create_model("Settings", __base__=Settings, **fields)
 
 def load_settings(
     root: Path | str | None = None,           # the workspace; by default found from the current folder
@@ -70,6 +74,7 @@ def with_dotted(
     for name, value in dotted.items():
         section, dot, key = name.partition(".")
         if not (section and dot and key):
-            raise SettingsError(f"{name!r} is no setting. Write section.key, e.g. 'model.num_leaves'; `algo settings` lists them.")
+            raise SettingsError(f"{name!r} is no setting. Write section.key, e.g. 'model.num_leaves'; "
+                                "`algo settings` lists them.")
         laid.setdefault(section, {})[key] = value
     return laid

@@ -6,28 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from support.command import algo, files
 
-COMMANDS = [
-    ["init"],
-    ["run"],
-    ["runs"],
-    ["show"],
-    ["reproduce"],
-    ["batch"],
-    ["dashboard"],
-    ["research"],
-    ["trials"],
-    ["doctor"],
-    ["settings"],
-    ["data", "list"],
-    ["data", "import"],
-    ["data", "show"],
-    ["data", "check"],
-    ["data", "sync"],
-    ["data", "stream"],
-    ["sandbox"],
-]
+from algo_research.cli.main import app
+
+
+def _commands(group: typer.core.TyperGroup, *path: str) -> list[list[str]]:
+    """Every command there is, with the groups it is in."""
+    nested = [(c, [*path, name]) for name, c in group.commands.items()]
+    inner = [found for c, at in nested if isinstance(c, typer.core.TyperGroup) for found in _commands(c, *at)]
+    return [*(at for c, at in nested if not isinstance(c, typer.core.TyperGroup)), *inner]
+
+
+COMMANDS = _commands(typer.main.get_command(app))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -61,7 +53,7 @@ def csv(tmp_path_factory):
 @pytest.mark.process
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example(command, tmp_path):
-    done = algo(tmp_path, *command, "--help", apart=command == ["sandbox"])  # which becomes another program
+    done = algo(tmp_path, *command, "--help", apart=command == ["sandbox"], bare=True)  # which becomes another program
     assert "Example: algo " + " ".join(command) in " ".join(done.stdout.split())
     assert files(tmp_path) == {}
 
@@ -360,6 +352,32 @@ def test_the_readme_s_planted_market_has_an_edge(tmp_path):
 def test_a_workspace_that_is_not_there_and_a_dataset_nobody_has(tmp_path):
     assert "There is no folder" in algo(tmp_path, "data", "list", "-w", str(tmp_path / "nowhere"), code=2).stderr
     assert "Did you mean 'arch/SP500/1d'" in algo(tmp_path, "trials", "arch/SP50/1d", code=2).stderr
+
+
+WRITES = [
+    ("run", "research"),
+    ("research",),
+    ("batch", "grid.yaml"),
+    ("trials", "arch/SP500/1d"),
+    ("runs",),
+    ("show", "last"),
+    ("data", "list"),
+    ("data", "import", "bars.csv"),
+    ("data", "sync", "BTC/USDT"),
+    ("strategies", "new", "dip"),
+    ("dashboard", "--no-browser"),
+]
+LOOKS = [("components", "costs"), ("settings",), ("doctor",), ("run",), ("run", "research", "--parameters")]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("arguments", [*WRITES, *LOOKS], ids=" ".join)
+def test_outside_a_workspace_a_command_says_so_and_begins_no_ledger(arguments, tmp_path):
+    done = algo(tmp_path, *arguments, code=2 if arguments in WRITES else 0, bare=True)
+    said = done.stdout + done.stderr
+    assert "no settings.ini in /" in said or f"neither {tmp_path} nor a folder above it holds settings" in said
+    assert "algo init" in said
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.process

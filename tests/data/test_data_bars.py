@@ -20,8 +20,15 @@ from algo_research.data.samples.synthetic import make_market
 BARS = make_market("garch", seed=1, bars=50).bars
 LAST = pl.int_range(pl.len()) == 49
 BROKEN = {
-    **{f"{c} is {v}": BARS.with_columns(pl.when(LAST).then(v).otherwise(c).alias(c)) for c in [*PRICES, "volume"] for v in (float("nan"), float("inf"))},
-    **{f"{c} is null": BARS.with_columns(pl.when(LAST).then(None).otherwise(c).alias(c)) for c in ["symbol", "ts", *PRICES, "known_at"]},
+    **{
+        f"{c} is {v}": BARS.with_columns(pl.when(LAST).then(v).otherwise(c).alias(c))
+        for c in [*PRICES, "volume"]
+        for v in (float("nan"), float("inf"))
+    },
+    **{
+        f"{c} is null": BARS.with_columns(pl.when(LAST).then(None).otherwise(c).alias(c))
+        for c in ["symbol", "ts", *PRICES, "known_at"]
+    },
     "known before": BARS.with_columns(known_at=pl.when(LAST).then("ts").otherwise("known_at")),
     "column missing": BARS.drop("volume"),
     "column more": BARS.with_columns(x=1),
@@ -30,7 +37,12 @@ BROKEN = {
     "milliseconds": BARS.with_columns(pl.col("ts").cast(pl.Datetime("ms", "UTC"))),
     "no zone": BARS.with_columns(pl.col("ts").dt.replace_time_zone(None)),
 }
-SOUND = {"as made": BARS, "no volume": BARS.with_columns(volume=pl.lit(None, pl.Float64)), "empty": BARS.clear(), "late": BARS.with_columns(pl.col("known_at") + timedelta(days=1))}
+SOUND = {
+    "as made": BARS,
+    "no volume": BARS.with_columns(volume=pl.lit(None, pl.Float64)),
+    "empty": BARS.clear(),
+    "late": BARS.with_columns(pl.col("known_at") + timedelta(days=1)),
+}
 
 
 @pytest.mark.parametrize("case", BROKEN, ids=str)
@@ -50,12 +62,23 @@ def test_what_is_sound_is_accepted_by_both(case):
     assert _keeps_contract(SOUND[case]) and validate_bars(SOUND[case]) is SOUND[case]
 
 
-@pytest.mark.parametrize(("timeframe", "moment", "opens"), [("3d", (2024, 1, 11), (2024, 1, 9)), ("1w", (2024, 1, 11), (2024, 1, 8)), ("5h", (1970, 1, 1, 7), (1970, 1, 1, 5)), ("1d", (2024, 1, 11, 5), (2024, 1, 11))])
+@pytest.mark.parametrize(
+    ("timeframe", "moment", "opens"),
+    [
+        ("3d", (2024, 1, 11), (2024, 1, 9)),
+        ("1w", (2024, 1, 11), (2024, 1, 8)),
+        ("5h", (1970, 1, 1, 7), (1970, 1, 1, 5)),
+        ("1d", (2024, 1, 11, 5), (2024, 1, 11)),
+    ],
+)
 def test_one_grid_for_all(timeframe, moment, opens):
-    """Resampled bars, bars of an exchange and bars of trades open at the same times: multiples since 1970, weeks on Mondays."""
+    """Resampled bars, those of an exchange and those of trades open at the same times: weeks on Mondays, else multiples
+    since 1970."""
     at, opens = datetime(*moment, tzinfo=UTC), datetime(*opens, tzinfo=UTC)
     assert floor_time(at, timeframe_duration(timeframe)) == opens
-    bars = make_market("noise", 1, bars=400, timeframe="1h").bars.with_columns(pl.col("ts", "known_at") + (at - datetime(2015, 1, 1, tzinfo=UTC)))
+    bars = make_market("noise", 1, bars=400, timeframe="1h").bars.with_columns(
+        pl.col("ts", "known_at") + (at - datetime(2015, 1, 1, tzinfo=UTC))
+    )
     assert resample_bars(bars, "1h", timeframe)["ts"][0] == opens
 
 

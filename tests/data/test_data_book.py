@@ -1,4 +1,4 @@
-"""Captured streams replay to the venue's own tops; every break of the sequence is seen; random updates match a plain dict."""
+"""Captured streams replay to the venue's own tops, every break of the sequence is seen, random updates match a dict."""
 
 import dataclasses
 import gzip
@@ -49,7 +49,7 @@ def test_a_capture_replays_to_the_announced_tops(captured):
     assert both.height == common
     assert all((both[name] == both[f"{name}_venue"]).all() for name in TOP)
 
-    # A ticker comes with each change of the top, so the last one at or before an id is the top at that id: thousands more.
+    # A ticker comes with each change of the top, so the last one at or before an id is the top there: thousands more.
     standing = tops.sort("id").join_asof(tickers.sort("id"), on="id", suffix="_venue").drop_nulls("bid_venue")
     assert standing.height == tops.height and tops.height >= applied
     assert all((standing[name] == standing[f"{name}_venue"]).all() for name in TOP)
@@ -64,7 +64,11 @@ def test_a_stored_capture_replays_to_the_same_book(captured):
     events = [e for e in events if isinstance(e, DepthSnapshot | DepthUpdate)][:1500]
     frame = updates_frame(events)
     assert frame.height == sum(len(e.bids) + len(e.asks) for e in events)
-    assert list(stored_events(frame)) == events == list(stored_events(frame.sort("event", descending=True, maintain_order=True)))
+    assert (
+        list(stored_events(frame))
+        == events
+        == list(stored_events(frame.sort("event", descending=True, maintain_order=True)))
+    )
     first, second = OrderBook("BTCUSDT", rules), OrderBook("BTCUSDT", rules)
     assert book_tops(events, first).equals(book_tops(stored_events(frame), second))
     assert first.levels(10_000).equals(second.levels(10_000)) and first.levels(10_000).height > 1000
@@ -143,7 +147,9 @@ def test_rules(rules, ids, status):
     assert book.best_bid == {"applied": (9.5, 1.0), "dropped": (9.0, 1.0), "gap": None}[status]
     # the same updates before the snapshot
     late = OrderBook("X", rules)
-    assert {late.apply_update(update(*i)) for i in before} | {late.apply_update(update(*last, bids=((9.5, 1.0),)))} == {"buffered"}
+    assert {late.apply_update(update(*i)) for i in before} | {late.apply_update(update(*last, bids=((9.5, 1.0),)))} == {
+        "buffered"
+    }
     assert not late.valid and late.best_bid is None
     late.apply_snapshot(snapshot(100))
     assert (late.valid, late.best_bid) == (book.valid, book.best_bid)
@@ -190,7 +196,10 @@ def test_a_crossed_book_is_invalid(bid):
     assert not strict.valid
     assert book.apply_snapshot(snapshot(101)) == "applied"
     # not crossed: within one update bids may pass the old ask, as long as that goes, too
-    assert book.apply_update(update(102, 102, bids=((bid, 1.0),), asks=((11.0, 0.0),))) == "applied" and book.best_bid[0] == bid
+    assert (
+        book.apply_update(update(102, 102, bids=((bid, 1.0),), asks=((11.0, 0.0),))) == "applied"
+        and book.best_bid[0] == bid
+    )
 
 
 # --- against a plain dict
@@ -202,7 +211,7 @@ numbers = st.lists(st.tuples(st.lists(change, max_size=5), st.lists(change, max_
 @settings(max_examples=150, deadline=None)
 @given(numbers, st.data())
 def test_random_updates_match_a_dict(changes, data):
-    """Updates in any order of arrival within a window, some twice, the snapshot taken anywhere: the book equals a dict, or is invalid."""
+    """Updates in any order within a window, some twice, the snapshot anywhere: the book is as a dict, or invalid."""
     updates, states, bids, asks = [], [({}, {})], {}, {}
     for i, (b, a) in enumerate(changes, 1):
         b, a = [(100.0 - p, q) for p, q in b], [(100.0 + p, q) for p, q in a]
@@ -265,7 +274,9 @@ def test_stored_events_come_back(rows):
 
 
 def test_messages_of_both_venues_are_read():
-    spot = decode_message('{"stream":"x@bookTicker","data":{"u":5,"s":"X","b":"9.10","B":"1.0","a":"9.20","A":"2.0"}}', 7)
+    spot = decode_message(
+        '{"stream":"x@bookTicker","data":{"u":5,"s":"X","b":"9.10","B":"1.0","a":"9.20","A":"2.0"}}', 7
+    )
     assert spot == BookTicker(7, "X", 5, 9.1, 1.0, 9.2, 2.0, None)
     usdm = decode_message('{"e":"bookTicker","u":5,"s":"X","b":"9.10","B":"1.0","a":"9.20","A":"2.0","T":3,"E":4}', 7)
     assert usdm == dataclasses.replace(spot, ts=3000)
@@ -307,7 +318,9 @@ def test_reading_is_lazy_and_says_where_a_file_breaks_off(tmp_path):
     assert next(reader).last_id == 1
     with pytest.raises(DataError, match="line 2"):
         next(reader)
-    whole = gzip.compress("".join(f'{i} {{"lastUpdateId":{i * 7919 % 9973},"bids":[],"asks":[]}}\n' for i in range(20_000)).encode())
+    whole = gzip.compress(
+        "".join(f'{i} {{"lastUpdateId":{i * 7919 % 9973},"bids":[],"asks":[]}}\n' for i in range(20_000)).encode()
+    )
     (tmp_path / "torn.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "bent.gz").write_bytes(whole[:5000] + b"\0" * 64 + whole[5064:])
     for name in ("torn.gz", "bent.gz"):

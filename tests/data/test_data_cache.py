@@ -50,11 +50,20 @@ def test_reads_are_what_they_are_without(tmp_path, cache, dataset):
     plain, cached = DeltaStore(tmp_path), DeltaStore(tmp_path, cache)
     plain.write(dataset)
     names = [None, dataset.symbols[:1], dataset.symbols[::-1], []]
-    spans = [(None, None), (START + 3 * DAY, START + 4 * DAY), (START + 30 * DAY, START + 33 * DAY + timedelta(seconds=7)), (START + 400 * DAY, None)]
+    spans = [
+        (None, None),
+        (START + 3 * DAY, START + 4 * DAY),
+        (START + 30 * DAY, START + 33 * DAY + timedelta(seconds=7)),
+        (START + 400 * DAY, None),
+    ]
     for _ in range(2):
         for symbols in names:
             for start, end in spans:
-                expected = dataset.bars.filter(*[pl.col("symbol").is_in(symbols)] * (symbols is not None), pl.col("ts") >= (start or START), pl.col("ts") < (end or START + 999 * DAY))
+                expected = dataset.bars.filter(
+                    *[pl.col("symbol").is_in(symbols)] * (symbols is not None),
+                    pl.col("ts") >= (start or START),
+                    pl.col("ts") < (end or START + 999 * DAY),
+                )
                 for store in (plain, cached):
                     assert store.read(dataset.id, symbols, start, end).bars.equals(expected), (symbols, start, end)
     assert cache.hits > 4 * cache.misses > 0 and cache.bytes > 0
@@ -82,14 +91,23 @@ for line in sys.stdin:
 def test_a_read_is_never_stale(tmp_path, store, cache):
     """Another process writes between two reads, corrections and new bars in turn."""
     reader = DeltaStore(tmp_path, cache)
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(MARKET.id)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path), str(MARKET.id)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
         for i in range(8):
             assert reader.read(MARKET.id).version == i  # the newest is known, and its files are cached
             writer.stdin.write(f"{1000 + i}\n")
             writer.stdin.flush()
             assert int(writer.stdout.readline()) == i + 1
             found = reader.read(MARKET.id)
-            assert (found.version, found.bars["close"][-1], found.bars.height) == (i + 1, 1000 + i, MARKET.bars.height + (i + 1) // 2)
+            assert (found.version, found.bars["close"][-1], found.bars.height) == (
+                i + 1,
+                1000 + i,
+                MARKET.bars.height + (i + 1) // 2,
+            )
         writer.stdin.close()
 
 
@@ -138,8 +156,9 @@ def test_threads_share_a_store(tmp_path, cache):
 
 
 def test_a_working_day(tmp_path, cache):
-    """Three markets of minute bars, a new bar every minute in each, and a page that shows the last month of each and is drawn anew every
-    minute; once in a while all there is of one. Nine of ten questions for a file, at least, are answered by the cache."""
+    """Three markets of minute bars, a new bar every minute in each, and a page that shows the last month of each and is
+    drawn anew every minute; once in a while all there is of one. Nine of ten questions for a file, at least, are
+    answered by the cache."""
     ids = [DatasetId("day", f"M{i}", "1m") for i in range(3)]
     store = DeltaStore(tmp_path, cache)
     for id in ids:
@@ -171,7 +190,9 @@ def own_redis():
     port = free_port()
 
     def start():
-        return subprocess.Popen(["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL
+        )
 
     servers = [start()]
 
@@ -242,7 +263,7 @@ def test_damage_behind_a_cache_is_still_found(tmp_path, store):
 
 @pytest.mark.parametrize("cache", [None, "memory://50MB"])
 def test_an_older_format_is_brought_up_to_date(tmp_path, monkeypatch, cache):
-    """A planted version 0 whose files have no known_at: read as it is, written anew by the first change, readable as it was."""
+    """A planted version 0 whose files have no known_at: read as it is, written anew by the first change."""
     encode, old = store_module.encode_bars, replace(MARKET, bars=MARKET.bars[:60_000])
     with monkeypatch.context() as past:
         past.setattr(store_module, "SCHEMA_VERSION", 0)
@@ -259,7 +280,9 @@ def test_an_older_format_is_brought_up_to_date(tmp_path, monkeypatch, cache):
     store = DeltaStore(tmp_path, cache)
     assert store.read(MARKET.id).bars.equals(old.bars) and set(steps) == {MARKET.id}
     month = START.replace(day=1) + 35 * DAY
-    assert store.read(MARKET.id, start=month, end=month + DAY).bars.equals(old.bars.filter(pl.col("ts") >= month, pl.col("ts") < month + DAY))
+    assert store.read(MARKET.id, start=month, end=month + DAY).bars.equals(
+        old.bars.filter(pl.col("ts") >= month, pl.col("ts") < month + DAY)
+    )
     assert store.write(replace(MARKET, bars=MARKET.bars[60_000:60_010])) == 1
     steps.clear()
     assert DeltaStore(tmp_path).read(MARKET.id).bars.equals(MARKET.bars[:60_010]) and not steps  # one format a version
@@ -268,7 +291,14 @@ def test_an_older_format_is_brought_up_to_date(tmp_path, monkeypatch, cache):
     assert store.verify(MARKET.id) == []
 
 
-@pytest.mark.parametrize("named", [lambda file: hash_frame(pl.read_parquet(file, hive_partitioning=False)), lambda file: hashlib.sha256(file.read_bytes()).hexdigest()], ids=["by the frame", "by SHA-256"])
+@pytest.mark.parametrize(
+    "named",
+    [
+        lambda file: hash_frame(pl.read_parquet(file, hive_partitioning=False)),
+        lambda file: hashlib.sha256(file.read_bytes()).hexdigest(),
+    ],
+    ids=["by the frame", "by SHA-256"],
+)
 def test_files_named_as_they_were_at_first_are_sound(tmp_path, named):
     store = DeltaStore(tmp_path)
     store.write(replace(MARKET, bars=MARKET.bars[:10]))

@@ -52,7 +52,9 @@ def test_minutes_labelled_by_their_close(minutely, shared_data):
     raw = pl.read_csv(shared_data / "btc_perp_1m_2022_01.csv.gz", try_parse_dates=True)
     assert bars.height == raw.height == 45_031 and str(minutely.dataset.id) == "file/btc-perp-1m-2022-01/1m"
     assert bars["ts"][0] == utc(2021, 12, 31, 23) and minutely.dataset.instrument.kind == "perpetual"
-    assert bars["known_at"].equals(raw["timestamp"].dt.replace_time_zone("UTC").cast(bars["ts"].dtype).alias("known_at"))
+    assert bars["known_at"].equals(
+        raw["timestamp"].dt.replace_time_zone("UTC").cast(bars["ts"].dtype).alias("known_at")
+    )
     assert bars.select(*PRICES, "volume").equals(raw.select(*PRICES, "volume"))
     assert minutely.decisions == ("times label the close of a bar (detected)",)
 
@@ -60,7 +62,9 @@ def test_minutes_labelled_by_their_close(minutely, shared_data):
 def test_hours_and_minutes_tell_the_same_time(hourly, minutely):
     """Two sources, one market: their hourly returns agree at the same hour and not an hour aside."""
     hours = hourly.dataset.bars.select("ts", mine=pl.col("close") / pl.col("open") - 1)
-    minutes = minutely.dataset.bars.group_by_dynamic("ts", every="1h").agg(theirs=pl.col("close").last() / pl.col("open").first() - 1)
+    minutes = minutely.dataset.bars.group_by_dynamic("ts", every="1h").agg(
+        theirs=pl.col("close").last() / pl.col("open").first() - 1
+    )
 
     def agreement(shift):
         both = hours.join(minutes.with_columns(pl.col("ts") + shift), on="ts")
@@ -76,14 +80,23 @@ def test_stocks_by_sessions(shared_data, name):
     bars = imported.dataset.bars
     raw = pl.read_csv(shared_data / f"{name}.csv.gz", try_parse_dates=True).sort("tic", "date")
     assert bars.height == raw.height and len(imported.dataset.symbols) == 29 and imported.dataset.id.timeframe == "1d"
-    assert bars.select("symbol", *PRICES).equals(raw.select(pl.col("tic").alias("symbol"), *PRICES)) and bars["volume"].null_count() == bars.height
+    assert (
+        bars.select("symbol", *PRICES).equals(raw.select(pl.col("tic").alias("symbol"), *PRICES))
+        and bars["volume"].null_count() == bars.height
+    )
     new_york = bars.select(pl.col("ts", "known_at").dt.convert_time_zone("America/New_York"))
-    assert new_york["ts"].dt.date().equals(raw["date"].alias("ts")) and new_york["known_at"].dt.date().equals(raw["date"].alias("known_at"))
+    assert new_york["ts"].dt.date().equals(raw["date"].alias("ts")) and new_york["known_at"].dt.date().equals(
+        raw["date"].alias("known_at")
+    )
     assert (new_york["ts"].dt.strftime("%H:%M") == "09:30").all()
     early = {"dj30_1d_valid": ["2020-11-27", "2020-12-24"], "dj30_1d_test": ["2021-11-26"]}[name]
-    expected = pl.select(pl.when(raw["date"].cast(pl.String).is_in(early)).then(pl.lit("13:00")).otherwise(pl.lit("16:00"))).to_series()
+    expected = pl.select(
+        pl.when(raw["date"].cast(pl.String).is_in(early)).then(pl.lit("13:00")).otherwise(pl.lit("16:00"))
+    ).to_series()
     assert (new_york["known_at"].dt.strftime("%H:%M") == expected).all()
-    assert {"daily sessions of XNYS", "columns not used: adjcp", "no volume"} == set(imported.decisions) and imported.dataset.periods_per_year == 252
+    assert {"daily sessions of XNYS", "columns not used: adjcp", "no volume"} == set(
+        imported.decisions
+    ) and imported.dataset.periods_per_year == 252
 
 
 @pytest.mark.parametrize("name", ["eth_btc_5m", "ltc_btc_5m"])
@@ -91,7 +104,9 @@ def test_five_minutes_from_feather(shared_data, name):
     imported = import_file(shared_data / f"{name}.feather")
     bars, raw = imported.dataset.bars, pl.read_ipc(shared_data / f"{name}.feather")
     assert bars.height == 5_760 and str(imported.dataset.id) == f"file/{name.replace('_', '-')}/5m"
-    assert bars["ts"].equals(raw["date"].cast(bars["ts"].dtype).alias("ts")) and bars["ts"][0] == utc(2018, 1, 10, 4, 55)
+    assert bars["ts"].equals(raw["date"].cast(bars["ts"].dtype).alias("ts")) and bars["ts"][0] == utc(
+        2018, 1, 10, 4, 55
+    )
     assert bars.select(*PRICES, "volume").equals(raw.select(*PRICES, "volume"))
     assert any("assumed" in d for d in imported.decisions)  # 04:55 to 04:50 tells nothing
 
@@ -112,7 +127,10 @@ def test_what_was_imported_is_what_is_stored(hourly, tmp_path):
 
 CLOCK = SimulatedClock(utc(2024, 1, 1))
 HEADER = "time,open,high,low,close,volume"
-ROWS = [f"2020-01-{1 + h // 24:02} {h % 24:02}:00:00,{7000 + h},{7010 + h},{6990 + h},{7005 + h}.5,{h}.25" for h in range(48)]
+ROWS = [
+    f"2020-01-{1 + h // 24:02} {h % 24:02}:00:00,{7000 + h},{7010 + h},{6990 + h},{7005 + h}.5,{h}.25"
+    for h in range(48)
+]
 
 
 def text(rows=ROWS, header=HEADER) -> str:
@@ -137,12 +155,22 @@ WRONG = {
     "no feather": ("f.feather", text(), {}, "cannot be read as feather"),
     "one field more": ("f.csv", changed(5, ",", ",9,"), {}, "Check that the file is whole"),
     "a line before the names": ("f.csv", "from example.com\n" + text(), {}, "begins with the names of its columns"),
-    "a row cut short": ("f.csv", changed(5, ",7010.5,5.25", ""), {}, "'close' are no finite numbers, the first is None at 2020-01-01 05:00"),
+    "a row cut short": (
+        "f.csv",
+        changed(5, ",7010.5,5.25", ""),
+        {},
+        "'close' are no finite numbers, the first is None at 2020-01-01 05:00",
+    ),
     "semicolons": ("f.csv", text().replace(",", ";"), {}, "--column ts=NAME"),
     "no time column": ("f.csv", text(header=HEADER.replace("time", "when")), {}, "--column ts=NAME"),
     "no close": ("f.csv", text(header=HEADER.replace("close", "final")), {}, "--column close=NAME"),
     "no low": ("f.csv", text(header=HEADER.replace("low", "bottom")), {}, "Give all four, or only a close"),
-    "no such column": ("f.csv", text(), {"columns": {"volume": "Volume BTC"}}, "has no column 'Volume BTC'. It has 'time'"),
+    "no such column": (
+        "f.csv",
+        text(),
+        {"columns": {"volume": "Volume BTC"}},
+        "has no column 'Volume BTC'. It has 'time'",
+    ),
     "no column of ours": ("f.csv", text(), {"columns": {"vwap": "close"}}, "Allowed: ts, open, high"),
     "text for a price": ("f.csv", changed(5, "7010.5", "n/a"), {}, "'n/a' at 2020-01-01 05:00. Correct or remove"),
     "text for a volume": ("f.csv", changed(5, "5.25", "-"), {}, "'volume' are no finite numbers, the first is '-' at"),
@@ -150,11 +178,26 @@ WRONG = {
     "NaN price": ("f.csv", changed(5, "7010.5", "NaN"), {}, "'close' are no finite numbers, the first is nan at"),
     "infinite price": ("f.csv", changed(5, "7010.5", "inf"), {}, "first is inf at"),
     "no price": ("f.csv", changed(5, "7010.5", ""), {}, "first is None at"),
-    "no time": ("f.csv", changed(5, "2020-01-01 05:00:00", ""), {}, "1 times cannot be read, the first is None. Allowed are epochs and ISO dates"),
+    "no time": (
+        "f.csv",
+        changed(5, "2020-01-01 05:00:00", ""),
+        {},
+        "1 times cannot be read, the first is None. Allowed are epochs and ISO dates",
+    ),
     "American time": ("f.csv", changed(5, "2020-01-01 05", "01/01/2020 05"), {}, "the first is '01/01/2020 05:00:00'"),
     "no such day": ("f.csv", changed(5, "2020-01-01", "2020-02-30"), {}, "the first is '2020-02-30"),
-    "no epoch": ("f.csv", text([f"202001{d:02},1,2,0.5,1.5,9" for d in (2, 3, 6, 7)]), {}, "no epoch in s, ms, us or ns"),
-    "duplicate": ("f.csv", changed(5, "05:00", "04:00"), {}, "2 rows share their time with another, the first is f at 2020-01-01 04:00"),
+    "no epoch": (
+        "f.csv",
+        text([f"202001{d:02},1,2,0.5,1.5,9" for d in (2, 3, 6, 7)]),
+        {},
+        "no epoch in s, ms, us or ns",
+    ),
+    "duplicate": (
+        "f.csv",
+        changed(5, "05:00", "04:00"),
+        {},
+        "2 rows share their time with another, the first is f at 2020-01-01 04:00",
+    ),
     "jumbled": ("f.csv", text([*ROWS[20:], *ROWS[:20]]), {}, "pass --sort"),
     "future": ("f.csv", text(), {"clock": SimulatedClock(utc(2019, 6, 1))}, "48 bars begin in the future"),
     "half in the future": ("f.csv", text(), {"clock": SimulatedClock(utc(2020, 1, 2))}, "Check the time zone"),
@@ -166,8 +209,18 @@ WRONG = {
     "no dataset id": ("f.csv", text(), {"dataset": "BTC"}, "Write venue/symbol/timeframe"),
     "id that leaves the store": ("f.csv", text(), {"dataset": "../BTC/1h"}, "Write venue/symbol/timeframe"),
     "intraday with a calendar": ("f.csv", text(), {"calendar": "XNYS"}, "Leave --calendar out"),
-    "intraday said to be daily": ("f.csv", text(), {"calendar": "XNYS", "timeframe": "1d", "dataset": "x/BTC/1d"}, "2020-01-01"),
-    "no session": ("f.csv", DAYS.replace("2020-01-06", "2020-01-04"), {"calendar": "XNYS"}, "1 dates are no sessions of XNYS, the first is 2020-01-04"),
+    "intraday said to be daily": (
+        "f.csv",
+        text(),
+        {"calendar": "XNYS", "timeframe": "1d", "dataset": "x/BTC/1d"},
+        "2020-01-01",
+    ),
+    "no session": (
+        "f.csv",
+        DAYS.replace("2020-01-06", "2020-01-04"),
+        {"calendar": "XNYS"},
+        "1 dates are no sessions of XNYS, the first is 2020-01-04",
+    ),
     "unknown calendar": ("f.csv", DAYS, {"calendar": "XNYC", "timeframe": "1d"}, "Did you mean 'XNYS'"),
     "unknown label": ("f.csv", text(), {"label": "Close"}, "Did you mean 'close'"),
     "unknown kind": ("f.csv", text(), {"kind": "stock"}, "Known: equity"),
@@ -200,7 +253,9 @@ def test_the_good_file_is_good(tmp_path):
     for form in (lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), str.rstrip):
         assert import_and_store(tmp_path, "f.csv", form(text())).content == good
     import_and_store(tmp_path, "days.csv", DAYS, calendar="XNYS", kind="equity")
-    import_and_store(tmp_path, "weekend.csv", text([DAYS.splitlines()[2], DAYS.splitlines()[3]]), calendar="XNYS", timeframe="1d")
+    import_and_store(
+        tmp_path, "weekend.csv", text([DAYS.splitlines()[2], DAYS.splitlines()[3]]), calendar="XNYS", timeframe="1d"
+    )
 
 
 def test_a_missing_file(tmp_path):
@@ -250,7 +305,11 @@ WRITERS = {
     "parquet": pl.DataFrame.write_parquet,
     "feather": lambda frame, path: frame.write_ipc(path, compression="zstd"),
 }
-NAMES = {"ts": ["unix", "timestamp", "Open time", "date", "Datetime"], "volume": ["volume", "Volume BTC", "base_volume"], "symbol": ["symbol", "ticker"]}
+NAMES = {
+    "ts": ["unix", "timestamp", "Open time", "date", "Datetime"],
+    "volume": ["volume", "Volume BTC", "base_volume"],
+    "symbol": ["symbol", "ticker"],
+}
 
 
 @pytest.mark.slow
@@ -260,7 +319,9 @@ def test_however_it_is_written(tmp_path_factory, data):
     bars = MARKET.bars.drop("known_at").with_columns(note=pl.lit("x"), trades=pl.int_range(pl.len()))
     kind = data.draw(st.sampled_from(sorted(WRITERS)), "file")
     # CSV has no kinds: a naive or aware time is written as text that polars chooses
-    times = data.draw(st.sampled_from(sorted(TIMES if kind in ("parquet", "feather") else TIMES.keys() - {"naive", "aware"})), "time")
+    times = data.draw(
+        st.sampled_from(sorted(TIMES if kind in ("parquet", "feather") else TIMES.keys() - {"naive", "aware"})), "time"
+    )
     label = data.draw(st.sampled_from(["open", "close"]), "label")
     bars = bars.with_columns(ts=TIMES[times](bars["ts"] + (HOUR if label == "close" else 0 * HOUR)))
     if data.draw(st.booleans(), "newest first"):
@@ -272,28 +333,46 @@ def test_however_it_is_written(tmp_path_factory, data):
     bars = bars.rename(theirs).select(data.draw(st.permutations(list(theirs.values())), "order"))
     path = tmp_path_factory.mktemp("written") / f"market.{kind}"
     WRITERS[kind](bars, path)
-    imported = import_file(path, str(MARKET.id), label="auto" if theirs["ts"].lower() in ("open time", "close time") else label)
+    imported = import_file(
+        path, str(MARKET.id), label="auto" if theirs["ts"].lower() in ("open time", "close time") else label
+    )
     assert imported.dataset.snapshot().content == MARKET.snapshot().content
 
 
-@pytest.mark.parametrize(("times", "calendar"), [
-    (["2024-01-09 00:00:00+09:00", "2024-01-10 00:00:00+09:00", "2024-01-11 00:00:00+09:00"], "XTKS"),
-    (["2024-01-08T15:00:00Z", "2024-01-09T15:00:00Z", "2024-01-10T15:00:00Z"], "XTKS"),
-    (["2024-01-09 00:00:00+01:00", "2024-01-10 00:00:00+01:00", "2024-01-11 00:00:00+01:00"], "XFRA"),
-    (["2024-01-09 00:00:00-05:00", "2024-01-10 00:00:00-05:00", "2024-01-11 00:00:00-05:00"], "XNYS"),
-    (["2024-01-09", "2024-01-10", "2024-01-11"], "XASX"),
-    (["2024-01-09 15:00:00", "2024-01-10 15:00:00", "2024-01-11 15:00:00"], "XTKS"),
-    (["2024-01-09T00:00:00Z", "2024-01-10T00:00:00Z", "2024-01-11T00:00:00Z"], "XNYS"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("times", "calendar"),
+    [
+        (["2024-01-09 00:00:00+09:00", "2024-01-10 00:00:00+09:00", "2024-01-11 00:00:00+09:00"], "XTKS"),
+        (["2024-01-08T15:00:00Z", "2024-01-09T15:00:00Z", "2024-01-10T15:00:00Z"], "XTKS"),
+        (["2024-01-09 00:00:00+01:00", "2024-01-10 00:00:00+01:00", "2024-01-11 00:00:00+01:00"], "XFRA"),
+        (["2024-01-09 00:00:00-05:00", "2024-01-10 00:00:00-05:00", "2024-01-11 00:00:00-05:00"], "XNYS"),
+        (["2024-01-09", "2024-01-10", "2024-01-11"], "XASX"),
+        (["2024-01-09 15:00:00", "2024-01-10 15:00:00", "2024-01-11 15:00:00"], "XTKS"),
+        (["2024-01-09T00:00:00Z", "2024-01-10T00:00:00Z", "2024-01-11T00:00:00Z"], "XNYS"),
+    ],
+)
 def test_days_are_those_of_the_exchange(tmp_path, times, calendar):
     """A midnight east of Greenwich is the day before by UTC: its bar would be known a session too early."""
     pl.DataFrame({"date": times, "close": [1.0, 2.0, 3.0]}).write_csv(tmp_path / "days.csv")
-    bars = import_file(tmp_path / "days.csv", f"file/DAYS-{calendar}/1d", "1d", calendar=calendar, kind="equity").dataset.bars
-    zone = {"XTKS": "Asia/Tokyo", "XFRA": "Europe/Berlin", "XNYS": "America/New_York", "XASX": "Australia/Sydney"}[calendar]
-    assert bars["ts"].dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d").to_list() == ["2024-01-09", "2024-01-10", "2024-01-11"]
+    bars = import_file(
+        tmp_path / "days.csv", f"file/DAYS-{calendar}/1d", "1d", calendar=calendar, kind="equity"
+    ).dataset.bars
+    zone = {"XTKS": "Asia/Tokyo", "XFRA": "Europe/Berlin", "XNYS": "America/New_York", "XASX": "Australia/Sydney"}[
+        calendar
+    ]
+    assert bars["ts"].dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d").to_list() == [
+        "2024-01-09",
+        "2024-01-10",
+        "2024-01-11",
+    ]
 
 
 def test_a_pair_s_quote_currency(tmp_path):
     make_market("noise", 1, bars=50).bars.select("ts", *PRICES).write_csv(tmp_path / "pair.csv")
-    for id, kind, quote in (("x/LTC-BTC/1h", "spot", "BTC"), ("x/BTC-USDT:USDT/1h", "perpetual", "USDT"), ("x/BRK-B/1h", "equity", "USD"), ("x/market-1h/1h", "spot", "USD")):
+    for id, kind, quote in (
+        ("x/LTC-BTC/1h", "spot", "BTC"),
+        ("x/BTC-USDT:USDT/1h", "perpetual", "USDT"),
+        ("x/BRK-B/1h", "equity", "USD"),
+        ("x/market-1h/1h", "spot", "USD"),
+    ):
         assert import_file(tmp_path / "pair.csv", id, kind=kind).dataset.instrument.quote == quote

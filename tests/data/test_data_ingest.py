@@ -26,7 +26,9 @@ class Source:
     venue, page, timeframes, windows = "demo", 500, ["1h", "4h"], False
 
     def __init__(self, bars=MARKET.bars, lacks=()):
-        self.told = bars.filter(~pl.col("ts").is_in(pl.Series(list(lacks), dtype=TS.dtype).implode())).select(list(PAGE_SCHEMA))
+        self.told = bars.filter(~pl.col("ts").is_in(pl.Series(list(lacks), dtype=TS.dtype).implode())).select(
+            list(PAGE_SCHEMA)
+        )
         self.clock = SimulatedClock(bars["known_at"].max() + timedelta(minutes=1))
 
     def now(self):
@@ -40,7 +42,9 @@ class Source:
 
 
 def dataset(bars=MARKET.bars, **more) -> Dataset:
-    return Dataset(DatasetId("demo", "X", "4h"), bars.with_columns(symbol=pl.lit("X")), Instrument("X", "demo", "spot"), **more)
+    return Dataset(
+        DatasetId("demo", "X", "4h"), bars.with_columns(symbol=pl.lit("X")), Instrument("X", "demo", "spot"), **more
+    )
 
 
 def synced(store, source, timeframe="4h"):
@@ -74,7 +78,9 @@ def test_times_beside_the_grid_are_in_nobodys_place():
 
 
 def test_each_repair_adds_to_what_was_taken_out(store):
-    tripled = dataset().bars.with_columns(pl.when(at(150, 151, 300)).then(pl.col(c) * 3).otherwise(c) for c in ("open", "high", "low", "close"))
+    tripled = dataset().bars.with_columns(
+        pl.when(at(150, 151, 300)).then(pl.col(c) * 3).otherwise(c) for c in ("open", "high", "low", "close")
+    )
     once = apply_repairs(dataset(tripled), propose_repairs(dataset(tripled)).filter(pl.col("first") < TS[200]))
     twice = apply_repairs(once, propose_repairs(once))
     assert once.removed == (("X", TS[150], TS[151]),) and twice.removed == (*once.removed, ("X", TS[300], TS[300]))
@@ -86,7 +92,10 @@ def test_each_repair_adds_to_what_was_taken_out(store):
 def test_a_page_with_nothing_but_what_was_taken_out(store):
     """The source lacks the bars on both sides."""
     store.write(dataset(MARKET.bars.filter(~at(5, 6, 7)), removed=(("X", TS[6], TS[6]),)))
-    assert str(synced(store, Source(lacks=[TS[5], TS[7]]))) == "demo/X/4h: 0 new bars, 2 hole(s) at the source, 1 left out since a repair"
+    assert (
+        str(synced(store, Source(lacks=[TS[5], TS[7]])))
+        == "demo/X/4h: 0 new bars, 2 hole(s) at the source, 1 left out since a repair"
+    )
 
 
 def test_what_is_there_again_is_looked_after(store):
@@ -99,7 +108,9 @@ def test_what_is_there_again_is_looked_after(store):
 
 
 def test_an_import_brings_nothing_back(store):
-    store.write(dataset(MARKET.bars.filter(~at(5))[:300], removed=(("X", TS[5], TS[5]),), notes=("a repair",)), replace=True)
+    store.write(
+        dataset(MARKET.bars.filter(~at(5))[:300], removed=(("X", TS[5], TS[5]),), notes=("a repair",)), replace=True
+    )
     store.write(dataset(MARKET.bars[300:350]))
     assert store.read("demo/X/4h").removed and store.read("demo/X/4h").notes == ()
     assert str(synced(store, Source())) == "demo/X/4h: 50 new bars, 1 left out since a repair"
@@ -109,7 +120,9 @@ def test_an_import_brings_nothing_back(store):
 
 def test_coarser_bars_know_nothing_of_finer_ones_that_were_taken_out(store):
     hours = make_market("noise", 3, bars=1600, timeframe="1h").bars
-    fine = replace(dataset(hours.filter(~at(5))), id=DatasetId("demo", "X", "1h"), removed=(("X", hours["ts"][5], hours["ts"][5]),))
+    fine = replace(
+        dataset(hours.filter(~at(5))), id=DatasetId("demo", "X", "1h"), removed=(("X", hours["ts"][5], hours["ts"][5]),)
+    )
     store.write(fine)
     coarse = store.resample(fine.id, "4h")
     assert coarse.removed == () and coarse.id.timeframe == "4h" and timeframe_duration("4h") == STEP

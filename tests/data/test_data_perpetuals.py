@@ -1,4 +1,4 @@
-"""Funding rates and open interest from a faulty exchange: what is stored is what the exchange has, and no bar sees what was not known."""
+"""Funding rates and open interest from a faulty exchange: what is stored is what it has, and no bar sees the future."""
 
 import json
 import shutil
@@ -36,11 +36,22 @@ NAME = "GARCH1-USDT:USDT"
 
 def served(bars=12_000, timeframe="1h", faults=None):
     market = make_market("garch", seed=1, bars=bars, timeframe=timeframe, volatility=0.01)
-    return Exchange(symbols_of([market]), MarketTime(market.bars["known_at"][-1] + timedelta(seconds=30), speed=0), faults or Faults())
+    return Exchange(
+        symbols_of([market]),
+        MarketTime(market.bars["known_at"][-1] + timedelta(seconds=30), speed=0),
+        faults or Faults(),
+    )
 
 
 def keep(exchange, folder, kind, clock=None, **options):
-    return sync_perpetual(PerpetualExchange("sandbox", exchange.url), PerpetualStore(folder), NAME, kind, clock or SimulatedClock(datetime(2030, 1, 1, tzinfo=UTC)), **options)
+    return sync_perpetual(
+        PerpetualExchange("sandbox", exchange.url),
+        PerpetualStore(folder),
+        NAME,
+        kind,
+        clock or SimulatedClock(datetime(2030, 1, 1, tzinfo=UTC)),
+        **options,
+    )
 
 
 def truth(exchange):
@@ -53,7 +64,16 @@ def stored(folder, kind="funding"):
     return list(rows.select(pl.col("ts").dt.epoch("ms"), "rate" if kind == "funding" else "contracts").iter_rows())
 
 
-FAULTS = {"missing": 0.2, "late": 0.1, "duplicate": 0.1, "shuffled": 0.1, "server_error": 0.1, "garbled": 0.05, "drop": 0.05, "skew": 0.0}
+FAULTS = {
+    "missing": 0.2,
+    "late": 0.1,
+    "duplicate": 0.1,
+    "shuffled": 0.1,
+    "server_error": 0.1,
+    "garbled": 0.05,
+    "drop": 0.05,
+    "skew": 0.0,
+}
 
 
 @pytest.mark.server
@@ -81,14 +101,21 @@ def test_open_interest_is_whole_as_far_back_as_it_is_told(period, tmp_path):
     exchange = served(12_000, "5m")
     with running(exchange):
         step = timedelta(minutes=5 if period == "5m" else 60)
-        since = datetime.fromtimestamp(exchange.time.now() // 3_600_000 * 3600, UTC) - timedelta(days=25)  # on the grid: the row a page ends at is one too many
+        since = datetime.fromtimestamp(exchange.time.now() // 3_600_000 * 3600, UTC) - timedelta(
+            days=25
+        )  # on the grid: the row a page ends at is one too many
         done = keep(exchange, tmp_path, "interest", since=since, period=period)
         assert not done.cut and done.new == len(stored(tmp_path, "interest")) and done.holes == ()
         times = PerpetualStore(tmp_path).read("interest", "sandbox", NAME)["ts"]
-        assert times[0] == since and (times.diff().drop_nulls() == step).all() and times[-1] > times[0] + timedelta(days=24, hours=23)
+        assert (
+            times[0] == since
+            and (times.diff().drop_nulls() == step).all()
+            and times[-1] > times[0] + timedelta(days=24, hours=23)
+        )
         older = keep(exchange, tmp_path, "interest", since=BEGIN, period=period)
         assert older.cut and older.new > 0 and "nothing is told from before" in str(older)
-        url = f"{exchange.url}/futures/data/openInterestHist?symbol=GARCH1USDT&period=1h&startTime={exchange.time.now() - 31 * 86_400_000}"
+        begin = exchange.time.now() - 31 * 86_400_000
+        url = f"{exchange.url}/futures/data/openInterestHist?symbol=GARCH1USDT&period=1h&startTime={begin}"
         with pytest.raises(urllib.error.HTTPError, match="400") as refused:
             urllib.request.urlopen(url, timeout=10)
         assert json.load(refused.value)["code"] == -1130
@@ -98,7 +125,11 @@ def test_open_interest_is_whole_as_far_back_as_it_is_told(period, tmp_path):
 def test_interrupted_anywhere_the_next_sync_makes_it_whole(tmp_path):
     exchange = served(faults=Faults({"server_error": 0.0}, 0))
     with running(exchange):
-        source, store, clock = PerpetualExchange("sandbox", exchange.url), PerpetualStore(tmp_path), SimulatedClock(datetime(2030, 1, 1, tzinfo=UTC))
+        source, store, clock = (
+            PerpetualExchange("sandbox", exchange.url),
+            PerpetualStore(tmp_path),
+            SimulatedClock(datetime(2030, 1, 1, tzinfo=UTC)),
+        )
         ask, asked = source.rows, []
 
         def broken(*arguments):
@@ -176,8 +207,9 @@ def test_bars_of_a_perpetual_are_those_of_its_market():
         source = PerpetualExchange("sandbox", exchange.url).bars
         assert source.instrument("GARCH1/USDT:USDT").kind == "perpetual"
         page = source.bars(NAME, "1h", BEGIN, 50)
-    assert page["close"].to_list() == make_market("garch", seed=1, bars=200, volatility=0.01).bars["close"][:50].to_list()
-
+    assert (
+        page["close"].to_list() == make_market("garch", seed=1, bars=200, volatility=0.01).bars["close"][:50].to_list()
+    )
 
 
 def hours(h):
@@ -190,14 +222,27 @@ moments = st.lists(st.integers(0, 60 * 200), min_size=1, max_size=40, unique=Tru
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(moments, st.lists(st.integers(0, 600), min_size=40, max_size=40), st.integers(1, 200))
-@example([*range(4), *range(113, 119), 234, *range(241, 251)], [0, 0, 0, 0, 121, *[0] * 35], 1)  # two known at the same minute
+@example(
+    [*range(4), *range(113, 119), 234, *range(241, 251)], [0, 0, 0, 0, 121, *[0] * 35], 1
+)  # two known at the same minute
 def test_no_future_rate_ever_shows(minutes, delays, cut):
     """Against a plain loop; and bars up to a moment do not change when later rows are taken away or forged."""
-    rows = pl.DataFrame({"symbol": "P", "ts": [BEGIN + timedelta(minutes=m) for m in minutes], "rate": [(i % 7 - 3) / 1000 for i in range(len(minutes))]})
+    rows = pl.DataFrame(
+        {
+            "symbol": "P",
+            "ts": [BEGIN + timedelta(minutes=m) for m in minutes],
+            "rate": [(i % 7 - 3) / 1000 for i in range(len(minutes))],
+        }
+    )
     rows = rows.with_columns(known_at=pl.col("ts") + pl.Series([timedelta(minutes=d) for d in delays[: len(minutes)]]))
     funding = make_rows("funding", rows)
     price = dict.fromkeys(("open", "high", "low", "close"), 1.0)
-    bars = make_bars(pl.DataFrame({"symbol": "P", "ts": [hours(h) for h in range(200)]}).with_columns(**{k: pl.lit(v) for k, v in price.items()}), timedelta(hours=1))
+    bars = make_bars(
+        pl.DataFrame({"symbol": "P", "ts": [hours(h) for h in range(200)]}).with_columns(
+            **{k: pl.lit(v) for k, v in price.items()}
+        ),
+        timedelta(hours=1),
+    )
     full = with_funding(bars, funding, oldest=timedelta(hours=30))
     known = funding.sort("known_at", "ts").rows(named=True)
     before = bars["ts"][0]
@@ -214,8 +259,19 @@ def test_no_future_rate_ever_shows(minutes, delays, cut):
 
 
 def test_open_interest_is_known_when_it_was_counted():
-    interest = make_rows("interest", pl.DataFrame({"symbol": "P", "ts": [hours(1), hours(3)], "contracts": [5.0, 7.0], "value": [None, 700.0]}, schema_overrides={"value": pl.Float64}))
-    bars = make_bars(pl.DataFrame({"symbol": "P", "ts": [hours(h) for h in range(30)]}).with_columns(**{k: pl.lit(1.0) for k in ("open", "high", "low", "close")}), timedelta(hours=1))
+    interest = make_rows(
+        "interest",
+        pl.DataFrame(
+            {"symbol": "P", "ts": [hours(1), hours(3)], "contracts": [5.0, 7.0], "value": [None, 700.0]},
+            schema_overrides={"value": pl.Float64},
+        ),
+    )
+    bars = make_bars(
+        pl.DataFrame({"symbol": "P", "ts": [hours(h) for h in range(30)]}).with_columns(
+            **{k: pl.lit(1.0) for k in ("open", "high", "low", "close")}
+        ),
+        timedelta(hours=1),
+    )
     joined = with_interest(bars, interest)
     assert joined["open_interest"].to_list() == [5.0, 5.0, *[7.0] * 25, None, None, None]
     assert joined["open_interest_value"].to_list()[:3] == [None, None, 700.0]
@@ -232,7 +288,9 @@ def test_a_changed_interval_is_no_hole_and_a_missing_row_is(first, then, n, m, d
     times = pl.Series([hours(sum(steps[:i])) + timedelta(milliseconds=i % 9) for i in range(len(steps) + 1)])
     assert missing_rows(times) == []
     gone = data.draw(st.one_of(st.integers(4, n - 4), st.integers(n + 4, n + m - 4)))
-    assert [a for a, _ in missing_rows(times.filter(pl.Series([i != gone for i in range(len(times))])))] == [times[gone - 1]]
+    assert [a for a, _ in missing_rows(times.filter(pl.Series([i != gone for i in range(len(times))])))] == [
+        times[gone - 1]
+    ]
 
 
 def test_the_sandbox_never_tells_the_future_nor_takes_back_what_it_told():
@@ -246,7 +304,10 @@ def test_the_sandbox_never_tells_the_future_nor_takes_back_what_it_told():
         cut = type(symbol)(**{**vars(symbol), "times": symbol.times[past], "values": symbol.values[past]})
         assert (futures.funding(cut, now)[1] == part[1]).all()  # made of bars that were over
         moments = part[0][3:]
-        assert all((a == b).all() for a, b in zip(futures.interest(cut, moments), futures.interest(symbol, moments), strict=True))
+        assert all(
+            (a == b).all()
+            for a, b in zip(futures.interest(cut, moments), futures.interest(symbol, moments), strict=True)
+        )
 
 
 def test_two_who_revise_at_once_and_a_full_disk(tmp_path):

@@ -23,7 +23,11 @@ from algo_research.data.stores.delta import DeltaStore
 SIZE = 1200
 N = pl.int_range(pl.len())
 TYPICAL = (pl.col("high") + pl.col("low") + pl.col("close")) / 3
-markets = st.builds(lambda kind, seed: make_market(kind, seed, bars=SIZE), st.sampled_from(["noise", "drift", "garch", "planted"]), st.integers(0, 30))
+markets = st.builds(
+    lambda kind, seed: make_market(kind, seed, bars=SIZE),
+    st.sampled_from(["noise", "drift", "garch", "planted"]),
+    st.integers(0, 30),
+)
 places = st.integers(60, SIZE - 200)  # away from the ends, where nothing is known of what comes before or after
 seeded = settings(max_examples=10, deadline=None, derandomize=True)
 
@@ -62,12 +66,23 @@ def test_clean_markets_have_no_findings():
         assert check_bars(make_market("noise", seed, bars=SIZE, timeframe="1m")).height == 0
 
 
+<<<<<<< HEAD
 @pytest.mark.slow
 @pytest.mark.parametrize("load", [lambda: load_index("SP500"), lambda: load_index("NASDAQ"), load_stocks], ids=["SP500", "NASDAQ", "stocks"])
+=======
+@pytest.mark.parametrize(
+    "load", [lambda: load_index("SP500"), lambda: load_index("NASDAQ"), load_stocks], ids=["SP500", "NASDAQ", "stocks"]
+)
+>>>>>>> main
 def test_bundled_data_are_not_quarantined(load):
     dataset = load()
     findings = require_quality(dataset, QualitySettings())
-    assert quality_score(findings, dataset.bars) > 0.94 and not findings["finding"].is_in(["price columns swapped", "base and quote volume swapped", "time shifted"]).any()
+    assert (
+        quality_score(findings, dataset.bars) > 0.94
+        and not findings["finding"]
+        .is_in(["price columns swapped", "base and quote volume swapped", "time shifted"])
+        .any()
+    )
 
 
 # Random edits, each found at its place.
@@ -143,7 +158,11 @@ def test_a_spike_that_reverts(market, i, k, factor):
 @given(markets, places, st.sampled_from([0.3, 0.6, 1.8, 4.0]))
 def test_a_jump_that_stays_is_none(market, i, factor):
     jumped = edit(market, **{p: pl.when(i <= N).then(pl.col(p) * factor).otherwise(p) for p in PRICES})
-    assert found(jumped, "price spike") == [] and found(jumped, "wick far out") == [] and found(jumped, "price columns swapped") == []
+    assert (
+        found(jumped, "price spike") == []
+        and found(jumped, "wick far out") == []
+        and found(jumped, "price columns swapped") == []
+    )
 
 
 @seeded
@@ -164,8 +183,12 @@ def test_a_frozen_feed(market, i, k):
 def test_few_repeats_are_chance():
     market = make_market("noise", 1, bars=SIZE)
     assert found(edit(market, close=inside(300, 8, pl.col("close").gather(299).first(), "close")), "price stuck") == []
-    rounded = edit(market, **{p: (pl.col(p) / 20).round() * 20 for p in PRICES})  # a price that hardly ever leaves its tick
-    assert rounded.bars.select((pl.col("close").diff() == 0).mean()).item() > 0.9 and found(rounded, "price stuck") == []
+    rounded = edit(
+        market, **{p: (pl.col(p) / 20).round() * 20 for p in PRICES}
+    )  # a price that hardly ever leaves its tick
+    assert (
+        rounded.bars.select((pl.col("close").diff() == 0).mean()).item() > 0.9 and found(rounded, "price stuck") == []
+    )
 
 
 @seeded
@@ -175,7 +198,9 @@ def test_base_and_quote_volume_swapped(market, i, k):
     swapped = edit(market, volume=inside(i, k, pl.col("volume") * (pl.col("high") + pl.col("low")) / 2, "volume"))
     assert found(swapped, "base and quote volume swapped") == [span(market, i, k)]
     repaired = apply_repairs(swapped, propose_repairs(swapped))
-    assert (repaired.bars["volume"] / market.bars["volume"] - 1).abs().max() < 0.05 and repaired.bars.drop("volume").equals(market.bars.drop("volume"))
+    assert (repaired.bars["volume"] / market.bars["volume"] - 1).abs().max() < 0.05 and repaired.bars.drop(
+        "volume"
+    ).equals(market.bars.drop("volume"))
 
 
 @seeded
@@ -184,13 +209,18 @@ def test_volumes_swapped_up_to_an_end(market, i, begin):
     assume(market.bars["low"].min() > 8)
     flag = i > N if begin else i <= N
     swapped = edit(market, volume=pl.when(flag).then(pl.col("volume") * TYPICAL).otherwise("volume"))
-    assert found(swapped, "base and quote volume swapped") == [span(market, 0, i) if begin else span(market, i, SIZE - i)]
+    assert found(swapped, "base and quote volume swapped") == [
+        span(market, 0, i) if begin else span(market, i, SIZE - i)
+    ]
 
 
 @seeded
 @given(markets, places, st.integers(20, 150), st.sampled_from([0.1, 3, 10_000]))
 def test_other_levels_of_volume_are_no_swap(market, i, k, factor):
-    assert found(edit(market, volume=inside(i, k, pl.col("volume") * factor, "volume")), "base and quote volume swapped") == []
+    assert (
+        found(edit(market, volume=inside(i, k, pl.col("volume") * factor, "volume")), "base and quote volume swapped")
+        == []
+    )
 
 
 def test_a_price_near_one_is_left_alone():
@@ -216,7 +246,9 @@ def test_price_columns_swapped(market, i, k, columns):
 def test_other_columns_swapped(columns):
     market, (a, b) = make_market("noise", 5, bars=SIZE), columns
     swapped = edit(market, **{a: inside(300, 50, b, a), b: inside(300, 50, a, b)})
-    touched = swapped.bars.filter((pl.col("high") < pl.max_horizontal(PRICES)) | (pl.col("low") > pl.min_horizontal(PRICES)))["ts"]
+    touched = swapped.bars.filter(
+        (pl.col("high") < pl.max_horizontal(PRICES)) | (pl.col("low") > pl.min_horizontal(PRICES))
+    )["ts"]
     assert touched.is_in(offending(swapped, "price columns swapped")["ts"].implode()).all()
     assert apply_repairs(swapped, propose_repairs(swapped)).bars.equals(market.bars)
 
@@ -232,18 +264,29 @@ def test_an_inconsistent_bar(market, i, column):
 
 
 @seeded
-@given(markets, places, st.integers(1, 20), st.sampled_from([(0.0, "volume zero, prices move"), (-1.0, "volume negative"), (None, "volume missing")]))
+@given(
+    markets,
+    places,
+    st.integers(1, 20),
+    st.sampled_from([(0.0, "volume zero, prices move"), (-1.0, "volume negative"), (None, "volume missing")]),
+)
 def test_volumes_that_are_none(market, i, k, how):
     value, rule = how
     assert found(edit(market, volume=inside(i, k, pl.lit(value, pl.Float64), "volume")), rule) == [span(market, i, k)]
-    flat = edit(market, volume=inside(i, k, pl.lit(value, pl.Float64), "volume"), **{p: inside(i, k, "close", p) for p in PRICES})
+    flat = edit(
+        market,
+        volume=inside(i, k, pl.lit(value, pl.Float64), "volume"),
+        **{p: inside(i, k, "close", p) for p in PRICES},
+    )
     assert found(flat, "empty bar" if value == 0 else rule) == [span(market, i, k)]
 
 
 @seeded
 @given(markets, places, st.sampled_from([1e-6, 1e6]))
 def test_a_volume_out_of_proportion(market, i, factor):
-    assert found(edit(market, volume=inside(i, 1, pl.col("volume") * factor, "volume")), "volume outlier") == [span(market, i, 1)]
+    assert found(edit(market, volume=inside(i, 1, pl.col("volume") * factor, "volume")), "volume outlier") == [
+        span(market, i, 1)
+    ]
 
 
 @seeded
@@ -269,15 +312,32 @@ def test_a_feed_that_stopped(market, minutes):
 
 def sessions(step: timedelta) -> Dataset:
     """Bars of XNYS from before Thanksgiving to New Year, of an early close and of holidays."""
-    days = pl.Series([d for d in pl.date_range(datetime(2020, 11, 20), datetime(2021, 1, 8), eager=True) if d.weekday() < 5 and d.isoformat() not in ("2020-11-26", "2020-12-25", "2021-01-01")])
+    days = pl.Series(
+        [
+            d
+            for d in pl.date_range(datetime(2020, 11, 20), datetime(2021, 1, 8), eager=True)
+            if d.weekday() < 5 and d.isoformat() not in ("2020-11-26", "2020-12-25", "2021-01-01")
+        ]
+    )
     times = session_times(days, "XNYS")
     if step < timedelta(days=1):
         times = times.select(pl.datetime_ranges("ts", "known_at", step, closed="left").alias("ts")).explode("ts")
     price = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, times.height + 1)))
-    frame = times.select(pl.lit("A").alias("symbol"), *(c for c in ("ts", "known_at") if c in times.columns), open=pl.Series(price[:-1]), close=pl.Series(price[1:]))
-    frame = frame.with_columns(high=pl.max_horizontal("open", "close"), low=pl.min_horizontal("open", "close"), volume=pl.lit(1.0) + pl.int_range(pl.len()) % 7)
+    frame = times.select(
+        pl.lit("A").alias("symbol"),
+        *(c for c in ("ts", "known_at") if c in times.columns),
+        open=pl.Series(price[:-1]),
+        close=pl.Series(price[1:]),
+    )
+    frame = frame.with_columns(
+        high=pl.max_horizontal("open", "close"),
+        low=pl.min_horizontal("open", "close"),
+        volume=pl.lit(1.0) + pl.int_range(pl.len()) % 7,
+    )
     name = {86400: "1d", 900: "15m"}[int(step.total_seconds())]
-    return Dataset(DatasetId("test", "A", name), make_bars(frame, step), Instrument("A", "test", "equity", calendar="XNYS"))
+    return Dataset(
+        DatasetId("test", "A", name), make_bars(frame, step), Instrument("A", "test", "equity", calendar="XNYS")
+    )
 
 
 @pytest.mark.parametrize("step", [timedelta(days=1), timedelta(minutes=15)], ids=str)
@@ -287,9 +347,19 @@ def test_the_calendar_says_what_is_due(step):
     i = dataset.bars["ts"].search_sorted(datetime(2020, 12, 2, tzinfo=UTC))
     holed = replace(dataset, bars=dataset.bars.filter(~N.is_between(i, i + 2)))
     assert found(holed, "bars missing before") == [(3, dataset.bars["ts"][i + 3], dataset.bars["ts"][i + 3])]
-    holiday = dataset.bars[i : i + 1].with_columns(ts=pl.lit(datetime(2020, 12, 25, 15, tzinfo=UTC)), known_at=pl.lit(datetime(2020, 12, 25, 21, tzinfo=UTC)))
-    odd = replace(dataset, bars=pl.concat([dataset.bars, holiday]).with_columns(pl.col("ts", "known_at").cast(pl.Datetime("us", "UTC"))).sort("ts"))
-    assert found(odd, "bars outside sessions") == [(1, holiday["ts"][0], holiday["ts"][0])] and found(odd, "bars missing before") == []
+    holiday = dataset.bars[i : i + 1].with_columns(
+        ts=pl.lit(datetime(2020, 12, 25, 15, tzinfo=UTC)), known_at=pl.lit(datetime(2020, 12, 25, 21, tzinfo=UTC))
+    )
+    odd = replace(
+        dataset,
+        bars=pl.concat([dataset.bars, holiday])
+        .with_columns(pl.col("ts", "known_at").cast(pl.Datetime("us", "UTC")))
+        .sort("ts"),
+    )
+    assert (
+        found(odd, "bars outside sessions") == [(1, holiday["ts"][0], holiday["ts"][0])]
+        and found(odd, "bars missing before") == []
+    )
     now = dataset.bars["known_at"].max() + timedelta(days=7)
     due = 5 if step == timedelta(days=1) else 5 * 26
     assert found(dataset, "stale", now)[0][0] == due
@@ -320,14 +390,31 @@ def test_more_damage_never_scores_more(market, i, k):
 def test_every_rule_is_told():
     for rule in RULES.values():
         assert rule.name and rule.meaning and 0 <= rule.severity <= 10 and rule.evidence
-    findings = check_bars(edit(make_market("noise", 1, bars=SIZE), close=pl.when(N % 7 == 3).then(pl.col("close") * 2).otherwise("close")))
-    assert findings["evidence"].str.len_chars().min() > 20 and findings.columns == ["finding", "symbol", "bars", "first", "last", "severity", "evidence"]
+    findings = check_bars(
+        edit(make_market("noise", 1, bars=SIZE), close=pl.when(N % 7 == 3).then(pl.col("close") * 2).otherwise("close"))
+    )
+    assert findings["evidence"].str.len_chars().min() > 20 and findings.columns == [
+        "finding",
+        "symbol",
+        "bars",
+        "first",
+        "last",
+        "severity",
+        "evidence",
+    ]
 
 
 def test_two_symbols_do_not_mix():
     a, b = make_market("noise", 1, bars=SIZE), make_market("garch", 2, bars=SIZE)
-    both = replace(a, bars=pl.concat([b.bars, edit(a, volume=inside(300, 100, pl.col("volume") * TYPICAL, "volume")).bars]).sort("symbol", "ts"))
-    assert check_bars(both).select("finding", "symbol", "bars").rows() == [("base and quote volume swapped", a.id.symbol, 100)]
+    both = replace(
+        a,
+        bars=pl.concat([b.bars, edit(a, volume=inside(300, 100, pl.col("volume") * TYPICAL, "volume")).bars]).sort(
+            "symbol", "ts"
+        ),
+    )
+    assert check_bars(both).select("finding", "symbol", "bars").rows() == [
+        ("base and quote volume swapped", a.id.symbol, 100)
+    ]
 
 
 def test_an_empty_dataset_has_no_quality():
@@ -359,31 +446,50 @@ def hourly(shared_data):
 def truth(shared_data):
     """Both volumes of the file, whichever is which: the base volume is the smaller one, at prices above one."""
     raw = pl.read_csv(shared_data / "btc_usd_1h_2018_2022.csv.gz").sort("unix")
-    return raw.select(ts=pl.from_epoch("unix").dt.replace_time_zone("UTC").cast(pl.Datetime("us", "UTC")), base=pl.min_horizontal("volume", "Volume USD"),
-                      swapped=pl.col("volume") > pl.col("Volume USD"))  # fmt: skip
+    return raw.select(
+        ts=pl.from_epoch("unix").dt.replace_time_zone("UTC").cast(pl.Datetime("us", "UTC")),
+        base=pl.min_horizontal("volume", "Volume USD"),
+        swapped=pl.col("volume") > pl.col("Volume USD"),
+    )
 
 
 def test_the_real_swap_is_found_to_the_hour(hourly, truth):
     swapped = truth.filter("swapped")
     assert swapped.height == 20_143
-    runs = truth.filter(pl.col("base") > 0).with_columns(run=pl.col("swapped").rle_id()).filter("swapped").group_by("run").agg(pl.col("ts").min(), last=pl.col("ts").max()).sort("run")
+    runs = (
+        truth.filter(pl.col("base") > 0)
+        .with_columns(run=pl.col("swapped").rle_id())
+        .filter("swapped")
+        .group_by("run")
+        .agg(pl.col("ts").min(), last=pl.col("ts").max())
+        .sort("run")
+    )
     ranges = [(first, last) for _, first, last in found(hourly, "base and quote volume swapped")]
     assert ranges == runs.select("ts", "last").rows()
-    assert ranges == [(datetime(2018, 5, 15, 6, tzinfo=UTC), datetime(2019, 3, 3, 0, tzinfo=UTC)), (datetime(2019, 4, 13, 17, tzinfo=UTC), datetime(2020, 10, 12, 8, tzinfo=UTC))]
+    assert ranges == [
+        (datetime(2018, 5, 15, 6, tzinfo=UTC), datetime(2019, 3, 3, 0, tzinfo=UTC)),
+        (datetime(2019, 4, 13, 17, tzinfo=UTC), datetime(2020, 10, 12, 8, tzinfo=UTC)),
+    ]
     flagged = offending(hourly, "base and quote volume swapped").filter(pl.col("volume") > 0)
     assert flagged["ts"].equals(swapped["ts"])
 
 
 def test_the_five_empty_bars_are_reported(hourly):
-    assert [t.isoformat()[:16] for t in offending(hourly, "empty bar")["ts"]] == [*(f"2020-04-25T{h}:00" for h in (20, 21, 22, 23)), "2022-01-05T09:00"]
+    assert [t.isoformat()[:16] for t in offending(hourly, "empty bar")["ts"]] == [
+        *(f"2020-04-25T{h}:00" for h in (20, 21, 22, 23)),
+        "2022-01-05T09:00",
+    ]
 
 
 def test_the_real_swap_is_repaired(hourly, truth):
-    """As near to the truth as the typical price is to the average one: the file has the quote volume at prices within the bar's range."""
+    """As near to the truth as the typical price is to the average one: the file's quote volume was traded at prices
+    within the bar's range."""
     with pytest.raises(DataError, match=r"in quarantine.*base and quote volume swapped \(20,147 bars"):
         require_quality(hourly, QualitySettings())
     repaired = apply_repairs(hourly, propose_repairs(hourly).filter(rule="base and quote volume swapped"))
-    both = repaired.bars.join(truth, on="ts").with_columns(error=(pl.col("volume") / pl.col("base") - 1).abs(), reach=pl.col("high") / pl.col("low") - 1)
+    both = repaired.bars.join(truth, on="ts").with_columns(
+        error=(pl.col("volume") / pl.col("base") - 1).abs(), reach=pl.col("high") / pl.col("low") - 1
+    )
     swapped = both.filter("swapped")
     assert swapped["error"].median() < 0.001 and swapped["error"].quantile(0.99) < 0.01
     assert (swapped["error"] <= swapped["reach"] + 1e-3).all()
@@ -392,18 +498,35 @@ def test_the_real_swap_is_repaired(hourly, truth):
     assert quality_score(findings, repaired.bars) > 0.999 and "base and quote volume swapped" not in findings["finding"]
 
 
-@pytest.mark.parametrize(("file", "options"), [("btc_perp_1m_2022_01.csv.gz", {"kind": "perpetual"}), ("dj30_1d_valid.csv.gz", {"calendar": "XNYS", "kind": "equity"}), ("eth_btc_5m.feather", {}), ("ltc_btc_5m.feather", {})])
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("btc_perp_1m_2022_01.csv.gz", {"kind": "perpetual"}),
+        ("dj30_1d_valid.csv.gz", {"calendar": "XNYS", "kind": "equity"}),
+        ("eth_btc_5m.feather", {}),
+        ("ltc_btc_5m.feather", {}),
+    ],
+)
 def test_real_files_are_fit(shared_data, file, options):
     dataset = import_file(shared_data / file, **options).dataset
     findings = require_quality(dataset, QualitySettings(minimum=0.9))
-    assert not findings["finding"].is_in(["base and quote volume swapped", "price columns swapped", "price spike", "time shifted", "price stuck"]).any()
+    assert (
+        not findings["finding"]
+        .is_in(["base and quote volume swapped", "price columns swapped", "price spike", "time shifted", "price stuck"])
+        .any()
+    )
 
 
 def test_half_a_step_aside_is_found_and_not_moved():
     """Forward or backward, nobody knows; moved the wrong way they would lie on others."""
     market = make_market("garch", 1, bars=500)
     aside = pl.int_range(pl.len()).is_between(100, 102)
-    shifted = replace(market, bars=market.bars.with_columns(pl.when(aside).then(pl.col(c) + timedelta(minutes=30)).otherwise(c).alias(c) for c in ("ts", "known_at")))
+    shifted = replace(
+        market,
+        bars=market.bars.with_columns(
+            pl.when(aside).then(pl.col(c) + timedelta(minutes=30)).otherwise(c).alias(c) for c in ("ts", "known_at")
+        ),
+    )
     assert check_bars(shifted)["bars"].sum() >= 3
     proposals = propose_repairs(shifted)
     assert not proposals.filter(rule="time shifted").height

@@ -1,4 +1,8 @@
-"""What a recorder does when something goes wrong: nothing is forgotten before it is written, nobody is asked too early, and what cannot be understood is left out and counted."""
+"""What a recorder does when something goes wrong.
+
+Nothing is forgotten before it is written, nobody is asked too early, and what cannot be understood is left out and
+counted.
+"""
 
 import asyncio
 import json
@@ -32,7 +36,9 @@ def micros(moment):
 
 
 def trade(id, price=100.0):
-    return json.dumps({"e": "aggTrade", "s": "XY", "a": id, "p": str(price), "q": "1", "T": micros(BEGIN) // 1000 + id, "m": False})
+    return json.dumps(
+        {"e": "aggTrade", "s": "XY", "a": id, "p": str(price), "q": "1", "T": micros(BEGIN) // 1000 + id, "m": False}
+    )
 
 
 class Script:
@@ -41,7 +47,13 @@ class Script:
     venue, page = "demo", 1000
 
     def __init__(self, *connections, known=0, errors=()):
-        self.connections, self.known, self.errors, self.asked, self.begun = list(connections), known, list(errors), [], []
+        self.connections, self.known, self.errors, self.asked, self.begun = (
+            list(connections),
+            known,
+            list(errors),
+            [],
+            [],
+        )
 
     def name(self, symbol):
         return symbol.replace("-", "").replace("/", "")
@@ -130,12 +142,17 @@ def test_messages_that_cannot_be_understood_are_counted_and_left_out(tmp_path):
 
 def test_folders_with_spaces_and_ranges_of_other_time_zones(tmp_path):
     store = RecordingStore(tmp_path / "my räume #1")
-    events = [MarketTrade(0, "XY", micros(BEGIN + timedelta(minutes=m)), i, 100.0, 1.0, "buy") for i, m in enumerate((0, 60, 119, 121))]
+    events = [
+        MarketTrade(0, "XY", micros(BEGIN + timedelta(minutes=m)), i, 100.0, 1.0, "buy")
+        for i, m in enumerate((0, 60, 119, 121))
+    ]
     for event in events:
         store.append("trades", "demo", "X-Y", trades_frame([event]))
     assert ids(store) == [0, 1, 2, 3]
     east = timezone(timedelta(hours=3))
-    assert store.trades("demo", "X-Y", BEGIN.astimezone(east), (BEGIN + timedelta(minutes=120)).astimezone(east))["id"].to_list() == [0, 1, 2]
+    assert store.trades("demo", "X-Y", BEGIN.astimezone(east), (BEGIN + timedelta(minutes=120)).astimezone(east))[
+        "id"
+    ].to_list() == [0, 1, 2]
     with pytest.raises(InputError, match="time zone"):
         store.trades("demo", "X-Y", datetime(2024, 1, 1))
     with pytest.raises(InputError, match="percent code"):
@@ -145,7 +162,9 @@ def test_folders_with_spaces_and_ranges_of_other_time_zones(tmp_path):
 def test_depth_is_found_by_when_it_was_received(tmp_path):
     """An update of just before midnight that came just after it belongs to the new day."""
     store, midnight = RecordingStore(tmp_path), datetime(2024, 1, 2, tzinfo=UTC)
-    update = DepthUpdate(micros(midnight) * 1000 + 20_000_000, "XY", micros(midnight) - 40_000, 1, 1, ((99.0, 1.0),), ())
+    update = DepthUpdate(
+        micros(midnight) * 1000 + 20_000_000, "XY", micros(midnight) - 40_000, 1, 1, ((99.0, 1.0),), ()
+    )
     store.append("depth", "demo", "X-Y", updates_frame([update]))
     assert store.depth("demo", "X-Y", midnight).height == 1
 
@@ -154,7 +173,9 @@ def test_many_writes_are_merged_and_lose_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("algo_research.data.intake.recording.MANY", 10)
     store = RecordingStore(tmp_path)
     for i in range(25):
-        store.append("trades", "demo", "X-Y", trades_frame([MarketTrade(0, "XY", micros(BEGIN) + i, i, 100.0, 1.0, "buy")]))
+        store.append(
+            "trades", "demo", "X-Y", trades_frame([MarketTrade(0, "XY", micros(BEGIN) + i, i, 100.0, 1.0, "buy")])
+        )
     from deltalake import DeltaTable
 
     assert ids(store) == list(range(25)) and store.last_trade("demo", "X-Y") == 24
@@ -187,7 +208,8 @@ def test_who_cannot_write_stops_asking(tmp_path):
 
 
 def test_a_recording_that_ends_before_a_hole_is_filled_ends_before_the_hole(tmp_path):
-    """The end comes while something is written, and the feed goes on meanwhile. The next recorder goes on after the last trade: one behind the hole would hide it for ever."""
+    """The end comes while something is written, and the feed goes on meanwhile. The next recorder goes on after the
+    last trade: one behind the hole would hide it for ever."""
     said = threading.Event()
 
     async def run():

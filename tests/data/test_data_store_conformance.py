@@ -89,10 +89,21 @@ def test_upsert_replaces_what_overlaps(store, dataset):
 def test_ranges(store, dataset):
     store.write(dataset)
     ts = dataset.bars["ts"]
-    edges = [ts.min() - timedelta(days=1), ts.min(), ts[7], ts[7] + timedelta(microseconds=1), ts[50], ts.max(), ts.max() + timedelta(microseconds=1)]
+    edges = [
+        ts.min() - timedelta(days=1),
+        ts.min(),
+        ts[7],
+        ts[7] + timedelta(microseconds=1),
+        ts[50],
+        ts.max(),
+        ts.max() + timedelta(microseconds=1),
+    ]
     for start in [None, *edges]:
         for end in [None, *edges]:
-            expected = dataset.bars.filter(pl.lit(True) if start is None else pl.col("ts") >= start, pl.lit(True) if end is None else pl.col("ts") < end)
+            expected = dataset.bars.filter(
+                pl.lit(True) if start is None else pl.col("ts") >= start,
+                pl.lit(True) if end is None else pl.col("ts") < end,
+            )
             assert store.read(dataset.id, start=start, end=end).bars.equals(expected), (start, end)
 
 
@@ -124,7 +135,13 @@ def test_a_new_symbol_leaves_the_others_alone(store):
 def test_every_version_stays_as_it_was(store):
     states = []
     for i, n in enumerate((20, 40, 60)):
-        states.append(replace(make_dataset(n=n, seed=i), notes=(f"edition {i}",), instrument=Instrument("coins", "test", "spot", tick=float(i))))
+        states.append(
+            replace(
+                make_dataset(n=n, seed=i),
+                notes=(f"edition {i}",),
+                instrument=Instrument("coins", "test", "spot", tick=float(i)),
+            )
+        )
         assert store.write(states[-1]) == store.versions(states[-1].id)[-1]
     versions = store.versions(states[0].id)
     for version, state in zip(versions, states, strict=True):
@@ -139,9 +156,15 @@ def test_every_version_stays_as_it_was(store):
 def test_a_replacement_takes_bars_away(store, dataset):
     """All that is not in it goes, whole parts too; the versions before stay, and come back the same way."""
     store.write(dataset)
-    kept = replace(dataset, bars=dataset.bars.filter(pl.int_range(pl.len()) % 5 > 0)[: dataset.bars.height // 3], notes=("thinned",))
+    kept = replace(
+        dataset,
+        bars=dataset.bars.filter(pl.int_range(pl.len()) % 5 > 0)[: dataset.bars.height // 3],
+        notes=("thinned",),
+    )
     assert store.write(kept, replace=True) == store.write(kept, replace=True) == 1  # writing twice is writing once
-    assert store.read(dataset.id).notes == ("thinned",) and store.snapshot(dataset.id).content == kept.snapshot().content
+    assert (
+        store.read(dataset.id).notes == ("thinned",) and store.snapshot(dataset.id).content == kept.snapshot().content
+    )
     assert store.read(dataset.id).bars.equals(kept.bars) and store.read(dataset.id, version=0).bars.equals(dataset.bars)
     assert store.write(store.read(dataset.id, version=0), replace=True) == 2
     assert store.snapshot(dataset.id).content == dataset.snapshot().content
@@ -160,11 +183,22 @@ def test_history_says_what_each_version_did_and_why(store, dataset):
     store.write(replace(dataset, bars=bars[10:50]), reason="the first ten were wrong", replace=True)
     store.write(replace(dataset, bars=bars[10:50]), reason="no change, no version", replace=True)
     history = store.history(str(dataset.id))
-    assert history.drop("at").rows() == [(0, "imported", 40, 0, 0), (1, "", 10, 5, 0), (2, "nothing is as it was: ünïcode, 'quotes'", 0, 5, 0), (3, "the first ten were wrong", 0, 0, 10)]
-    assert history["version"].to_list() == store.versions(dataset.id) and history["at"].is_sorted() and history["at"].dtype == pl.Datetime("us", "UTC")
+    assert history.drop("at").rows() == [
+        (0, "imported", 40, 0, 0),
+        (1, "", 10, 5, 0),
+        (2, "nothing is as it was: ünïcode, 'quotes'", 0, 5, 0),
+        (3, "the first ten were wrong", 0, 0, 10),
+    ]
+    assert (
+        history["version"].to_list() == store.versions(dataset.id)
+        and history["at"].is_sorted()
+        and history["at"].dtype == pl.Datetime("us", "UTC")
+    )
 
 
-@pytest.mark.parametrize("volume", [pl.lit(None, pl.Float64), pl.when(pl.int_range(pl.len()) % 3 == 0).then("volume")], ids=["all", "some"])
+@pytest.mark.parametrize(
+    "volume", [pl.lit(None, pl.Float64), pl.when(pl.int_range(pl.len()) % 3 == 0).then("volume")], ids=["all", "some"]
+)
 def test_volume_may_be_unknown(store, volume):
     dataset = make_dataset("1m", 100, timedelta(days=1))
     store.write(nullable := replace(dataset, bars=dataset.bars.with_columns(volume=volume)))
@@ -175,8 +209,25 @@ def test_volume_may_be_unknown(store, volume):
 
 
 def test_metadata(store):
-    instrument = Instrument("coins", "test", "perpetual", tick=0.1, lot=1e-5, min_notional=5, multiplier=10, inverse=True, quote="BTC", calendar="XNYS")
-    dataset = replace(make_dataset("1d"), instrument=instrument, adjustment="total", close_only=True, notes=("survivors — only", 'quoted "so"'))
+    instrument = Instrument(
+        "coins",
+        "test",
+        "perpetual",
+        tick=0.1,
+        lot=1e-5,
+        min_notional=5,
+        multiplier=10,
+        inverse=True,
+        quote="BTC",
+        calendar="XNYS",
+    )
+    dataset = replace(
+        make_dataset("1d"),
+        instrument=instrument,
+        adjustment="total",
+        close_only=True,
+        notes=("survivors — only", 'quoted "so"'),
+    )
     store.write(dataset)
     assert replace(store.read(dataset.id), version=None, bars=dataset.bars) == dataset
     noted = replace(dataset, notes=())
@@ -264,14 +315,20 @@ def test_a_newer_schema_is_neither_read_nor_written_over(url):
     def updated():
         with pytest.MonkeyPatch.context() as m:
             m.setattr(module, "SCHEMA_VERSION", newer)
-            m.setitem(module.MIGRATIONS, newer - 1, (lambda hypertable: []) if module.__name__.endswith("postgres") else (lambda frame, id: frame))
+            m.setitem(
+                module.MIGRATIONS,
+                newer - 1,
+                (lambda hypertable: []) if module.__name__.endswith("postgres") else (lambda frame, id: frame),
+            )
             yield open_store(url)
 
     with updated() as store:
         store.write(make_dataset())
         before = store.snapshot("test/coins/1h")
     for call in (lambda store: store.read("test/coins/1h"), lambda store: store.write(make_dataset(n=80))):
-        with pytest.raises(DataError, match=rf"schema version {newer} and this package knows up to {newer - 1}\. Update"):
+        with pytest.raises(
+            DataError, match=rf"schema version {newer} and this package knows up to {newer - 1}\. Update"
+        ):
             call(open_store(url))
     with updated() as store:
         assert store.snapshot("test/coins/1h") == before
@@ -336,10 +393,15 @@ def test_retention_that_would_leave_nothing_is_refused(store, dataset):
     for since in (last + timedelta(microseconds=1), datetime(2100, 1, 1, tzinfo=UTC)):
         with pytest.raises(DataError) as raised:
             store.retain(dataset.id, since)
-        assert str(raised.value) == f"{dataset.id} has no bars from {since} on; nothing would be left. Choose a time up to {last}."
+        assert (
+            str(raised.value)
+            == f"{dataset.id} has no bars from {since} on; nothing would be left. Choose a time up to {last}."
+        )
     assert store.read(dataset.id).bars.equals(dataset.bars) and store.versions(dataset.id) == [0]
     newest = dataset.bars.filter(ts=last)
-    assert store.retain(dataset.id, last) == dataset.bars.height - newest.height and store.read(dataset.id).bars.equals(newest)
+    assert store.retain(dataset.id, last) == dataset.bars.height - newest.height and store.read(dataset.id).bars.equals(
+        newest
+    )
 
 
 def test_a_change_made_for_an_older_version_is_refused(store, dataset):
@@ -374,7 +436,9 @@ def test_an_append_keeps_the_notes(store):
     store.append(replace(dataset, bars=dataset.bars[50:55], notes=()))
     assert store.read(dataset.id).notes == ("from a file",) and store.read(dataset.id).removed == (("A", ts[0], ts[3]),)
     store.append(replace(dataset, bars=dataset.bars[55:], notes=("from a stream", "from a file")))
-    assert store.read(dataset.id).notes == ("from a file", "from a stream") and store.read(dataset.id).bars.equals(dataset.bars)
+    assert store.read(dataset.id).notes == ("from a file", "from a stream") and store.read(dataset.id).bars.equals(
+        dataset.bars
+    )
     store.write(replace(dataset, notes=()))
     assert store.read(dataset.id).notes == ()
 
@@ -382,13 +446,20 @@ def test_an_append_keeps_the_notes(store):
 @pytest.mark.parametrize(("timeframe", "target"), [("1m", "5m"), ("1m", "1h"), ("1h", "1d"), ("1d", "1w")])
 def test_coarser_bars_are_those_of_the_pure_function(store, timeframe, target):
     dataset = make_dataset(timeframe, 400, symbols=("A", "B"))
-    dataset = replace(dataset, bars=dataset.bars.filter(pl.int_range(pl.len()) % 7 > 0).with_columns(volume=pl.when(pl.int_range(pl.len()) % 90 > 9).then("volume")))
+    dataset = replace(
+        dataset,
+        bars=dataset.bars.filter(pl.int_range(pl.len()) % 7 > 0).with_columns(
+            volume=pl.when(pl.int_range(pl.len()) % 90 > 9).then("volume")
+        ),
+    )
     store.write(dataset)
     whole = resample_bars(dataset.bars, timeframe, target)
     found = store.resample(dataset.id, target)
     assert found.id == dataset.id._replace(timeframe=target) and found.bars.equals(whole) and found.version == 0
     start, end = whole["ts"][1], whole["ts"][3]
-    assert store.resample(dataset.id, target, ["B"], start, end).bars.equals(whole.filter(pl.col("symbol") == "B", pl.col("ts") >= start, pl.col("ts") < end))
+    assert store.resample(dataset.id, target, ["B"], start, end).bars.equals(
+        whole.filter(pl.col("symbol") == "B", pl.col("ts") >= start, pl.col("ts") < end)
+    )
     store.write(replace(dataset, bars=dataset.bars.with_columns(volume=pl.lit(1.0))))
     assert store.resample(dataset.id, target, version=0).bars.equals(whole)
     with pytest.raises(InputError, match="multiples"):
@@ -421,7 +492,11 @@ def test_two_processes_write_at_once(url):
     mine = [[i, i + 40] for i in range(0, 400, 40)]  # 0..400
     yours = [[i, i + 40] for i in range(560, 190, -40)]  # 200..600, the other way
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, HERE, url, volume, json.dumps(ranges)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, HERE, url, volume, json.dumps(ranges)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for volume, ranges in (("1", mine), ("2", yours))
     ]
     for writer in writers:
@@ -433,7 +508,11 @@ def test_two_processes_write_at_once(url):
         assert writer.communicate(timeout=100) and writer.returncode == 0
     found = open_store(url).read(dataset.id)
     assert found.bars.drop("volume").equals(dataset.bars.drop("volume"))
-    assert (found.bars["volume"][:200] == 1).all() and (found.bars["volume"][400:] == 2).all() and found.bars["volume"].is_in([1.0, 2.0]).all()
+    assert (
+        (found.bars["volume"][:200] == 1).all()
+        and (found.bars["volume"][400:] == 2).all()
+        and found.bars["volume"].is_in([1.0, 2.0]).all()
+    )
     assert found.version == 19  # every piece is one entry, none was lost and none written twice
     history = [open_store(url).read(dataset.id, version=v).bars.height for v in range(20)]
     assert history == sorted(history)

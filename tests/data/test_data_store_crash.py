@@ -195,7 +195,9 @@ def test_a_kill_at_any_time(tmp_path, states, kills):
         while first < STEPS:  # kill, look, go on from there; until a child gets through
             reported, code, _ = run(upsert, folder, first, kill_after=delays.uniform(0, duration))
             found = state(folder, states)
-            assert found - (reported or [first - 1])[-1] in (0, 1), "what was reported as written is written, and at most one step more"
+            assert found - (reported or [first - 1])[-1] in (0, 1), (
+                "what was reported as written is written, and at most one step more"
+            )
             killed += code == -signal.SIGKILL
             first = found + 1
         assert state(folder, states) == STEPS - 1
@@ -204,7 +206,9 @@ def test_a_kill_at_any_time(tmp_path, states, kills):
 def record(path, pipe, die_inside=None):
     """Count trial after trial; the given one dies in its transaction."""
     ledger = TrialLedger(path)
-    ts = pl.datetime_range(pl.datetime(2020, 1, 1), pl.datetime(2020, 1, 1) + timedelta(hours=19_999), "1h", time_zone="UTC", eager=True)
+    ts = pl.datetime_range(
+        pl.datetime(2020, 1, 1), pl.datetime(2020, 1, 1) + timedelta(hours=19_999), "1h", time_zone="UTC", eager=True
+    )
     pipe.send("ready")
     for i in range(40):
         if i == die_inside:

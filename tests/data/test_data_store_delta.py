@@ -37,7 +37,9 @@ def test_a_writer_overtaken_just_before_its_commit(tmp_path, monkeypatch, before
         return commit
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", overtaken(DeltaTable.create_write_transaction))
-    monkeypatch.setattr(transaction, "create_table_with_add_actions", overtaken(transaction.create_table_with_add_actions))
+    monkeypatch.setattr(
+        transaction, "create_table_with_add_actions", overtaken(transaction.create_table_with_add_actions)
+    )
     slow.write(replace(dataset, bars=dataset.bars[40:]))
     assert slow.read(dataset.id, start=dataset.bars["ts"][10]).bars.equals(dataset.bars[10:])
 
@@ -84,7 +86,9 @@ assert store.read("test/coins/1h").snapshot() == before
 @pytest.mark.process
 @pytest.mark.slow
 def test_a_full_disk_changes_nothing(tmp_path):
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, HERE, str(tmp_path / "store")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, HERE, str(tmp_path / "store")], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("*.part"))
 
@@ -107,7 +111,9 @@ def test_a_folder_name_that_means_another(tmp_path):
 
 def test_versions_outlive_the_log_retention(tmp_path, monkeypatch):
     """Delta forgets log entries older than 30 days at its next checkpoint, here every third entry."""
-    monkeypatch.setattr(store_module, "_CONFIGURATION", {**store_module._CONFIGURATION, "delta.checkpointInterval": "3"})
+    monkeypatch.setattr(
+        store_module, "_CONFIGURATION", {**store_module._CONFIGURATION, "delta.checkpointInterval": "3"}
+    )
     store, dataset = DeltaStore(tmp_path), make_dataset()
     old = time.time() - 90 * 86400
     for n in range(1, 9):
@@ -144,7 +150,12 @@ def test_what_a_change_returned_is_on_the_disk(tmp_path, monkeypatch):
     for i in range(30, 60):  # a checkpoint among them
         store.append(replace(dataset, bars=dataset.bars[i : i + 1]))
     table = tmp_path / "bars" / "test" / "coins" / "1m"
-    files = [*table.rglob("*.parquet"), *table.rglob("*.json"), table / "_delta_log", table / "_delta_log" / "_last_checkpoint"]
+    files = [
+        *table.rglob("*.parquet"),
+        *table.rglob("*.json"),
+        table / "_delta_log",
+        table / "_delta_log" / "_last_checkpoint",
+    ]
     assert any("checkpoint" in f.name for f in files) and [f.name for f in files if f.stat().st_ino not in synced] == []
 
 
@@ -166,7 +177,9 @@ def test_a_disk_that_does_not_confirm(tmp_path, monkeypatch, call, error, what):
     if what == "folder" and error == errno.EINVAL:
         assert store.write(dataset) == 0
     else:
-        with pytest.raises(FatalError, match=rf"The change is written, but the disk does not confirm.*{os.strerror(error)}"):
+        with pytest.raises(
+            FatalError, match=rf"The change is written, but the disk does not confirm.*{os.strerror(error)}"
+        ):
             store.write(dataset)
     monkeypatch.undo()
     assert store.read(dataset.id).bars.equals(dataset.bars)

@@ -60,7 +60,11 @@ def user(postgres_url):
 def test_where_the_password_comes_from(postgres_url, user, tmp_path, monkeypatch):
     PostgresStore(postgres_url).write(make_dataset())
     schema, role = schema_of(postgres_url), urlsplit(user).username
-    execute(postgres_url, f"grant usage on schema {schema} to {role}", f"grant select on all tables in schema {schema} to {role}")
+    execute(
+        postgres_url,
+        f"grant usage on schema {schema} to {role}",
+        f"grant select on all tables in schema {schema} to {role}",
+    )
     (tmp_path / "passfile").write_text(f"127.0.0.1:*:*:{role}:a reader's pass\n")
     (tmp_path / "passfile").chmod(0o600)
     (tmp_path / "secrets").mkdir()
@@ -94,13 +98,21 @@ FAULTS = {
     "unknown user": (lambda u: u.replace("algo:", "nobody:", 1), InputError, "Correct the user"),
     "unknown database": (lambda u: u.replace(f"{urlsplit(u).path}?", "/nowhere?"), InputError, "createdb"),
     "unknown host": (lambda u: u.replace("127.0.0.1", "nohost.invalid"), InputError, "Correct the host"),
-    "nobody listens": (lambda u: u.replace(str(urlsplit(u).port), str(free_port())), RetryableError, "Start the server"),
+    "nobody listens": (
+        lambda u: u.replace(str(urlsplit(u).port), str(free_port())),
+        RetryableError,
+        "Start the server",
+    ),
     "no such port": (lambda u: u.replace(str(urlsplit(u).port), "123456"), InputError, "Correct the address"),
     "another kind of server": (lambda u: u.replace("?", "?sslmode=require&"), AlgoError, "SSL"),
     "broken percent code": (lambda u: with_password(u, "p%zzword"), InputError, "secret 'postgres_password'"),
     "unknown option": (lambda u: u + "&colour=red", InputError, "Correct the address"),
     "no database": (lambda u: u.replace(f"{urlsplit(u).path}?", "?"), InputError, "names no database"),
-    "a schema by a reserved word": (lambda u: u.partition("schema=")[0] + "schema=pg_catalogue", AlgoError, "says: unacceptable schema name"),
+    "a schema by a reserved word": (
+        lambda u: u.partition("schema=")[0] + "schema=pg_catalogue",
+        AlgoError,
+        "says: unacceptable schema name",
+    ),
     "no schema": (lambda u: u + ";drop", InputError, "no name for a schema"),
 }
 
@@ -114,7 +126,8 @@ def test_a_wrong_address_says_what_to_do_and_gives_no_password_away(postgres_url
         with pytest.raises(kind, match=remedy) as raised:
             store = PostgresStore(change(postgres_url))
             getattr(store, call)(*([make_dataset()] if call == "write" else []))
-        chain = f"{raised.value} {raised.value.__cause__} {raised.value.__context__ if not raised.value.__suppress_context__ else ''}"
+        error = raised.value
+        chain = f"{error} {error.__cause__} {error.__context__ if not error.__suppress_context__ else ''}"
         assert not password or password not in chain
 
 
@@ -129,9 +142,17 @@ def test_missing_rights(postgres_url, user, monkeypatch):
     before = owner.snapshot("test/coins/1h")
     with pytest.raises(InputError, match=r"permission denied.*Ask the owner"):
         stranger.read("test/coins/1h")
-    execute(postgres_url, f"grant usage on schema {schema} to {role}", f"grant select on all tables in schema {schema} to {role}")
+    execute(
+        postgres_url,
+        f"grant usage on schema {schema} to {role}",
+        f"grant select on all tables in schema {schema} to {role}",
+    )
     assert stranger.snapshot("test/coins/1h") == before
-    for call in (lambda: stranger.write(make_dataset(n=80)), lambda: stranger.append(make_dataset(n=80)), lambda: stranger.retain("test/coins/1h", datetime(2022, 1, 1, tzinfo=UTC))):
+    for call in (
+        lambda: stranger.write(make_dataset(n=80)),
+        lambda: stranger.append(make_dataset(n=80)),
+        lambda: stranger.retain("test/coins/1h", datetime(2022, 1, 1, tzinfo=UTC)),
+    ):
         with pytest.raises(InputError, match=r"permission denied.*Ask the owner"):
             call()
     assert owner.snapshot("test/coins/1h") == before and owner.versions("test/coins/1h") == [0]
@@ -150,7 +171,10 @@ FOREIGN = {
     "bar": ["create table {0}.bar (id integer)"],
     "view": ["create view {0}.bar_1h as select 1 as x"],
     "version table": ["create table {0}.schema_version (number integer)"],
-    "another tool's migrations": ["create table {0}.schema_version (version integer)", "insert into {0}.schema_version values (1)"],
+    "another tool's migrations": [
+        "create table {0}.schema_version (version integer)",
+        "insert into {0}.schema_version values (1)",
+    ],
     "empty version table": ["create table {0}.schema_version (version integer)"],
 }
 
@@ -159,7 +183,10 @@ FOREIGN = {
 def test_foreign_tables_are_left_alone(postgres_url, case):
     schema = schema_of(postgres_url)
     execute(postgres_url, f"create schema {schema}", *(s.format(schema) for s in FOREIGN[case]))
-    listing = f"select c.relname::text, a.attname::text from pg_class c join pg_attribute a on a.attrelid = c.oid where relnamespace = '{schema}'::regnamespace order by 1, 2"
+    listing = (
+        "select c.relname::text, a.attname::text from pg_class c join pg_attribute a on a.attrelid = c.oid "
+        f"where relnamespace = '{schema}'::regnamespace order by 1, 2"
+    )
     before = execute(postgres_url, listing)
     for call in (lambda s: s.ping(), lambda s: s.write(make_dataset())):
         with pytest.raises(DataError, match=r"not this store's.*nothing was changed.*\?schema=NAME"):
@@ -187,7 +214,14 @@ def test_a_failed_migration_changes_nothing(postgres_url, store, monkeypatch):
     before = store.snapshot("test/coins/1h")
     with monkeypatch.context() as m:
         m.setattr(postgres, "SCHEMA_VERSION", 3)
-        m.setitem(postgres.MIGRATIONS, 1, lambda hypertable: ["alter table dataset add column note text", "insert into schema_version (version) values (1)"])
+        m.setitem(
+            postgres.MIGRATIONS,
+            1,
+            lambda hypertable: [
+                "alter table dataset add column note text",
+                "insert into schema_version (version) values (1)",
+            ],
+        )
         m.setitem(postgres.MIGRATIONS, 2, lambda hypertable: ["alter table nothing add column note text"])
         with pytest.raises(FatalError, match='relation "nothing" does not exist'):
             PostgresStore(postgres_url).ping()
@@ -195,14 +229,18 @@ def test_a_failed_migration_changes_nothing(postgres_url, store, monkeypatch):
     monkeypatch.setattr(postgres, "SCHEMA_VERSION", 2)
     monkeypatch.setitem(postgres.MIGRATIONS, 1, lambda hypertable: ["alter table dataset add column note text"])
     assert PostgresStore(postgres_url).snapshot("test/coins/1h") == before
-    assert execute(postgres_url, f"select version, count(*) from {schema_of(postgres_url)}.schema_version group by 1 order by 1") == [(1, 1), (2, 1)]
+    assert execute(
+        postgres_url, f"select version, count(*) from {schema_of(postgres_url)}.schema_version group by 1 order by 1"
+    ) == [(1, 1), (2, 1)]
 
 
 def test_an_old_server_is_refused(postgres_url, store, monkeypatch):
     monkeypatch.setattr(postgres, "OLDEST_SERVER", 99)
     with pytest.raises(InputError, match="Allowed are 99 and newer"):
         store.ping()
-    assert execute(postgres_url, f"select count(*) from pg_namespace where nspname = '{schema_of(postgres_url)}'") == [(0,)]
+    assert execute(postgres_url, f"select count(*) from pg_namespace where nspname = '{schema_of(postgres_url)}'") == [
+        (0,)
+    ]
 
 
 def test_many_processes_may_open_a_new_store_at_once(postgres_url):
@@ -221,7 +259,11 @@ def test_many_processes_may_open_a_new_store_at_once(postgres_url):
         thread.join()
     assert not failures
     store = PostgresStore(postgres_url)
-    assert store.read("test/coins/1m").symbols == list("ABCDEF") and store.versions("test/coins/1m") == list(range(6)) and store.verify("test/coins/1m") == []
+    assert (
+        store.read("test/coins/1m").symbols == list("ABCDEF")
+        and store.versions("test/coins/1m") == list(range(6))
+        and store.verify("test/coins/1m") == []
+    )
 
 
 def test_threads_may_share_a_store(store):
@@ -248,7 +290,15 @@ def test_the_statements_for_timescaledb():
     assert text.count("timescaledb.continuous") == text.count("add_continuous_aggregate_policy") == 2
     made = [s.split()[2] for s in statements if s.startswith("create table")]
     assert made == [s.split()[2] for s in postgres._create(False) if s.startswith("create table")]
-    order = [next(i for i, s in enumerate(statements) if s.startswith(start)) for start in ("create table bar ", "select create_hypertable", "create materialized view bar_1h", "create materialized view bar_1d")]
+    order = [
+        next(i for i, s in enumerate(statements) if s.startswith(start))
+        for start in (
+            "create table bar ",
+            "select create_hypertable",
+            "create materialized view bar_1h",
+            "create materialized view bar_1d",
+        )
+    ]
     assert order == sorted(order)
 
 
@@ -258,9 +308,12 @@ def test_the_statements_for_timescaledb():
 def test_a_partition_a_year(postgres_url, store):
     store.write(make_dataset("1d", 900))
     store.append(make_dataset("1h", 10, start=datetime(1987, 10, 19, tzinfo=UTC)))
-    found = execute(postgres_url, f"select inhrelid::regclass::text from pg_inherits where inhparent = '{schema_of(postgres_url)}.bar'::regclass order by 1")
+    table = f"{schema_of(postgres_url)}.bar"
+    partitions = f"select inhrelid::regclass::text from pg_inherits where inhparent = '{table}'::regclass order by 1"
+    found = execute(postgres_url, partitions)
     assert [name.rpartition("_")[2] for (name,) in found] == ["1987", "2021", "2022", "2023", "2024"]
-    plan = "\n".join(line for (line,) in execute(postgres_url, f"explain select * from {schema_of(postgres_url)}.bar where series = 1 and ts >= '2022-03-01+00' and ts < '2022-04-01+00'"))
+    month = f"select * from {table} where series = 1 and ts >= '2022-03-01+00' and ts < '2022-04-01+00'"
+    plan = "\n".join(line for (line,) in execute(postgres_url, f"explain {month}"))
     assert "bar_2022" in plan and "bar_2021" not in plan and "Index" in plan
 
 
@@ -273,18 +326,28 @@ def test_packs_say_what_the_rows_say(postgres_url, store, monkeypatch):
     bars = dataset.bars
 
     def same():
-        edges = [None, bars["ts"][700], *(datetime(*moment, tzinfo=UTC) for moment in ((2021, 12, 31, 20), (2022, 1, 1), (2022, 4, 1, 4)))]
+        edges = [
+            None,
+            bars["ts"][700],
+            *(datetime(*moment, tzinfo=UTC) for moment in ((2021, 12, 31, 20), (2022, 1, 1), (2022, 4, 1, 4))),
+        ]
         for start in edges:
             for end in edges:
                 for symbols in (None, ["B"]):
-                    expected = bars.filter(*([pl.col("ts") >= start] if start else []), *([pl.col("ts") < end] if end else []), *([pl.col("symbol") == "B"] if symbols else []))
+                    expected = bars.filter(
+                        *([pl.col("ts") >= start] if start else []),
+                        *([pl.col("ts") < end] if end else []),
+                        *([pl.col("symbol") == "B"] if symbols else []),
+                    )
                     assert store.read(dataset.id, symbols, start, end).bars.equals(expected)
         assert store.verify(dataset.id) == []
 
     packs = f"select count(*) from {schema_of(postgres_url)}.pack"
     assert execute(postgres_url, packs) == [(12,)]  # the first and the last month of each have fewer than 100
     same()
-    correction = bars.filter(pl.col("symbol") == "A").slice(1200, 5).with_columns(volume=pl.lit(5.0))  # one month of one symbol goes stale
+    correction = (
+        bars.filter(pl.col("symbol") == "A").slice(1200, 5).with_columns(volume=pl.lit(5.0))
+    )  # one month of one symbol goes stale
     store.write(replace(dataset, bars=correction))
     bars = pl.concat([bars, correction]).unique(["symbol", "ts"], keep="last").sort("symbol", "ts")
     same()
@@ -300,7 +363,10 @@ def test_packs_say_what_the_rows_say(postgres_url, store, monkeypatch):
 def test_what_was_edited_behind_the_store_s_back_is_found(postgres_url, store):
     store.write(make_dataset("1m", 3000))
     schema = schema_of(postgres_url)
-    execute(postgres_url, f"update {schema}.bar set close = low where ts = (select min(ts) + interval '3 minutes' from {schema}.bar)")
+    execute(
+        postgres_url,
+        f"update {schema}.bar set close = low where ts = (select min(ts) + interval '3 minutes' from {schema}.bar)",
+    )
     assert store.verify("test/coins/1m") == ["pack: BTC 2021-11"]
     execute(postgres_url, f"delete from {schema}.bar where ts = (select max(ts) from {schema}.bar)")
     assert store.verify("test/coins/1m") == ["version 0: 2999 bars instead of 3000", "pack: BTC 2021-11"]
@@ -316,14 +382,26 @@ def test_what_was_edited_behind_the_store_s_back_is_found(postgres_url, store):
 def test_sql_shows_the_same_bars_and_their_roll_ups(postgres_url, store):
     dataset = make_dataset("1m", 3000, symbols=("A", "B"))
     store.write(dataset)
-    store.write(replace(dataset, bars=dataset.bars[:10].with_columns(volume=pl.lit(None, pl.Float64))))  # no double counting of what was replaced
+    store.write(
+        replace(dataset, bars=dataset.bars[:10].with_columns(volume=pl.lit(None, pl.Float64)))
+    )  # no double counting of what was replaced
     schema, bars = schema_of(postgres_url), store.read(dataset.id).bars
-    rows = execute(postgres_url, f"select symbol, ts, open, high, low, close, volume, known_at from {schema}.bars where venue = 'test' and timeframe = '1m' order by symbol, ts")
+    rows = execute(
+        postgres_url,
+        f"select symbol, ts, open, high, low, close, volume, known_at from {schema}.bars "
+        "where venue = 'test' and timeframe = '1m' order by symbol, ts",
+    )
     assert rows == bars.rows()
     for name, target in (("bar_1h", "1h"), ("bar_1d", "1d")):
-        found = execute(postgres_url, f"select s.symbol, bucket, open, high, low, close, volume from {schema}.{name} r join {schema}.series s on s.id = r.series order by 1, 2")
+        found = execute(
+            postgres_url,
+            f"select s.symbol, bucket, open, high, low, close, volume from {schema}.{name} r "
+            f"join {schema}.series s on s.id = r.series order by 1, 2",
+        )
         whole = resample_bars(bars, "1m", target).drop("known_at")
-        found = pl.DataFrame(found, schema=whole.drop("volume").schema | {"volume": pl.Float64}, orient="row").join(whole, on=["symbol", "ts"], how="semi")
+        found = pl.DataFrame(found, schema=whole.drop("volume").schema | {"volume": pl.Float64}, orient="row").join(
+            whole, on=["symbol", "ts"], how="semi"
+        )
         assert found.drop("volume").equals(whole.drop("volume"))
         assert ((found["volume"] - whole["volume"]).abs() <= 1e-12 * whole["volume"]).all()
 
@@ -344,7 +422,11 @@ def test_a_cache_is_never_stale(postgres_url):
     assert store.read(dataset.id, version=0).bars.equals(dataset.bars)
 
 
-@pytest.mark.parametrize("locale", ["locale_provider icu icu_locale 'en-US'", "locale_provider icu icu_locale 'sv-SE' encoding 'UTF8'"], ids=["en", "sv"])
+@pytest.mark.parametrize(
+    "locale",
+    ["locale_provider icu icu_locale 'en-US'", "locale_provider icu icu_locale 'sv-SE' encoding 'UTF8'"],
+    ids=["en", "sv"],
+)
 def test_a_database_that_sorts_otherwise(postgres_url, locale):
     """The order of bars is no matter of the server's language."""
     name = f"db_{schema_of(postgres_url)}"
@@ -356,7 +438,10 @@ def test_a_database_that_sorts_otherwise(postgres_url, locale):
             store.write(dataset := make_dataset(timeframe, 50, symbols=symbols))
             found = store.read(dataset.id)
             assert found.bars.equals(dataset.bars) and found.snapshot().content == dataset.snapshot().content
-            assert store.read(dataset.id, ["kPEPE", "PEPE"]).symbols == ["PEPE", "kPEPE"] and store.verify(dataset.id) == []
+            assert (
+                store.read(dataset.id, ["kPEPE", "PEPE"]).symbols == ["PEPE", "kPEPE"]
+                and store.verify(dataset.id) == []
+            )
             with pytest.raises(InputError, match="Did you mean 'kPEPE'"):
                 store.read(dataset.id, ["kPEPEE"])
         assert execute(url, "select 'kPEPE' < 'PEPE'") == [(True,)]  # otherwise it would not be another order
@@ -377,7 +462,9 @@ def test_forgetting_versions_deletes_what_only_they_held(postgres_url, store):
     with pytest.raises(DataError, match="Readable versions: 3, 4"):
         store.read(dataset.id, version=2)
     assert store.verify(dataset.id) == []
-    assert store.forget(dataset.id, 4) == 50 and execute(postgres_url, f"select count(*) from {schema_of(postgres_url)}.past") == [(0,)]
+    assert store.forget(dataset.id, 4) == 50 and execute(
+        postgres_url, f"select count(*) from {schema_of(postgres_url)}.past"
+    ) == [(0,)]
     with pytest.raises(InputError, match="Allowed are"):
         store.forget(dataset.id, 5)
 
@@ -404,12 +491,16 @@ PostgresStore(sys.argv[2]).write(replace(dataset, bars=dataset.bars.with_columns
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("step", "when"), [("_copy", "after"), ("_move", "after"), ("_note", "before"), ("_note", "after")])
+@pytest.mark.parametrize(
+    ("step", "when"), [("_copy", "after"), ("_move", "after"), ("_note", "before"), ("_note", "after")]
+)
 def test_a_writer_killed_in_mid_transaction(postgres_url, store, step, when):
-    """After its COPY, after moving what it replaces, before and after its version: nothing of it remains, and nobody waits."""
+    """After its COPY, after moving what it replaces, before and after its version: nothing remains, nobody waits."""
     store.write(dataset := make_dataset("1m", 4000))
     before = store.snapshot(dataset.id)
-    with subprocess.Popen([sys.executable, "-c", KILLED, HERE, postgres_url, step, when], stdout=subprocess.PIPE) as victim:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, HERE, postgres_url, step, when], stdout=subprocess.PIPE
+    ) as victim:
         assert victim.stdout.readline() == b"here\n"
         assert store.snapshot(dataset.id) == before  # readers do not wait either
         victim.send_signal(signal.SIGKILL)
@@ -437,13 +528,18 @@ def test_a_writer_interrupted_by_the_keyboard(store, monkeypatch, step, first):
         with pytest.raises(KeyboardInterrupt):
             store.write(dataset)
     assert before == (store.datasets() if first else store.snapshot(dataset.id))
-    assert store.write(dataset) == (0 if first else 1) and store.read(dataset.id).bars.equals(dataset.bars) and store.verify(dataset.id) == []
+    assert (
+        store.write(dataset) == (0 if first else 1)
+        and store.read(dataset.id).bars.equals(dataset.bars)
+        and store.verify(dataset.id) == []
+    )
 
 
 def test_a_lost_connection_is_opened_anew(postgres_url, store):
     """A transaction that it cuts is undone and may be tried again; an idle one is not even noticed."""
     store.write(dataset := make_dataset())
-    end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'algo-research' and datname = current_database()"
+    ours = "application_name = 'algo-research' and datname = current_database()"
+    end = f"select pg_terminate_backend(pid) from pg_stat_activity where {ours}"
     execute(postgres_url, end)
     with pytest.raises(RetryableError, match="try again"):
         store.read(dataset.id)
@@ -521,7 +617,11 @@ def test_a_full_disk_changes_nothing(postgres_url, store, tmp_path_factory):
         pytest.skip("mounting a small file system needs root")
     folder = f"/tmp/{schema_of(postgres_url)}"
     os.mkdir(folder)
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=600k,uid=postgres,gid=postgres,mode=700", "tmpfs", folder], capture_output=True, text=True)
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=600k,uid=postgres,gid=postgres,mode=700", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         os.rmdir(folder)
         pytest.skip(f"a small file system could not be mounted: {done.stderr.strip()}")
@@ -529,7 +629,11 @@ def test_a_full_disk_changes_nothing(postgres_url, store, tmp_path_factory):
     try:
         store.write(make_dataset("1h", 30))
         before = store.snapshot("test/coins/1h")
-        execute(postgres_url, f"create tablespace {schema} location '{folder}'", f"alter table {schema}.bar_2021 set tablespace {schema}")
+        execute(
+            postgres_url,
+            f"create tablespace {schema} location '{folder}'",
+            f"alter table {schema}.bar_2021 set tablespace {schema}",
+        )
         with pytest.raises(FatalError, match=r"disk of the database is full.*holds what it held before"):
             store.write(make_dataset("1m", 40_000))
         assert store.snapshot("test/coins/1h") == before and store.datasets() == [make_dataset().id]

@@ -45,7 +45,10 @@ def test_two_processes_append_at_once(s3_url, store):
     """Every other piece each, from the same bell on: nothing is lost, every piece is one version."""
     market = replace(MARKET, bars=MARKET.bars[:3_000])
     store.write(replace(market, bars=market.bars[:200]))
-    writers = [subprocess.Popen([sys.executable, "-c", APPENDER, s3_url, mine], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for mine in "01"]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", APPENDER, s3_url, mine], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for mine in "01"
+    ]
     for writer in writers:
         assert writer.stdout.readline() == b"ready\n"
     for writer in writers:
@@ -54,14 +57,22 @@ def test_two_processes_append_at_once(s3_url, store):
     for writer in writers:
         writer.communicate(timeout=60)
         assert writer.returncode == 0
-    assert store.read(market.id).bars.drop("close", "open", "high", "low", "volume").equals(MARKET.bars[:2_600].drop("close", "open", "high", "low", "volume"))
+    assert (
+        store.read(market.id)
+        .bars.drop("close", "open", "high", "low", "volume")
+        .equals(MARKET.bars[:2_600].drop("close", "open", "high", "low", "volume"))
+    )
     assert store.versions(market.id) == list(range(13)) and store.verify(market.id) == []
 
 
 def test_hot_reads_ask_one_question(s3_url, s3_server, monkeypatch):
     """With its files in the cache, a read of the newest version is one request."""
     asked, ask = [], S3Place._ask
-    monkeypatch.setattr(S3Place, "_ask", lambda place, *arguments, **options: (asked.append(arguments), ask(place, *arguments, **options))[1])
+    monkeypatch.setattr(
+        S3Place,
+        "_ask",
+        lambda place, *arguments, **options: (asked.append(arguments), ask(place, *arguments, **options))[1],
+    )
     store = open_store(s3_url, cache=MemoryCache(100_000_000))
     store.write(MARKET)
     for _ in range(2):
@@ -86,7 +97,9 @@ def answering(status: int, code: str):
         def answer(self):
             if length := int(self.headers.get("Content-Length", 0)):
                 self.rfile.read(length)
-            body = f"<Error><Code>{code}</Code><Message>no</Message><AWSAccessKeyId>quoted-key</AWSAccessKeyId><Sent>{self.headers.get('Authorization')}</Sent></Error>".encode()
+            sent = self.headers.get("Authorization")
+            quoted = f"<AWSAccessKeyId>quoted-key</AWSAccessKeyId><Sent>{sent}</Sent>"
+            body = f"<Error><Code>{code}</Code><Message>no</Message>{quoted}</Error>".encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -105,7 +118,13 @@ def answering(status: int, code: str):
 
 def refused(store, expected: type[AlgoError], *parts: str):
     """Every call says the same kind of thing, and tells no secret."""
-    for call in (store.ping, store.datasets, lambda: store.read(MARKET.id), lambda: store.write(replace(MARKET, bars=MARKET.bars[:10])), lambda: store.versions(MARKET.id)):
+    for call in (
+        store.ping,
+        store.datasets,
+        lambda: store.read(MARKET.id),
+        lambda: store.write(replace(MARKET, bars=MARKET.bars[:10])),
+        lambda: store.versions(MARKET.id),
+    ):
         with pytest.raises(expected) as error:
             call()
         text = str(error.value)

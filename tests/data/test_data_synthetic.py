@@ -11,7 +11,9 @@ SEEDS, BARS = 200, 250
 def simulate(market, **options) -> tuple[np.ndarray, np.ndarray]:
     """Returns from open to close, and the signal in the volume at each close; both (SEEDS, BARS)."""
     found = [make_market(market, seed, bars=BARS, **options).bars for seed in range(SEEDS)]
-    return np.array([bars["close"].to_numpy() / bars["open"].to_numpy() - 1 for bars in found]), np.array([planted_signal(bars) for bars in found])
+    return np.array([bars["close"].to_numpy() / bars["open"].to_numpy() - 1 for bars in found]), np.array(
+        [planted_signal(bars) for bars in found]
+    )
 
 
 def z_scores(returns: np.ndarray) -> np.ndarray:
@@ -66,7 +68,9 @@ def test_what_is_not_noise_is_told_apart(returns):
     assert not is_noise(z_scores(returns["drift"] + np.expm1(0.2 * 0.01)))
     assert not is_noise(z_scores(returns["noise"]) * 1.5)  # as with returns that repeat
     loud, _ = simulate("noise", volatility=0.4)
-    assert is_noise(z_scores(loud)) and not is_noise(z_scores(np.log1p(loud)))  # the price is a martingale, its logarithm is none
+    assert is_noise(z_scores(loud)) and not is_noise(
+        z_scores(np.log1p(loud))
+    )  # the price is a martingale, its logarithm is none
 
 
 def test_volatility_is_as_told(returns):

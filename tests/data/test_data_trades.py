@@ -96,7 +96,9 @@ def oracle_bars(trades, cut):
             ts = max(group[0]["ts"], known) if known else group[0]["ts"]
             known = max(group[-1]["ts"], ts + US)
             prices = [r["price"] for r in group]
-            out.append((symbol, ts, prices[0], max(prices), min(prices), prices[-1], sum(r["amount"] for r in group), known))
+            out.append(
+                (symbol, ts, prices[0], max(prices), min(prices), prices[-1], sum(r["amount"] for r in group), known)
+            )
     return pl.DataFrame(out, schema=BARS_SCHEMA, orient="row")
 
 
@@ -157,11 +159,22 @@ def test_random_streams_match_the_oracle(rows, cut):
 def test_time_bars_are_a_plain_group_by(rows):
     trades = frame(rows)
     start = pl.col("ts").dt.truncate("5s")
-    prices = {"open": pl.col("price").first(), "high": pl.col("price").max(), "low": pl.col("price").min(), "close": pl.col("price").last()}
-    oracle = trades.group_by("symbol", ts=start).agg(**prices, volume=pl.col("amount").sum(), last=pl.col("ts").max()).sort("symbol", "ts")
+    prices = {
+        "open": pl.col("price").first(),
+        "high": pl.col("price").max(),
+        "low": pl.col("price").min(),
+        "close": pl.col("price").last(),
+    }
+    oracle = (
+        trades.group_by("symbol", ts=start)
+        .agg(**prices, volume=pl.col("amount").sum(), last=pl.col("ts").max())
+        .sort("symbol", "ts")
+    )
     oracle = oracle.with_columns(known_at=pl.col("ts") + timedelta(seconds=5))
     ends = dict(trades.group_by("symbol").agg(pl.col("ts").max()).rows())
-    closed = oracle.filter(pl.Series([known <= ends[s] for s, known in oracle.select("symbol", "known_at").rows()], dtype=pl.Boolean))
+    closed = oracle.filter(
+        pl.Series([known <= ends[s] for s, known in oracle.select("symbol", "known_at").rows()], dtype=pl.Boolean)
+    )
     assert same(time_bars(trades, "5s").bars, closed.select(list(BARS_SCHEMA)))
     every = time_bars(trades, "5s", until=BASE + timedelta(days=1))
     assert same(every.bars, oracle.select(list(BARS_SCHEMA))) and every.rest.is_empty()
@@ -169,14 +182,23 @@ def test_time_bars_are_a_plain_group_by(rows):
 
 def test_signs_match_the_oracle():
     sides = {"A": [None, None, "buy", "sell"], "B": [None]}  # B begins without a hint, and must not take A's
-    rows = [(s, i % 5, 100 + (i // 9 * 7) % 5 - (i // 9 % 3), 1, sides[s][i * 5 % len(sides[s])]) for s in sides for i in range(200)]
+    rows = [
+        (s, i % 5, 100 + (i // 9 * 7) % 5 - (i // 9 % 3), 1, sides[s][i * 5 % len(sides[s])])
+        for s in sides
+        for i in range(200)
+    ]
     trades = frame(rows)
     by_symbol = [signs(trades.filter(pl.col("symbol") == s).rows(named=True)) for s in sides]
     assert trade_signs(trades).to_list() == by_symbol[0] + by_symbol[1] and by_symbol[0][-1] != by_symbol[1][0] == 0
 
 
 def test_one_instant_cut_into_many_bars():
-    trades = make_trades(pl.DataFrame({"ts": [BASE] * 5 + [BASE + 2 * US, BASE + timedelta(1)], "price": [1.0] * 7, "amount": [1.0] * 7}), "A")
+    trades = make_trades(
+        pl.DataFrame(
+            {"ts": [BASE] * 5 + [BASE + 2 * US, BASE + timedelta(1)], "price": [1.0] * 7, "amount": [1.0] * 7}
+        ),
+        "A",
+    )
     bars = tick_bars(trades, 1).bars
     at = lambda name: [(t - BASE) // US for t in bars[name]]  # noqa: E731
     assert at("ts") == [0, 1, 2, 3, 4, 5, 86_400_000_000]
@@ -229,7 +251,9 @@ def test_unknown_sides_leave_the_bought_volume_open():
 @pytest.fixture(scope="module")
 def real(shared_data):
     raw = pl.read_ipc(shared_data / "xrp_eth_trades.feather")
-    return make_trades(raw.select(pl.from_epoch("timestamp", "ms").alias("ts"), "price", "amount", "side", "id"), "XRP-ETH")
+    return make_trades(
+        raw.select(pl.from_epoch("timestamp", "ms").alias("ts"), "price", "amount", "side", "id"), "XRP-ETH"
+    )
 
 
 def test_real_trades_keep_the_promises(real):
@@ -246,6 +270,9 @@ def test_real_trades_keep_the_promises(real):
         assert make(real).bars.height > 100
     oracle = oracle_bars(real, lambda rows: cut_sum(rows, lambda r: r["amount"], 20_000))
     assert same(volume_bars(real, 20_000).bars, oracle)
-    assert same(imbalance_bars(real, "dollar", 50).bars, oracle_bars(real, lambda rows: cut_imbalance(rows, "dollar", 50, None, 1000, 5, 500)))
+    assert same(
+        imbalance_bars(real, "dollar", 50).bars,
+        oracle_bars(real, lambda rows: cut_imbalance(rows, "dollar", 50, None, 1000, 5, 500)),
+    )
     guessed = trade_signs(real.with_columns(side=pl.lit(None, pl.String)))
     assert (guessed == trade_signs(real)).mean() > 0.7  # the tick rule is mostly right on a real tape

@@ -201,6 +201,18 @@ def test_the_site_in_a_browser(served):
         browser.close()
 
 
+SEARCHES = {
+    "provider": "howto/provider",
+    "panel": "howto/panel",
+    "several+symbols": "howto/panel",
+    "many+machines": "howto/machines",
+    "strategy": "howto/strategy",
+    "reproduce": "howto/reproduce",
+    "secrets": "howto/secrets",
+    "dashboard": "howto/dashboard",
+}  # what somebody looks for, and the guide that must be among the first three, all of them before the reference
+
+
 def visit(page, served: str, width: int, scheme: str) -> None:
     """Open home, a tutorial, a page with plotly figures and the search, and see that nothing is wrong."""
     said, left = [], []
@@ -240,4 +252,10 @@ def visit(page, served: str, width: int, scheme: str) -> None:
     opened("search.html?q=bootstrap")
     page.wait_for_selector("#search-results li a")
     assert any("ootstrap" in text for text in page.locator("#search-results li a").all_inner_texts())
+    for words, guide in SEARCHES.items():
+        opened(f"search.html?q={words}")
+        page.wait_for_selector("#search-results li a")
+        links = page.locator("#search-results li a").all()
+        found = [link.get_attribute("href").partition(".html")[0] for link in links]
+        assert guide in found[:3] and found[0].startswith("howto/"), (words, found[:5])
     assert not said and not left

@@ -1,5 +1,6 @@
 """Whatever is added from outside walks the whole road: a file in a workspace, an installed package, a panel."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -167,6 +168,7 @@ def test_a_ragged_panel_goes_from_import_to_verdict_and_equals_the_oracle(worksp
 @pytest.mark.slow
 def test_a_plan_given_as_a_parameter_is_judged_with_its_own_datasets_trials(workspace):
     """The parameter `dataset` keeps its default then, and the ledger of that one would say that nothing was tried."""
+    from algo_research.dashboards.performance import PerformanceDashboard
     from algo_research.runs.runner import run
     from algo_research.workspace.bootstrap import open_workspace
 
@@ -174,8 +176,20 @@ def test_a_plan_given_as_a_parameter_is_judged_with_its_own_datasets_trials(work
     with open_workspace(workspace) as here:
         first = run("research", here, plan=told)
         second = run("research", here, plan={**told, "strategy": "moving_average(fast=10)"})
+        compared = run("compare", here)
     assert list(first.manifest["inputs"]["data"]) == ["synthetic/noise:1/1h"]
     assert (first.metrics["trials"], second.metrics["trials"]) == (1, 2)
+    # a notebook's own runs are like any others: on the dashboard, in the comparison, in the list
+    shown = PerformanceDashboard(workspace / "reports")
+    assert {first.id, second.id} <= {id for id, _ in shown.runs}
+    shown.run, shown.compare = second.id, [first.id]
+    assert "fast 10" in shown.view and "fast default" in shown.view
+    table = compared.artifact("comparison")
+    assert dict(table.select("run", "differs").iter_rows()) == {first.id: "fast default", second.id: "fast 10"}
+    listed = " ".join(algo(workspace, "runs", "-m", "sharpe").stdout.split())
+    assert "sharpe (a year)" in listed and "seed=0" not in listed
+    both = algo(workspace, "run", "compare", "-p", f"runs={first.id},{second.id}").stdout
+    assert re.search(r"runs +2\b", both)
 
 
 @pytest.mark.process

@@ -4,14 +4,17 @@ and what it says of a run that failed.
 
 import json
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import nbformat
+import polars as pl
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from algo_research.runs.parameters import shipped
 from algo_research.runs.report import failure, made, render_report, write_report
+from algo_research.views.performance import yearly_figure
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -154,18 +157,38 @@ def test_the_first_screen_answers(browser, reports, width):
         assert visit.page.locator("nav a").count() >= 5
 
 
+OVERLAPS = """[...document.querySelectorAll('.plot')].filter(p => p.querySelector('.legend')).map(p => {
+  const legend = p.querySelector('.legend').getBoundingClientRect();
+  const bottoms = [...p.querySelectorAll('.nsewdrag')].map(a => a.getBoundingClientRect().bottom);
+  const below = Math.min(...bottoms.map(bottom => legend.top - bottom));
+  const words = [...p.querySelectorAll('.xtick text')].map(t => t.getBoundingClientRect());
+  const labels = Math.max(...words.map(box => box.bottom - legend.top));
+  const apart = Math.min(1, ...words.slice(1).map((box, i) => box.left - words[i].right));
+  const cut = legend.bottom - p.getBoundingClientRect().bottom;
+  return {title: p.getAttribute('aria-label'), below, labels, apart, cut}})"""
+
+
 @pytest.mark.slow
-def test_no_legend_covers_data(browser, reports):
-    overlaps = """[...document.querySelectorAll('.plot')].filter(p => p.querySelector('.legend')).map(p => {
-      const legend = p.querySelector('.legend').getBoundingClientRect();
-      const bottoms = [...p.querySelectorAll('.nsewdrag')].map(a => a.getBoundingClientRect().bottom);
-      const below = Math.min(...bottoms.map(bottom => legend.top - bottom));
-      return {title: p.getAttribute('aria-label'), below, cut: legend.bottom - p.getBoundingClientRect().bottom}})"""
+def test_no_legend_covers_data_or_labels(browser, reports):
     for width in (1280, 420):
         with Visit(browser, reports["research"], width) as visit:
-            found = visit.page.evaluate(overlaps)
+            found = visit.page.evaluate(OVERLAPS)
             assert len(found) >= 5
             assert all(f["below"] >= 0 and f["cut"] <= 1 for f in found), found
+            assert all(f["labels"] <= 1 and f["apart"] >= 0 for f in found), found
+
+
+@pytest.mark.parametrize("days", [12_000, 500], ids=["33 years", "17 months"])
+def test_many_years_and_months_are_labelled_and_not_cut(browser, tmp_path, days):
+    ts = pl.datetime_range(datetime(2022, 12, 30) - timedelta(days=days), datetime(2022, 12, 30), "1d", eager=True)
+    equity = pl.concat(pl.DataFrame({"name": n, "ts": ts, "return": 0.001}) for n in ("model", "matched_hold"))
+    figure = json.loads(yearly_figure(equity).to_json())
+    drawn = new_output("display_data", {"application/vnd.plotly.v1+json": figure})
+    page = write_report(new_notebook(cells=[new_code_cell("x", outputs=[drawn])]), tmp_path / "years.html")
+    for width in (1280, 420):
+        with Visit(browser, page, width) as visit:
+            (found,) = visit.page.evaluate(OVERLAPS)
+            assert found["labels"] <= 1 and found["apart"] >= 0, found
 
 
 @pytest.mark.slow
@@ -190,7 +213,7 @@ def test_light_dark_and_paper(browser, reports, tmp_path):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_code_and_not_too_large(reports, name):
     html = reports[name].read_text()
-    assert len(html.encode()) < 6_000_000
+    assert len(html.encode()) < 2_000_000  # nearly all of it is the script that draws
     body = re.sub(r"<script.*?</script>", "", html, flags=re.S)
     for cell in notebook(name).cells:
         if cell.cell_type == "code":

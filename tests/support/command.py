@@ -25,13 +25,15 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def algo(
-    workspace: Path, *arguments: str, code: int | None = 0, apart: bool = False, **more: str
+    workspace: Path, *arguments: str, code: int | None = 0, apart: bool = False, bare: bool = False, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """The command in a workspace: what it printed, and its exit code, which must be `code` if that is given.
 
     It runs in this process, which has imported already what each new one would have to; `apart`, or with another
-    environment for Python, in one of its own.
+    environment for Python, in one of its own. A folder is made a workspace first, unless it shall stay `bare`.
     """
+    if not bare and arguments[:1] != ("init",):
+        (workspace / "settings.ini").touch()
     if apart or any(name.startswith("PYTHON") for name in more):
         done = subprocess.run(
             [*ALGO, *arguments],

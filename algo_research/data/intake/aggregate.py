@@ -133,6 +133,28 @@ def _notes(datasets: Sequence[Dataset], left_out: pl.DataFrame, dropped: int, mi
     if dropped: told.append(f"{dropped:,} bar(s) are missing, as fewer than {minimum} venue(s) had them.")
     return (*told, *(f"{d.id}: {note}" for d in datasets for note in d.notes))
 
+# %% ../../../nbs/data/intake/05_aggregate.ipynb #7022d264
+def _check_told(datasets: Sequence[Dataset], id: DatasetId, minimum: int, deviation: float, stale: int) -> None:
+    timeframe = datasets[0].id.timeframe
+    if id.timeframe != timeframe:
+        raise InputError(f"{id} is to have bars of {id.timeframe}, and the sources have {timeframe}. "
+                         f"Write {id._replace(timeframe=timeframe)}.")
+    if id in {d.id for d in datasets}:
+        raise InputError(f"{id} is one of the sources. "
+                         f"Give the result another id, e.g. composite/{id.symbol}/{id.timeframe}.")
+    if not 1 <= minimum <= len(datasets):
+        raise InputError(f"minimum = {minimum}: allowed are 1 to {len(datasets)}, the number of sources.")
+    if not deviation > 0 or stale < 1:
+        raise InputError(f"deviation = {deviation}, stale = {stale}: allowed are fractions above 0, and 1 bar or more.")
+
+def _instrument(datasets: Sequence[Dataset], id: DatasetId) -> Instrument:
+    "As the sources', in the currency that they share, else in that of the id."
+    first, quotes = datasets[0].instrument, {d.instrument.quote for d in datasets}
+    named = id.symbol.partition(":")[0].partition("-")[2]
+    quote = quotes.pop() if len(quotes) == 1 else named or first.quote
+    return Instrument(id.symbol, id.venue, first.kind, multiplier=first.multiplier, inverse=first.inverse,
+                      quote=quote, calendar=first.calendar)
+
 # %% ../../../nbs/data/intake/05_aggregate.ipynb #04bb079d
 def aggregate_bars(
     datasets: Sequence[Dataset],    # one symbol each, the same asset and timeframe
@@ -145,16 +167,7 @@ def aggregate_bars(
     _check_alike(datasets)
     datasets, id = sorted(datasets, key=lambda d: str(d.id)), DatasetId.parse(id)
     first, minimum = datasets[0], len(datasets) // 2 + 1 if minimum is None else minimum
-    if id.timeframe != first.id.timeframe:
-        raise InputError(f"{id} is to have bars of {id.timeframe}, and the sources have {first.id.timeframe}. Write "
-                         f"{id._replace(timeframe=first.id.timeframe)}.")
-    if id in {d.id for d in datasets}:
-        raise InputError(f"{id} is one of the sources. Give the result another id, e.g. "
-                         f"composite/{id.symbol}/{id.timeframe}.")
-    if not 1 <= minimum <= len(datasets):
-        raise InputError(f"minimum = {minimum}: allowed are 1 to {len(datasets)}, the number of sources.")
-    if not deviation > 0 or stale < 1:
-        raise InputError(f"deviation = {deviation}, stale = {stale}: allowed are fractions above 0, and 1 bar or more.")
+    _check_told(datasets, id, minimum, deviation, stale)
     grid, names = _side_by_side(datasets), [str(d.id) for d in datasets]
     idle = _stale(grid, stale)
     awake = replace(grid, prices=np.where(idle[:, :, None], np.nan, grid.prices))
@@ -162,16 +175,11 @@ def aggregate_bars(
     used = awake.there & ~far
     enough = used.sum(axis=1) >= minimum
     if not enough.any():
-        raise DataError(f"No bar has {minimum} venues that agree within {deviation:.1%}. Look at the sources with "
-                        f"`algo data show`, or lower --minimum.")
+        raise DataError(f"No bar has {minimum} venues that agree within {deviation:.1%}. "
+                        "Look at the sources with `algo data show`, or lower --minimum.")
     bars = _composite(grid, used, id.symbol).filter(pl.Series(enough))
     left_out = _left_out(names, {"stale": (grid, idle), "deviates": (awake, far)})
     dropped = int((~enough).sum())
-    quotes = {d.instrument.quote for d in datasets}
-    named = id.symbol.partition(":")[0].partition("-")[2]
-    quote = quotes.pop() if len(quotes) == 1 else named or first.instrument.quote
-    instrument = Instrument(id.symbol, id.venue, first.instrument.kind, multiplier=first.instrument.multiplier,
-                            inverse=first.instrument.inverse, quote=quote, calendar=first.instrument.calendar)
-    made = Dataset(id, validate_bars(bars), instrument, first.adjustment, first.close_only,
-                   _notes(datasets, left_out, dropped, minimum))
+    notes = _notes(datasets, left_out, dropped, minimum)
+    made = Dataset(id, validate_bars(bars), _instrument(datasets, id), first.adjustment, first.close_only, notes)
     return Aggregated(made, left_out, dropped, minimum)

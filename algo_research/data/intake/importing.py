@@ -204,6 +204,38 @@ def _at_open(frame: pl.DataFrame, column: str, label: str, step: timedelta) -> t
                          "--calendar XNYS")
     return (frame.with_columns(pl.col("ts") - step) if chosen == "close" else frame), decisions
 
+# %% ../../../nbs/data/intake/00_importing.ipynb #a9d8a369
+def _at_session(
+    frame: pl.DataFrame,
+    told: pl.Series,      # the file's times
+    calendar: str,
+    timeframe: str,
+) -> tuple[pl.DataFrame, list[str]]:
+    "The rows with the times at which their sessions open and close, and what was decided about them."
+    if timeframe_duration(timeframe) != timedelta(days=1):
+        raise InputError(f"Session calendars are for daily bars, and these span {timeframe}. Leave --calendar out.")
+    frame = frame.with_columns(date=_session_dates(told, frame["ts"], calendar)).drop("ts")
+    frame = frame.join(session_times(frame["date"].unique().sort(), calendar), on="date").drop("date")
+    return frame, [f"daily sessions of {calendar}"]
+
+def _named(table: pl.DataFrame, columns: dict[str, str], only: str) -> pl.DataFrame:
+    "The columns by our names, with times, and a symbol where the file has none."
+    frame = table.select(**{ours: pl.col(theirs) for ours, theirs in columns.items()})
+    frame = frame.with_columns(parse_times(frame["ts"]).alias("ts"))
+    symbol = pl.col("symbol").cast(pl.String).str.replace_all("/", "-") if "symbol" in columns else pl.lit(only)
+    return frame.with_columns(symbol=symbol)
+
+def _with_prices(frame: pl.DataFrame, columns: dict[str, str]) -> tuple[pl.DataFrame, list[str]]:
+    "A close stands for the prices that the file does not have; and what it does not have."
+    decisions = [] if "volume" in columns else ["no volume"]
+    if "open" in columns: return frame, decisions
+    closes = frame.with_columns(open="close", high="close", low="close")
+    return closes, [*decisions, "only closes: open, high and low set to the close"]
+
+def _instrument(id: DatasetId, kind: Kind, calendar: str) -> Instrument:
+    paired = kind != "equity" and re.fullmatch(r"[A-Z0-9]+-([A-Z]{3,5})(:[A-Z]+)?", id.symbol)
+    return Instrument(id.symbol, id.venue, kind, calendar=calendar, **({"quote": paired[1]} if paired else {}))
+
 # %% ../../../nbs/data/intake/00_importing.ipynb #47d7117a
 def import_file(
     path: Path | str,                       # the file, see `read_table`
@@ -219,46 +251,32 @@ def import_file(
     clock: Clock | None = None,             # tells which bars lie in the future
 ) -> Imported:
     "Read bars from a file; nothing is stored yet."
-    for name, value, allowed in (("label", label, ("auto", "open", "close")),
-                                 ("adjustment", adjustment, get_args(Adjustment))):
-        if value not in allowed: raise unknown_name(name, value, allowed)
+    if label not in ("auto", "open", "close"): raise unknown_name("label", label, ("auto", "open", "close"))
+    if adjustment not in get_args(Adjustment): raise unknown_name("adjustment", adjustment, get_args(Adjustment))
     path = Path(path)
     table = read_table(path)
     found = find_columns(table.columns, columns or {})
     stem = "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in path.name.split(".")[0])
     only = DatasetId.parse(dataset).symbol if dataset else stem  # the symbol where the file names none
-    frame = table.select(**{ours: pl.col(theirs) for ours, theirs in found.items()})
-    frame = frame.with_columns(parse_times(frame["ts"]).alias("ts"))
-    symbol = pl.col("symbol").cast(pl.String).str.replace_all("/", "-") if "symbol" in found else pl.lit(only)
-    frame, decisions = _check_order(_check_numbers(frame.with_columns(symbol=symbol), found), sort, drop_duplicates)
-    close_only = "open" not in found
-    if "volume" not in found: decisions.append("no volume")
-    if close_only:
-        frame = frame.with_columns(open="close", high="close", low="close")
-        decisions.append("only closes: open, high and low set to the close")
+    numbers = _check_numbers(_named(table, found, only), found)
+    frame, decisions = _check_order(numbers, sort, drop_duplicates)
+    frame, lacking = _with_prices(frame, found)
     timeframe = timeframe if timeframe and calendar != ALWAYS else _timeframe(frame, timeframe)
     step = timeframe_duration(timeframe)
     if calendar == ALWAYS: frame, timed = _at_open(frame, found["ts"], label, step)
-    else:
-        if step != timedelta(days=1):
-            raise InputError(f"Session calendars are for daily bars, and these span {timeframe}. Leave --calendar out.")
-        frame = frame.with_columns(date=_session_dates(table[found["ts"]], frame["ts"], calendar)).drop("ts")
-        frame = frame.join(session_times(frame["date"].unique().sort(), calendar), on="date").drop("date")
-        timed = [f"daily sessions of {calendar}"]
-    decisions += timed
-    bars = make_bars(frame.select(c for c in ("symbol", "ts", *PRICES, "volume", "known_at") if c in frame.columns),
-                     step)
+    else: frame, timed = _at_session(frame, table[found["ts"]], calendar, timeframe)
+    decisions += [*lacking, *timed]
+    wanted = ("symbol", "ts", *PRICES, "volume", "known_at")
+    bars = make_bars(frame.select(c for c in wanted if c in frame.columns), step)
     bars, late = _drop_open_bars(bars, clock or SystemClock())
     unused = [c for c in table.columns if c not in found.values()]
     if unused: decisions.append(f"columns not used: {', '.join(unused)}")
     name = DatasetId.parse(dataset or f"file/{stem}/{timeframe}")
     if name.timeframe != timeframe:
-        raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. Correct the id or pass "
-                         f"--timeframe.")
-    paired = kind != "equity" and re.fullmatch(r"[A-Z0-9]+-([A-Z]{3,5})(:[A-Z]+)?", name.symbol)
-    instrument = Instrument(name.symbol, name.venue, kind, calendar=calendar,
-                            **({"quote": paired[1]} if paired else {}))
-    return Imported(Dataset(name, bars, instrument, adjustment, close_only), (*decisions, *late))
+        raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. "
+                         "Correct the id or pass --timeframe.")
+    made = Dataset(name, bars, _instrument(name, kind, calendar), adjustment, "open" not in found)
+    return Imported(made, (*decisions, *late))
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #19be511a
 def _drop_open_bars(bars: pl.DataFrame, clock: Clock) -> tuple[pl.DataFrame, list[str]]:

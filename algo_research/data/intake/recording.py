@@ -18,6 +18,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
+from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
@@ -154,6 +155,18 @@ async def _texts(address: str, venue: str, silence: float) -> AsyncIterator[str]
     except (aiohttp.ClientError, OSError) as e:
         raise RetryableError(f"The stream of {venue} ended: {type(e).__name__}: {str(e)[:200]}") from e
 
+# %% ../../../nbs/data/intake/03_recording.ipynb #82c083ac
+_ADDRESS = "wss://stream.binance.com:9443"
+_CHANNELS = {"trades": "aggTrade", "depth": "depth@100ms"}
+
+def _streams(names: Sequence[str], what: Sequence[str]) -> str:
+    "Binance's streams of some markets, as its address names them."
+    return "/".join(f"{name.lower()}@{_CHANNELS[kind]}" for name in names for kind in what)
+
+def _trade_text(name: str, row: dict[str, Any]) -> str:
+    "A trade of a page, as the stream would say it."
+    return json.dumps({"e": "aggTrade", "s": name, **row, "a": int(row["a"]), "T": int(row["T"])})
+
 # %% ../../../nbs/data/intake/03_recording.ipynb #e4f65773
 class BinanceFeed(MarketFeed):
     "Binance spot's streams, or those of a server that speaks like it."
@@ -170,8 +183,7 @@ class BinanceFeed(MarketFeed):
         self.source = ExchangeSource(exchange, url)
         self.venue, self.page = exchange, 1000
         self.limit, self.now = limit, now
-        server = url.rstrip("/").replace("http", "ws", 1) if url else "wss://stream.binance.com:9443"
-        self._address = f"{server}/stream"
+        self._address = f"{url.rstrip('/').replace('http', 'ws', 1) if url else _ADDRESS}/stream"
 
     def name(self, symbol: str) -> str:
         markets = self.source.markets()
@@ -193,14 +205,12 @@ class BinanceFeed(MarketFeed):
         name = self.name(symbol)
         page = {"symbol": name, "fromId": id, "limit": self.page}
         rows = self.source.ask(f"trades of {symbol}", lambda api: api.public_get_aggtrades(page))
-        messages = [{"e": "aggTrade", "s": name, **row, "a": int(row["a"]), "T": int(row["T"])} for row in rows]
-        events = [decode_message(json.dumps(message), self.now()) for message in messages]
+        events = [decode_message(_trade_text(name, row), self.now()) for row in rows]
         return [event for event in events if isinstance(event, MarketTrade)]
 
     async def listen(self, symbols: Sequence[str], what: Sequence[str],
                      silence: float) -> AsyncIterator[tuple[int, str]]:
-        channels = [{"trades": "aggTrade", "depth": "depth@100ms"}[kind] for kind in what]
-        streams = "/".join(f"{self.name(symbol).lower()}@{channel}" for symbol in symbols for channel in channels)
+        streams = _streams([self.name(symbol) for symbol in symbols], what)
         async with aclosing(_texts(f"{self._address}?streams={streams}", self.venue, silence)) as texts:
             async for text in texts: yield self.now(), text
 

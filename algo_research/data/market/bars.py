@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.errors import DataError, InputError
 from ...core.hashing import hash_frame, hash_params
@@ -153,7 +154,8 @@ def resample_bars(
     first = np.union1d(np.flatnonzero(opened[1:] != opened[:-1]) + 1, np.append(0, symbol_from[:-1]))
     last = np.append(first[1:], len(ts)) - 1
     seen = (ts[last] + fine // timedelta(microseconds=1) >= opened[last] + step) | ~np.isin(last + 1, symbol_from)
-    over = lambda name, reduce: reduce.reduceat(bars[name].to_physical().fill_null(0).to_numpy(), first)
+    def over(name: str, reduce: np.ufunc) -> np.ndarray:
+        return reduce.reduceat(bars[name].to_physical().fill_null(0).to_numpy(), first)
     known = np.maximum(over("known_at", np.maximum), opened[first] + step)
     some = np.add.reduceat(bars["volume"].is_not_null().to_numpy(), first, dtype=np.int64) > 0
     columns = {"symbol": bars["symbol"].gather(first), "ts": pl.Series(opened[first]).cast(TIME),
@@ -213,38 +215,42 @@ class Dataset:
         step = timeframe_duration(self.id.timeframe)
         return max(i.periods_per_year(step) for i in (self.instrument, *self.instruments_by_symbol))
 
-    def removed_times(self, symbol: str) -> pl.Series:
-        "Opening times of a symbol's bars that a repair took out, and that are not there again."
-        ranges = [pl.datetime_range(first, last, timeframe_duration(self.id.timeframe), time_unit="us", eager=True)
-                  for name, first, last in self.removed if name == symbol]
-        gone = pl.concat([pl.Series([], dtype=TIME), *ranges]).unique().sort()
-        return gone.filter(~gone.is_in(self.bars.filter(symbol=symbol)["ts"].implode()))
-
-    def metadata(self) -> dict[str, Any]:
-        "What is known beside the bars, for a store to keep."
-        removed = {"removed": [[symbol, first.isoformat(), last.isoformat()] for symbol, first, last in self.removed]}
-        return {"instrument": self.instrument.to_dict(), "adjustment": self.adjustment, "close_only": self.close_only,
-                "notes": list(self.notes), **(removed if self.removed else {})}
-
-    @classmethod
-    def from_metadata(cls, id: DatasetId, bars: pl.DataFrame, metadata: Mapping[str, Any],
-                      version: int | None = None) -> "Dataset":
-        "The dataset again."
-        removed = tuple((symbol, datetime.fromisoformat(first), datetime.fromisoformat(last)) for symbol, first,
-                        last in metadata.get("removed", ()))
-        return cls(id, bars, Instrument.from_dict(metadata["instrument"]), metadata["adjustment"],
-                   metadata["close_only"], tuple(metadata["notes"]), version, removed)
-
-    def snapshot(self) -> Snapshot:
-        "Identify the content."
-        content = hash_frame(self.bars)
-        if self.columns is not None: content = hash_params([content, hash_frame(self.columns)])
-        return Snapshot(str(self.id), content, self.adjustment, self.version)
-
     def __repr__(self) -> str:
         b = self.bars
         span = f"{b['ts'].min():%Y-%m-%d} to {b['ts'].max():%Y-%m-%d}" if b.height else "empty"
         return f"Dataset({self.id}, {b.height:,} bars, {len(self.symbols)} symbol(s), {span}, {self.adjustment})"
+
+# %% ../../../nbs/data/market/01_bars.ipynb #d4d90714
+@patch
+def removed_times(self: Dataset, symbol: str) -> pl.Series:
+    "Opening times of a symbol's bars that a repair took out, and that are not there again."
+    ranges = [pl.datetime_range(first, last, timeframe_duration(self.id.timeframe), time_unit="us", eager=True)
+              for name, first, last in self.removed if name == symbol]
+    gone = pl.concat([pl.Series([], dtype=TIME), *ranges]).unique().sort()
+    return gone.filter(~gone.is_in(self.bars.filter(symbol=symbol)["ts"].implode()))
+
+@patch
+def metadata(self: Dataset) -> dict[str, Any]:
+    "What is known beside the bars, for a store to keep."
+    removed = {"removed": [[symbol, first.isoformat(), last.isoformat()] for symbol, first, last in self.removed]}
+    return {"instrument": self.instrument.to_dict(), "adjustment": self.adjustment, "close_only": self.close_only,
+            "notes": list(self.notes), **(removed if self.removed else {})}
+
+@patch(cls_method=True)
+def from_metadata(cls: Dataset, id: DatasetId, bars: pl.DataFrame, metadata: Mapping[str, Any],
+                  version: int | None = None) -> "Dataset":
+    "The dataset again."
+    removed = tuple((symbol, datetime.fromisoformat(first), datetime.fromisoformat(last)) for symbol, first,
+                    last in metadata.get("removed", ()))
+    return cls(id, bars, Instrument.from_dict(metadata["instrument"]), metadata["adjustment"],
+               metadata["close_only"], tuple(metadata["notes"]), version, removed)
+
+@patch
+def snapshot(self: Dataset) -> Snapshot:
+    "Identify the content."
+    content = hash_frame(self.bars)
+    if self.columns is not None: content = hash_params([content, hash_frame(self.columns)])
+    return Snapshot(str(self.id), content, self.adjustment, self.version)
 
 # %% ../../../nbs/data/market/01_bars.ipynb #060d8483
 def join_metadata(

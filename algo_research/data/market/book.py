@@ -185,7 +185,8 @@ class OrderBook:
     ):
         if rules not in ("spot", "futures"): raise unknown_name("rules", str(rules), ("spot", "futures"))
         self.symbol, self.rules, self.strict = symbol, rules, strict
-        self.valid, self.last_id, self.gaps = False, None, 0  # gaps: broken sequences and snapshots that came too old
+        self.valid, self.last_id = False, None
+        self.gaps = 0  # broken sequences, and snapshots that came too old
         self._bids, self._asks = _Side(1), _Side(-1)
         self._waiting: deque[DepthUpdate] = deque(maxlen=waiting)
         self._first, self._reach, self._why = True, None, ""
@@ -209,15 +210,16 @@ class OrderBook:
         self._check_symbol(update.symbol)
         return self._answer(self._take(update))
 
-    @property
-    def best_bid(self) -> tuple[float, float] | None: # (price, amount)
-        "The highest bid; None when there is none or the book is invalid."
-        return next(iter(self._bids.best(1)), None)
+# %% ../../../nbs/data/market/03_book.ipynb #dbd948a7
+@patch(as_prop=True)
+def best_bid(self: OrderBook) -> tuple[float, float] | None: # (price, amount)
+    "The highest bid; None when there is none or the book is invalid."
+    return next(iter(self._bids.best(1)), None)
 
-    @property
-    def best_ask(self) -> tuple[float, float] | None: # (price, amount)
-        "The lowest ask; None when there is none or the book is invalid."
-        return next(iter(self._asks.best(1)), None)
+@patch(as_prop=True)
+def best_ask(self: OrderBook) -> tuple[float, float] | None: # (price, amount)
+    "The lowest ask; None when there is none or the book is invalid."
+    return next(iter(self._asks.best(1)), None)
 
 # %% ../../../nbs/data/market/03_book.ipynb #3ba3c2c4
 @patch
@@ -297,10 +299,10 @@ def imbalance(self: OrderBook, n: int = 1) -> float | None: # in [-1, 1]; None w
 def levels(self: OrderBook, n: int = 10) -> pl.DataFrame:
     "The `n` best levels of both sides."
     bids, asks = self._bids.best(_depth(n)), self._asks.best(n)
-    side = lambda name, rows: {name: [p for p, _ in rows], f"{name}_amount": [q for _, q in rows]}
-    deep = max(len(bids), len(asks))
-    columns = {name: values + [None] * (deep - len(values)) for name,
-               values in (side("bid", bids) | side("ask", asks)).items()}
+    def side(name: str, rows: list[tuple[float, float]]) -> dict[str, list[float]]:
+        return {name: [price for price, _ in rows], f"{name}_amount": [amount for _, amount in rows]}
+    deep, sides = max(len(bids), len(asks)), side("bid", bids) | side("ask", asks)
+    columns = {name: values + [None] * (deep - len(values)) for name, values in sides.items()}
     return pl.DataFrame({"level": range(1, deep + 1), **columns},
                         schema={"level": pl.Int64, **dict.fromkeys(columns, pl.Float64)})
 

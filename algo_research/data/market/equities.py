@@ -172,6 +172,7 @@ def validate_universe(
             raise DataError(f"{rows.height} membership(s) {words}; the first is {rows.row(0, named=True)}.")
     return ordered
 
+# %% ../../../nbs/data/market/04_equities.ipynb #5ff3466c
 def make_universe(
     rows: pl.DataFrame, # symbol, start, end: dates or times, also as text; dates begin at midnight UTC
 ) -> pl.DataFrame:      # valid memberships, sorted

@@ -32,7 +32,8 @@ def _one(datasets: Sequence[Dataset], what: str, values: Sequence[str]) -> None:
     "Refuse values that differ."
     if len(set(values)) > 1:
         odd = [f"{d.id} {value}" for d, value in zip(datasets, values, strict=True)]
-        raise InputError(f"A panel needs one {what}, and these differ: {', '.join(odd[:6])}. Leave out or convert those that are not like the others.")
+        raise InputError(f"A panel needs one {what}, and these differ: {', '.join(odd[:6])}. "
+                         "Leave out or convert those that are not like the others.")
 
 # %% ../../../nbs/data/market/05_panel.ipynb #f6a6d9b4
 def _named(dataset: Dataset, venue: bool) -> Dataset:
@@ -48,7 +49,8 @@ def _ragged(bars: pl.DataFrame, step: timedelta) -> list[str]:
     first, last = bars["ts"].min(), bars["ts"].max()
     spans = bars.group_by("symbol").agg(first=pl.col("ts").min(), last=pl.col("ts").max()).sort("symbol")
     slack = max(10 * step, timedelta(days=1))
-    late = [f"{s['symbol']} begins at {s['first']:%Y-%m-%d %H:%M}" for s in spans.iter_rows(named=True) if s["first"] > first + slack]
+    late = [f"{s['symbol']} begins at {s['first']:%Y-%m-%d %H:%M}"
+            for s in spans.iter_rows(named=True) if s["first"] > first + slack]
     ended = [f"{s['symbol']} ends at {s['last']:%Y-%m-%d %H:%M}; a position held then keeps its last close"
              for s in spans.iter_rows(named=True) if s["last"] < last - slack]
     return late + ended
@@ -66,12 +68,15 @@ def make_panel(
     parts = [_named(d, len({d.id.venue for d in datasets}) > 1) for d in datasets]
     counts = Counter(symbol for part in parts for symbol in part.symbols)
     if twice := [symbol for symbol, n in counts.items() if n > 1]:
-        raise InputError(f"The symbol {twice[0]} stands in {counts[twice[0]]} of these datasets. Leave out all but one: {', '.join(str(d.id) for d in datasets[:6])}.")
+        raise InputError(f"The symbol {twice[0]} stands in {counts[twice[0]]} of these datasets. "
+                         f"Leave out all but one: {', '.join(str(d.id) for d in datasets[:6])}.")
     bars = pl.concat([part.bars for part in parts]).sort("symbol", "ts")
     kept = [part.columns for part in parts if part.columns is not None]
     adjustments = {d.adjustment for d in datasets}
-    mixed = [f"prices are adjusted in different ways: {', '.join(f'{d.id} {d.adjustment}' for d in datasets)}"] if len(adjustments) > 1 else []
-    notes = (*(note for d in datasets for note in d.notes), *mixed, *_ragged(bars, timeframe_duration(datasets[0].id.timeframe)))
+    ways = ", ".join(f"{d.id} {d.adjustment}" for d in datasets)
+    mixed = [f"prices are adjusted in different ways: {ways}"] if len(adjustments) > 1 else []
+    ragged = _ragged(bars, timeframe_duration(datasets[0].id.timeframe))
+    notes = (*(note for d in datasets for note in d.notes), *mixed, *ragged)
     return Dataset(panel_id([d.id for d in datasets]), bars, parts[0].instruments_by_symbol[0], datasets[0].adjustment,
                    any(d.close_only for d in datasets), tuple(dict.fromkeys(notes)), None,
                    instruments_by_symbol=tuple(i for part in parts for i in part.instruments_by_symbol),

@@ -27,7 +27,7 @@ def _wrong_trades() -> dict[str, pl.Expr]:
     same = pl.col("symbol") == pl.col("symbol").shift()
     tied = same & (pl.col("ts") == pl.col("ts").shift())
     back = (pl.col("symbol") < pl.col("symbol").shift()) | (same & (pl.col("ts") < pl.col("ts").shift()))
-    number = lambda name: ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(False)
+    def number(name: str) -> pl.Expr: return ~(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(False)
     return {"without a symbol or a time": pl.any_horizontal(pl.col("symbol", "ts").is_null()),
             "with a price that is no positive number": number("price"),
             "with an amount that is no positive number": number("amount"),
@@ -53,6 +53,7 @@ def validate_trades(
                             "drops.")
     return trades
 
+# %% ../../../nbs/data/market/02_trades.ipynb #08cd142e
 def make_trades(
     frame: pl.DataFrame,        # ts, price, amount; symbol, side and id where the source has them; `ts` as Datetime
     symbol: str | None = None,  # the symbol, where the frame has no such column
@@ -106,7 +107,8 @@ def _aggregate(
         close=pl.col("price").last(),
         trades=pl.len().cast(pl.Int64), sided=pl.col("side").null_count() == 0)
     amount, bars = trades["amount"].to_numpy(), rows["bar"].to_numpy()
-    total = lambda values: pl.Series(sum_bars_nb(number.to_numpy(), values)[bars], dtype=pl.Float64)
+    def total(values: np.ndarray) -> pl.Series:
+        return pl.Series(sum_bars_nb(number.to_numpy(), values)[bars], dtype=pl.Float64)
     rows = rows.with_columns(volume=total(amount), value=total(amount * trades["price"].to_numpy()),
                              buy_volume=total(amount * (trades["side"] == "buy").fill_null(False).to_numpy()))
     return rows.with_columns(vwap=pl.col("value") / pl.col("volume"), buy_volume=pl.when("sided").then("buy_volume"))

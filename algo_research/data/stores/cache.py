@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import polars as pl
+from fastcore.basics import patch
 
 from ...core.errors import InputError, RetryableError, unknown_name
 from ...core.logging import get_logger
@@ -100,19 +101,6 @@ class RedisCache(Cache):
 
     def __repr__(self) -> str: return f"RedisCache({self.name}, hit rate {self.hit_rate:.2f})"
 
-    def _ask(self, command: str, *arguments: Any) -> Any:
-        if self._clock() < self._asked + self._again: return None
-        try: answer = getattr(self._client, command)(*arguments)
-        except self._away as error:
-            self._asked = self._clock()
-            if not self._told:
-                get_logger().warning("the cache does not answer; reading goes on without "
-                                     "it", cache=self.name, error=type(error).__name__)
-            self._told = True
-            return None
-        self._asked, self._told = float("-inf"), False
-        return answer
-
     def ping(self) -> None:
         try: self._client.ping()
         except self._away as error:
@@ -127,6 +115,21 @@ class RedisCache(Cache):
         target = BytesIO()
         frame.write_ipc(target, compression="lz4")
         self._ask("set", f"algo:bars:{key}", target.getvalue())
+
+# %% ../../../nbs/data/stores/02_cache.ipynb #383081f3
+@patch
+def _ask(self: RedisCache, command: str, *arguments: Any) -> Any:
+    if self._clock() < self._asked + self._again: return None
+    try: answer = getattr(self._client, command)(*arguments)
+    except self._away as error:
+        self._asked = self._clock()
+        if not self._told:
+            get_logger().warning("the cache does not answer; reading goes on without it",
+                                 cache=self.name, error=type(error).__name__)
+        self._told = True
+        return None
+    self._asked, self._told = float("-inf"), False
+    return answer
 
 # %% ../../../nbs/data/stores/02_cache.ipynb #5cd09bb3
 _SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}

@@ -59,6 +59,7 @@ def wait_seconds(
         except (ValueError, TypeError, OverflowError): return usual
     return min(3600.0, max(0.0, seconds)) if math.isfinite(seconds) else usual
 
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #b95d7f57
 def _sorted_error(error: Exception, exchange: Any, name: str, what: str) -> Exception:
     "A ccxt error as one of ours."
     import ccxt
@@ -138,6 +139,24 @@ def _binance_at(url: str) -> dict[str, Any]:
     return {"urls": {"api": api}, "options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot", "linear"]},
                                               "fetchMargins": False, "fetchCurrencies": False}}
 
+# %% ../../../nbs/data/venues/00_exchanges.ipynb #c68cffab
+def _check_exchange(exchange: str, url: str | None, known: list[str]) -> None:
+    if exchange == "sandbox" and not url:
+        raise InputError("The sandbox needs its address. "
+                         "Start it with `algo sandbox`, which prints it, and pass --url.")
+    if exchange != "sandbox" and url:
+        raise InputError(f"An address is for the sandbox, and {exchange} has its own. "
+                         "Leave it out, or choose 'sandbox'.")
+    if exchange not in (*known, "sandbox"): raise unknown_name("exchange", exchange, [*known, "sandbox"])
+
+def _instrument(market: dict[str, Any], venue: str, exchange: Any) -> Instrument:
+    "What ccxt says of a market, in our words."
+    limits, precision = market.get("limits") or {}, market.get("precision") or {}
+    return Instrument(stored_symbol(market["symbol"]), venue, _KINDS.get(market["type"], "spot"),
+                      _step(exchange, precision.get("price")), _step(exchange, precision.get("amount")),
+                      float((limits.get("cost") or {}).get("min") or 0.0), float(market.get("contractSize") or 1.0),
+                      bool(market.get("inverse")), market["quote"])
+
 # %% ../../../nbs/data/venues/00_exchanges.ipynb #5a1718ec
 class ExchangeSource(Source):
     "An exchange's public market data, through ccxt."
@@ -149,16 +168,10 @@ class ExchangeSource(Source):
         timeout: float = 10.0,    # seconds until a request counts as failed
     ):
         import ccxt
-        if exchange == "sandbox" and not url:
-            raise InputError("The sandbox needs its address. Start it with `algo sandbox`, which prints it, and pass "
-                             "--url.")
-        if exchange != "sandbox" and url:
-            raise InputError(f"An address is for the sandbox, and {exchange} has its own. Leave it out, or choose "
-                             f"'sandbox'.")
-        if exchange not in (*ccxt.exchanges, "sandbox"):
-            raise unknown_name("exchange", exchange, [*ccxt.exchanges, "sandbox"])
+        _check_exchange(exchange, url, ccxt.exchanges)
         name = "binance" if exchange == "sandbox" else exchange
-        self.venue, self.ccxt_name, self.page, self.windows = exchange, name, _PAGES.get(name, 500), name == "coinbase"
+        self.venue, self.ccxt_name = exchange, name
+        self.page, self.windows = _PAGES.get(name, 500), name == "coinbase"
         self.settings = {"timeout": int(timeout * 1000), "enableRateLimit": exchange != "sandbox",
                          **(_binance_at(url) if url else {})}
         self._ccxt = getattr(ccxt, name)(dict(self.settings))
@@ -177,12 +190,7 @@ class ExchangeSource(Source):
 
     def instrument(self, symbol: str) -> Instrument:
         markets = self.markets()
-        m = markets[market_symbol(symbol, markets, self.venue)]
-        limits, precision = m.get("limits") or {}, m.get("precision") or {}
-        return Instrument(stored_symbol(m["symbol"]), self.venue, _KINDS.get(m["type"], "spot"),
-                          _step(self._ccxt, precision.get("price")), _step(self._ccxt, precision.get("amount")),
-                          float((limits.get("cost") or {}).get("min") or 0.0), float(m.get("contractSize") or 1.0),
-                          bool(m.get("inverse")), m["quote"])
+        return _instrument(markets[market_symbol(symbol, markets, self.venue)], self.venue, self._ccxt)
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         known = market_symbol(symbol, self.markets(), self.venue)

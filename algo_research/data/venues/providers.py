@@ -112,10 +112,17 @@ def _values(rows: list[Mapping[str, Any]], names: Mapping[str, str], time: pl.Ex
 # %% ../../../nbs/data/venues/01_providers.ipynb #bfe88c16
 _OHLCV = ("open", "high", "low", "close", "volume")
 
-# %% ../../../nbs/data/venues/01_providers.ipynb #f5e776c3
+# %% ../../../nbs/data/venues/01_providers.ipynb #8fafbab1
 _TWELVE = {"1m": "1min", "5m": "5min", "15m": "15min", "30m": "30min", "45m": "45min", "1h": "1h", "2h": "2h",
            "4h": "4h", "1d": "1day"}
 
+def _market_of(kind: str, mic: str) -> tuple[str, str]: # (calendar, kind of instrument)
+    "What Twelve Data's kinds are to us."
+    if kind == "Digital Currency": return ALWAYS, "spot"
+    if kind == "Physical Currency": return "24/5", "spot"
+    return _calendar(mic), "equity"
+
+# %% ../../../nbs/data/venues/01_providers.ipynb #f5e776c3
 class TwelveDataSource(_Provider):
     "Stocks, ETFs, currencies and crypto currencies from Twelve Data; needs the secret `twelvedata_key`."
     venue, page, windows = "twelvedata", 5000, True
@@ -129,19 +136,13 @@ class TwelveDataSource(_Provider):
     def instrument(self, symbol: str) -> Instrument:
         "Of several listings the first that is told; AAPL:XETR is the one at an exchange, by its ISO 10383 code."
         wanted, _, listing = symbol.replace("-", "/").upper().partition(":")
-        what = f"the symbol {symbol}"
-        told = self._ask("/symbol_search", what, symbol=wanted)
-        with self._understood(what):
-            rows = [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code") or "", r.get("currency") or "USD")
-                    for r in told["data"]]
+        rows = self._listings(wanted, f"the symbol {symbol}")
         names = (wanted, wanted.replace("/", "-"))
         exact = [row for row in rows if row[0].upper() in names and listing in ("", row[2])]
         if not exact:
             raise unknown_name(f"symbol of {self.venue}", symbol, [f"{r[0]}:{r[2]}" if listing else r[0] for r in rows])
         name, kind, mic, currency = exact[0]
-        if kind == "Digital Currency": calendar, ours = ALWAYS, "spot"
-        elif kind == "Physical Currency": calendar, ours = "24/5", "spot"
-        else: calendar, ours = _calendar(mic), "equity"
+        calendar, ours = _market_of(kind, mic)
         # a pair's currency is told by its name, "US Dollar"
         quote = name.partition("/")[2] if ours == "spot" and "/" in name else currency
         made = Instrument(name.replace("/", "-") + (f":{listing}" if listing else ""), self.venue, ours, quote=quote,
@@ -155,8 +156,8 @@ class TwelveDataSource(_Provider):
         end = start + min(limit, self.page) * timeframe_duration(timeframe)
         shape = "%Y-%m-%d" if daily else "%Y-%m-%d %H:%M:%S"
         try:
-            told = self._ask("/time_series", what, **named, interval=_TWELVE[timeframe], start_date=f"{start:{shape}}",
-                             end_date=f"{end:{shape}}",
+            told = self._ask("/time_series", what, **named, interval=_TWELVE[timeframe],
+                             start_date=f"{start:{shape}}", end_date=f"{end:{shape}}",
                              outputsize=self.page, timezone="UTC", order="ASC", adjust="none")
         except InputError as e:
             if "No data is available" not in str(e): raise
@@ -164,6 +165,14 @@ class TwelveDataSource(_Provider):
         with self._understood(what): return self._page(told["values"], daily, known.calendar)
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #fce5ec7f
+@patch
+def _listings(self: TwelveDataSource, wanted: str, what: str) -> list[tuple[str, str, str, str]]:
+    "What a search finds: symbol, kind, the exchange's ISO 10383 code, currency."
+    told = self._ask("/symbol_search", what, symbol=wanted)
+    with self._understood(what):
+        return [(r["symbol"], r.get("instrument_type", ""), r.get("mic_code") or "", r.get("currency") or "USD")
+                for r in told["data"]]
+
 @patch
 def _known(self: TwelveDataSource, symbol: str) -> tuple[Instrument, dict[str, str]]:
     "An instrument, and how it is asked for: bars and actions are those of one listing."
@@ -190,9 +199,24 @@ def actions(self: TwelveDataSource, symbol: str, since: datetime) -> pl.DataFram
         return _actions([*splits, *((known.symbol, d["ex_date"], "dividend", float(d["amount"]))
                                     for d in paid["dividends"])])
 
-# %% ../../../nbs/data/venues/01_providers.ipynb #c9623730
+# %% ../../../nbs/data/venues/01_providers.ipynb #8c4a17d0
 _ALPACA = {"1m": "1Min", "5m": "5Min", "15m": "15Min", "30m": "30Min", "1d": "1Day"}
 
+def _fields(asset: dict[str, Any]) -> dict[str, Any]:
+    "What Alpaca says of an asset, as an instrument has it."
+    crypto, symbol = asset["class"] == "crypto", asset["symbol"].replace("/", "-")
+    tick = float(asset.get("price_increment") or (0.0 if crypto else 0.01))
+    lot = float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0))
+    return {"symbol": symbol, "kind": "spot" if crypto else "equity", "tick": tick, "lot": lot,
+            "quote": symbol.partition("-")[2] or "USD", "calendar": ALWAYS if crypto else "XNYS"}
+
+def _stamped(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    "Alpaca's bars by our names, with their times as `ts`."
+    stamps = pl.Series("t", [r["t"] for r in rows], dtype=pl.String)
+    frame = _values(rows, {name: name[0] for name in _OHLCV}, stamps)
+    return frame.with_columns(ts=pl.col("t").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", time_zone="UTC"))
+
+# %% ../../../nbs/data/venues/01_providers.ipynb #c9623730
 class AlpacaSource(_Provider):
     "US stocks and crypto currencies from Alpaca; needs the secrets `alpaca_key` and `alpaca_secret`."
     venue, page, windows = "alpaca", 10_000, False
@@ -212,19 +236,9 @@ class AlpacaSource(_Provider):
         return max(1.0, wait_seconds(str(left), 60.0))
 
     def instrument(self, symbol: str) -> Instrument:
-        name = symbol.replace("-", "/").upper()
-        try: asset = self._ask(f"{self._trading}/v2/assets/{name.replace('/', '%2F')}", f"the symbol {symbol}")
-        except InputError as e:
-            if "not found" not in str(e): raise
-            listed = self._ask(f"{self._trading}/v2/assets", "its symbols", status="active")
-            with self._understood("its symbols"): names = [a["symbol"] for a in listed]
-            raise unknown_name(f"symbol of {self.venue}", symbol, names) from e
-        with self._understood(f"the symbol {symbol}"):
-            crypto, ours = asset["class"] == "crypto", asset["symbol"].replace("/", "-")
-            tick = float(asset.get("price_increment") or (0.0 if crypto else 0.01))
-            lot = float(asset.get("min_trade_increment") or (1e-9 if asset.get("fractionable") else 1.0))
-        return Instrument(ours, self.venue, "spot" if crypto else "equity", tick, lot,
-                          quote=ours.partition("-")[2] or "USD", calendar=ALWAYS if crypto else "XNYS")
+        asset = self._asset(symbol)
+        with self._understood(f"the symbol {symbol}"): fields = _fields(asset)
+        return Instrument(venue=self.venue, **fields)
 
     def bars(self, symbol: str, timeframe: str, start: datetime, limit: int) -> pl.DataFrame:
         name, crypto, daily = symbol.replace("-", "/"), "-" in symbol, timeframe == "1d"
@@ -236,27 +250,42 @@ class AlpacaSource(_Provider):
                            limit=max(1, min(limit, self.page)), sort="asc", **more)
         with self._understood(f"bars of {symbol}"):
             rows = (answer["bars"] or {}).get(name, []) if crypto else answer["bars"] or []
-            frame = _values(rows, {name: name[0] for name in _OHLCV},
-                            pl.Series("t", [r["t"] for r in rows], dtype=pl.String))
-            frame = frame.with_columns(ts=pl.col("t").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us",
-                                                                      time_zone="UTC"))
+            frame = _stamped(rows)
         if not daily or crypto: return frame.select(list(PAGE_SCHEMA))
-        return _at_sessions(frame.with_columns(date=pl.col("ts").dt.convert_time_zone("America/New_York").dt.date())
-                            .drop("ts"), "XNYS")
+        date = pl.col("ts").dt.convert_time_zone("America/New_York").dt.date()
+        return _at_sessions(frame.with_columns(date=date).drop("ts"), "XNYS")
 
     def actions(self, symbol: str, since: datetime) -> pl.DataFrame:
         "Splits and cash dividends from a day on: symbol, date, kind, value (see `data.equities`)."
-        rows, token = [], ""
-        while token is not None:
-            answer = self._ask("/v1/corporate-actions", f"actions of {symbol}", symbols=symbol,
-                               start=f"{since:%Y-%m-%d}", types="forward_split,reverse_split,cash_dividend", limit=1000,
-                               page_token=token or None)
-            with self._understood(f"actions of {symbol}"):
-                told, token = answer["corporate_actions"], answer.get("next_page_token")
-                rows += [(symbol, a["ex_date"], "split", float(a["new_rate"]) / float(a["old_rate"]))
-                         for kind in ("forward_splits", "reverse_splits") for a in told.get(kind) or []]
-                rows += [(symbol, a["ex_date"], "dividend", float(a["rate"])) for a in told.get("cash_dividends") or []]
+        rows = self._changes(symbol, since)
         with self._understood(f"actions of {symbol}"): return _actions(rows)
+
+# %% ../../../nbs/data/venues/01_providers.ipynb #e35166c8
+@patch
+def _asset(self: AlpacaSource, symbol: str) -> dict[str, Any]:
+    "What Alpaca says of a symbol, or near symbols."
+    name = symbol.replace("-", "/").upper()
+    try: return self._ask(f"{self._trading}/v2/assets/{name.replace('/', '%2F')}", f"the symbol {symbol}")
+    except InputError as e:
+        if "not found" not in str(e): raise
+        listed = self._ask(f"{self._trading}/v2/assets", "its symbols", status="active")
+        with self._understood("its symbols"): names = [a["symbol"] for a in listed]
+        raise unknown_name(f"symbol of {self.venue}", symbol, names) from e
+
+@patch
+def _changes(self: AlpacaSource, symbol: str, since: datetime) -> list[tuple[str, str, str, float]]:
+    "Splits and cash dividends: symbol, date, kind, value."
+    rows, what = [], f"actions of {symbol}"
+    token: str | None = ""
+    while token is not None:
+        answer = self._ask("/v1/corporate-actions", what, symbols=symbol, start=f"{since:%Y-%m-%d}",
+                           types="forward_split,reverse_split,cash_dividend", limit=1000, page_token=token or None)
+        with self._understood(what):
+            told, token = answer["corporate_actions"], answer.get("next_page_token")
+            rows += [(symbol, a["ex_date"], "split", float(a["new_rate"]) / float(a["old_rate"]))
+                     for kind in ("forward_splits", "reverse_splits") for a in told.get(kind) or []]
+            rows += [(symbol, a["ex_date"], "dividend", float(a["rate"])) for a in told.get("cash_dividends") or []]
+    return rows
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #86547ebe
 def _actions(rows: list[tuple[str, str, str, float]]) -> pl.DataFrame:

@@ -1,0 +1,65 @@
+"""What the how-to guides show, done as they say."""
+
+import datetime
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+from support.command import algo
+
+from algo_research.data.market.instruments import session_schedule
+
+GUIDES = Path(__file__).parents[2] / "docs" / "howto"
+
+
+def python_of(guide: str) -> str:
+    """The first Python block of a guide."""
+    found = re.search(r"```python\n(.*?)```", (GUIDES / guide).read_text(), re.DOTALL)
+    assert found, f"{guide} shows no code"
+    return found[1]
+
+
+@pytest.fixture
+def archive(tmp_path) -> Path:
+    """A workspace with the guide's provider, and two files for it."""
+    (tmp_path / "archive.py").write_text(python_of("provider.md"))
+    (tmp_path / "archive").mkdir()
+    days = session_schedule("XNYS", datetime.date(2017, 1, 1), datetime.date(2017, 6, 30), datetime.timedelta(days=1))
+    for number, symbol in enumerate(("ONE", "TWO")):
+        prices = dict.fromkeys(("open", "high", "low", "close"), 100.0 + number)
+        days.select(day="date", **{k: pl.lit(v) for k, v in prices.items()}, volume=pl.lit(5.0)).write_csv(
+            tmp_path / "archive" / f"{symbol}.csv"
+        )
+    return tmp_path
+
+
+def test_the_provider_of_the_guide_is_listed_and_answers(archive):
+    assert "ArchiveProvider" in python_of("provider.md")
+    assert "workspace, archive.py" in algo(archive, "components", "providers").stdout
+    listed = algo(archive, "data", "list").stdout
+    assert "archive/ONE/1d" in listed and "archive/TWO/1d" in listed
+    assert "2017-06-30" in algo(archive, "data", "show", "archive/ONE/1d").stdout
+    assert "Did you mean 'ONE'" in algo(archive, "data", "show", "archive/ONF/1d", code=2).stderr
+
+
+def test_a_provider_that_fails_is_named_with_file_and_line_and_hides_no_other(archive):
+    code = (archive / "archive.py").read_text()
+    (archive / "archive.py").write_text(code.replace("table = pl.read_csv(", "table = pl.no_such("))
+    said = algo(archive, "data", "show", "archive/ONE/1d", code=2).stderr
+    line = 1 + code[: code.index("table = pl.read_csv(")].count("\n")
+    assert "AttributeError" in said and f"archive.py, line {line})" in " ".join(said.split())
+
+    (archive / "archive.py").write_text(code.replace("return [(DatasetId", "return 1 / 0, [(DatasetId"))
+    listed = algo(archive, "data", "list").stdout
+    assert "arch/SP500/1d" in listed and "ZeroDivisionError" in listed
+
+
+def test_a_provider_does_not_hide_what_is_stored(archive):
+    days = (archive / "archive" / "ONE.csv").read_text()
+    (archive / "mine.csv").write_text(days.replace("day,", "date,", 1))
+    (archive / "archive.py").rename(archive / "later.txt")
+    algo(archive, "data", "import", "mine.csv", "--id", "archive/ONE/1d")
+    (archive / "later.txt").rename(archive / "archive.py")
+    said = algo(archive, "data", "show", "archive/ONE/1d", code=2).stderr
+    assert "is in the store, and the provider archive answers for 'archive', too" in " ".join(said.split())
