@@ -66,14 +66,10 @@ def test_clean_markets_have_no_findings():
         assert check_bars(make_market("noise", seed, bars=SIZE, timeframe="1m")).height == 0
 
 
-<<<<<<< HEAD
 @pytest.mark.slow
-@pytest.mark.parametrize("load", [lambda: load_index("SP500"), lambda: load_index("NASDAQ"), load_stocks], ids=["SP500", "NASDAQ", "stocks"])
-=======
 @pytest.mark.parametrize(
     "load", [lambda: load_index("SP500"), lambda: load_index("NASDAQ"), load_stocks], ids=["SP500", "NASDAQ", "stocks"]
 )
->>>>>>> main
 def test_bundled_data_are_not_quarantined(load):
     dataset = load()
     findings = require_quality(dataset, QualitySettings())

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-from pathlib import Path
 
 import nbformat
 import pytest
