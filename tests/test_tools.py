@@ -66,8 +66,8 @@ def test_the_secret_scan_finds_a_planted_secret(tmp_path):
     clean, planted = tmp_path / "clean.py", tmp_path / "planted.py"
     clean.write_text("fees = 0.001\n")
     planted.write_text("key = '" + "AKIA" + "QYLPMN5HFIQR7XYA" + "'\n" + "-----BEGIN RSA " + "PRIVATE KEY-----\n")
-    assert scan([clean]) == []
-    assert len(scan([planted])) == 2
+    assert scan(clean) == []
+    assert len(scan(planted)) == 2
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "nbs").rglob("*.ipynb")), ids=lambda p: p.stem)
