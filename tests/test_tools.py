@@ -18,6 +18,9 @@ def load(name):
     return module
 
 
+SECRET_SCAN = load("secret_scan")  # what it imports asks for a socket once, to see which addresses there are
+
+
 @pytest.fixture
 def tree(tmp_path):
     """A small project with one exported notebook."""
@@ -62,7 +65,7 @@ def test_drift_sees_an_orphan_and_an_unclean_notebook(tree, tmp_path_factory):
 
 
 def test_the_secret_scan_finds_a_planted_secret(tmp_path):
-    scan = load("secret_scan").scan
+    scan = SECRET_SCAN.scan
     clean, planted = tmp_path / "clean.py", tmp_path / "planted.py"
     clean.write_text("fees = 0.001\n")
     planted.write_text("key = '" + "AKIA" + "QYLPMN5HFIQR7XYA" + "'\n" + "-----BEGIN RSA " + "PRIVATE KEY-----\n")

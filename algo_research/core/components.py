@@ -238,6 +238,10 @@ def import_from(
     return made
 
 # %% ../../nbs/core/09_components.ipynb #60dc6892
+def _is_library(file: Path) -> bool:
+    paths = sysconfig.get_paths()
+    return any(file.is_relative_to(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
 def _whose_line(e: Exception) -> tuple[str, int | None]:
     "The last line that is neither ours nor a library's; of a component in a library, where it was entered."
     ours = Path(sys.modules["algo_research"].__file__).parent
@@ -325,10 +329,6 @@ def component_code(
 
 # %% ../../nbs/core/09_components.ipynb #7b5cac98
 def _is_own(module: str) -> bool: return module.partition(".")[0] == "algo_research"
-
-def _is_library(file: Path) -> bool:
-    paths = sysconfig.get_paths()
-    return any(file.is_relative_to(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 def _imports_of(source: str, package: str) -> list[str]:
     "Names of modules that a module may import, wherever in it."
