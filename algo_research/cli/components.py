@@ -117,7 +117,7 @@ class {cls}(Strategy):
     name = "{module}"
     bars: int = 5       # over which the fall is measured
     drop: float = 0.03  # the fall that is bought, a fraction
-    weight: float = 1.0 # fraction of equity in each symbol
+    weight: float | None = None # fraction of equity in each symbol; None: an equal share
 
     def targets(self, frame, state=None):
         state = state or {{"last": {{}}, "closes": frame.select("symbol", "close").clear()}}
@@ -139,13 +139,25 @@ from algo_research.strategies.protocol import require_stateful
 
 
 def test_it_says_the_same_bar_by_bar():
-    require_stateful({cls}(drop=0.01), make_market("garch", seed=1, bars=1000).bars, np.random.default_rng(0))
+    bars = make_market("garch", seed=1, bars=1000).bars
+    require_stateful({cls}(drop=0.01, weight=1.0), bars, np.random.default_rng(0))
 
 
 def test_it_acts():
-    targets, _ = {cls}(drop=0.01).targets(make_market("garch", seed=1, bars=1000).bars)
+    targets, _ = {cls}(drop=0.01, weight=1.0).targets(make_market("garch", seed=1, bars=1000).bars)
     assert set(targets["target"].drop_nulls()) == {{0.0, 1.0}}
 '''
+
+
+def _belongs_to_others(name: str, folder: Path) -> bool:
+    """Whether a module of this name would hide another one, or could not be imported."""
+    import keyword
+    from importlib.util import find_spec
+
+    if keyword.iskeyword(name) or name == "tests":
+        return True
+    spec = find_spec(name)
+    return spec is not None and not Path(spec.origin or folder).resolve().is_relative_to(folder)
 
 
 @strategies.command("new", epilog=NEW_EXAMPLE)
@@ -174,6 +186,8 @@ def new(
     }
     with open_workspace(root, env) as workspace:
         folder = workspace.settings.root
+        if _belongs_to_others(name, folder):
+            raise InputError(f"The name {name!r} belongs to Python or to an installed module. Choose another one.")
         if any(component.name == name for component in list_components(STRATEGIES, folder)):
             raise InputError(f"The name {name!r} is taken: `algo components strategies` lists it. Choose another one.")
     files = {folder / f"{name}.py": MODULE, folder / "tests" / f"test_{name}.py": TEST}

@@ -39,20 +39,23 @@ class ForkedKernel:
 
     def poll(self) -> int | None:
         """None while it runs. How it ended is known to its parent only: 0."""
-        if self._process is None or not self._process.is_running():
-            return 0
-        return 0 if self._process.status() == psutil.STATUS_ZOMBIE else None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self._process is not None and self._process.is_running():
+                return 0 if self._process.status() == psutil.STATUS_ZOMBIE else None
+        return 0
 
     def wait(self, timeout: float | None = None) -> int:
         """Until it has ended."""
         if self._process is not None:
-            self._process.wait(timeout)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process.wait(timeout)
         return 0
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it is still the same process."""
         if self._process is not None:
-            self._process.send_signal(number)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it was quicker
+                self._process.send_signal(number)
 
     def terminate(self) -> None:
         """Ask it to end."""

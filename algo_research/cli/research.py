@@ -87,6 +87,10 @@ def trials(
         config = json.loads(row["config"])
         own = config.get("research", {})
         chosen = {**config.get("params", {}), **{k: own[k] for k in ("horizon", "seed") if k in own}}
+        for part in ("model", "costs"):
+            if part in config:
+                values = ", ".join(f"{k}={v}" for k, v in config[part].get("params", {}).items())
+                chosen[part] = f"{config[part]['name']}({values})"
         shown = " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in chosen.items())
         rows.add_row(
             row["config_hash"][:12],

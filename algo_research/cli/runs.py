@@ -299,13 +299,23 @@ def runs(
                 _status(r.status),
                 seconds,
                 *numbers,
-                escape(" ".join(f"{k}={v}" for k, v in r.told.items())),
+                escape(" ".join(f"{k}={_in_short(v)}" for k, v in r.told.items())),
             )
         except DataError as error:
             rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), escape(str(error)))
     console().print(rows)
     if len(found) > limit:
         console().print(f"[dim]{len(found) - limit} older ones; --limit shows more.[/dim]")
+
+
+def _in_short(value: Any) -> str:
+    """A value in a list; of a plan its hash and its strategy."""
+    if not isinstance(value, dict) or "datasets" not in value:
+        return str(value)
+    from algo_research.research.plan import make_plan
+
+    plan = make_plan(value)
+    return f"{plan.content[:12]}({', '.join(plan.datasets)}: {plan.strategy})"
 
 
 def _check_metrics(asked: list[str], found: list[Run]) -> None:

@@ -56,6 +56,9 @@ def parse_choice(
     try:
         call = ast.parse(f"f({told}" if told else "f()", mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not re.fullmatch(r"[\w.:-]+", name): raise ValueError
+        names = [str(k.arg) for k in call.keywords]
+        if twice := [n for n in names if names.count(n) > 1]:
+            raise InputError(f"{text!r} says {twice[0]} twice. Leave one of them out.")
         return Choice(name=name, params={str(k.arg): ast.literal_eval(k.value) for k in call.keywords})
     except (SyntaxError, ValueError) as e:
         raise InputError(f"{text!r} names no component. Write name, or name(parameter=value, ...) with plain values, "
@@ -251,6 +254,11 @@ def _whose_line(e: Exception) -> tuple[str, int | None]:
     place = own[-1] if own else others[0] if others else frames[-1]
     return place.filename, place.lineno
 
+def _is_ours(e: Exception) -> bool:
+    "Whether an error comes from us alone, without a line of somebody else's on the way."
+    file, _ = _whose_line(e)
+    return Path(file).is_relative_to(Path(sys.modules["algo_research"].__file__).parent)
+
 def _at_fault(what: str, e: Exception) -> InputError:
     file, line = (e.filename, e.lineno) if isinstance(e, SyntaxError) else _whose_line(e)
     return InputError(f"{what}: {type(e).__name__}: {e} ({file}, line {line}). Correct it there.")
@@ -270,7 +278,9 @@ def _import(component: Component) -> ModuleType:
     inside = component.folder and any(
         component.folder.joinpath(*module.split(".")).with_suffix(suffix).exists() for suffix in (".py", ""))
     try: return import_from(component.folder, module) if inside else importlib.import_module(module)
-    except InputError: raise
+    except InputError as e:
+        if not _is_ours(e): raise _broken(component, e) from e  # its code asked us for something that we refused
+        raise
     except ModuleNotFoundError as e:
         if e.name and module.startswith(e.name):
             where = f", neither in {component.folder} nor installed" if component.folder else ""

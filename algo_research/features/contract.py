@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from fastcore.basics import patch
 
-from ..core.components import Kind
+from ..core.components import Kind, explained
 from ..core.errors import DataError, InputError
 from ..core.hashing import hash_params
 from ..data.market.bars import Dataset
@@ -202,6 +202,10 @@ def _repr_markdown_(self: FeatureSet) -> str:
     return "\n".join([f"FeatureSet `{self.version}`", "", *head, *rows])
 
 # %% ../../nbs/features/00_contract.ipynb #dbe01627
+def _computed(feature: Feature, columns: Mapping[str, np.ndarray]) -> pl.Series:
+    with explained(f"The feature {feature.name} cannot be computed"):
+        return pl.Series(feature.name, feature.compute(columns), nan_to_null=True)
+
 def compute_features(
     bars: pl.DataFrame,                       # valid bars of one or more symbols
     features: FeatureSet | Iterable[Feature], # what to compute
@@ -217,6 +221,6 @@ def compute_features(
     read, parts = sorted({c for f in features for c in f.inputs} | {"close"}), []
     for part in bars.partition_by("symbol", maintain_order=True):
         columns = {c: part[c].cast(pl.Float64).fill_null(float("nan")).to_numpy() for c in read}
-        values = [pl.Series(f.name, f.compute(columns), nan_to_null=True) for f in features]
+        values = [_computed(f, columns) for f in features]
         parts.append(part.select(keys.columns).with_columns(values))
     return pl.concat(parts)

@@ -188,7 +188,7 @@ def research(
     way = _prepare(dataset, resolved, used, opened, opening, predictions, folder, tell)
     if opening: _open(dataset, resolved, opening, ledger, folder)
     judged = judge(way.ground, ledger, bool(opening), tell)
-    notes = (*dataset.notes, *way.notes)
+    notes = (*dataset.notes, *way.notes, *judged.notes)
     found = Research(plan, str(dataset.id), dataset.snapshot(), notes, findings, judged, way.predictions,
                      way.predicted, way.features, reserved_from, bool(opening))
     return _tracked(found, tracker, tell) if tracker else found

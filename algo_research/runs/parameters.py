@@ -6,7 +6,8 @@
 __all__ = ['DatasetId', 'Datasets', 'RunId', 'InputFile', 'CostsChoice', 'StrategyChoice', 'ModelChoice', 'PlanDocument',
            'TEMPLATES', 'Names', 'Chooses', 'Setting', 'Parameter', 'read_parameters', 'Template', 'cell_tags',
            'read_heading', 'cell_step', 'read_template', 'shipped', 'list_templates', 'find_template', 'from_text',
-           'resolve_parameters', 'named_content', 'named_datasets', 'pin_settings', 'check_choices']
+           'resolve_parameters', 'named_content', 'named_datasets', 'pin_settings', 'refuse_beside_plan',
+           'check_choices']
 
 # %% ../../nbs/runs/00_parameters.ipynb #a3916d2e
 import ast
@@ -351,6 +352,7 @@ def pin_settings(
     settings: Settings,              # of the workspace
 ) -> dict[str, Any]:
     "Parameters, with the setting's value for those that stand for one: what was meant."
+    if any("plan" in p.names and values[p.name] for p in template.parameters.values()): return dict(values)
     def pinned(parameter: Parameter) -> Any:
         setting = next((mark.name for mark in _marks(parameter.annotation) if isinstance(mark, Setting)), None)
         if setting is None or values[parameter.name] is not None: return values[parameter.name]
@@ -359,6 +361,23 @@ def pin_settings(
     return {name: pinned(parameter) for name, parameter in template.parameters.items()}
 
 # %% ../../nbs/runs/00_parameters.ipynb #cdbd2ed0
+_BESIDE_PLAN = ("open_reserved", "track") # what is no choice of the plan's
+
+_IN_PLAN = ("research.", "costs.", "model.")          # settings that are
+
+def refuse_beside_plan(
+    template: Template,
+    values: Mapping[str, Any],       # all parameters
+    settings: Iterable[str] = (),    # section.key, of those the call itself told
+) -> None:
+    "Refuse what is told beside a plan and would be overruled by it."
+    told = [name for name, parameter in template.parameters.items() if name not in (*_BESIDE_PLAN, "settings")
+            and "plan" not in parameter.names and values[name] != parameter.default]
+    told += [name for name in (*(values.get("settings") or {}), *settings) if name.startswith(_IN_PLAN)]
+    if told:
+        raise InputError(f"A plan says everything that is chosen, and {told[0]} is told beside it. "
+                         "Leave that out, or change the plan.")
+
 def check_choices(
     template: Template,
     values: Mapping[str, Any],       # all parameters
@@ -371,3 +390,4 @@ def check_choices(
                 if choice.strip(): make_component(kind, choice.strip(), folder)
         if "plan" in parameter.names and values[parameter.name]:
             resolve_plan(make_plan(values[parameter.name]), folder=folder)
+            refuse_beside_plan(template, values)

@@ -37,7 +37,8 @@ from ..core.settings import Settings
 from .closure import MODULES, code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
 from .parameters import (Template, check_choices, find_template, list_templates, named_content,
-                                           named_datasets, pin_settings, read_template, resolve_parameters)
+                                           named_datasets, pin_settings, read_template, refuse_beside_plan,
+                                           resolve_parameters)
 from .record import (FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, show_progress,
                                        write_manifest)
 from .report import write_report
@@ -87,6 +88,11 @@ def _ledger_digest(ledger: TrialLedger, data: Mapping[str, str]) -> str:
     return hash_params({id: ledger.digest(id, content) for id, content in data.items()})
 
 # %% ../../nbs/runs/03_runner.ipynb #210cc570
+def _call_settings(workspace: Workspace) -> dict[str, Any]:
+    "Settings that shape results and were told by the call itself, by section.key."
+    told = {f"{part}.{key}": v for part, given in workspace.overrides.items() for key, v in given.items()}
+    return {name: v for name, v in told.items() if name in workspace.settings.shaping()}
+
 def gather_inputs(
     template: Template,          # what is run
     values: Mapping[str, Any],   # all its parameters
@@ -97,6 +103,7 @@ def gather_inputs(
     reports = settings.path(settings.workspace.reports)
     values = pin_runs(template, pin_settings(template, values, settings), reports)
     check_choices(template, values, settings.root)
+    if values.get("plan"): refuse_beside_plan(template, values, _call_settings(workspace))
     data = _data_inputs(template, values, workspace)
     runs = {name: _content_of_run(find_run(reports, name)) for name in named_content(template, values, "run")}
     files = _file_inputs(named_content(template, values, "file"), settings)
@@ -426,8 +433,7 @@ def run_template(
     _refuse_secrets(template, values, workspace)
     with Interrupts() as interrupts:
         known = dict(inputs or gather_inputs(template, values, workspace))
-        told = {name: v for name, v in values.items() if v != template.parameters[name].default}
-        begun = _begin(template, known, workspace, {"told": told, **(record or {})})
+        begun = _begin(template, known, workspace, {"told": _told(template, values, workspace), **(record or {})})
         try: return _publish(begun, _execute(begun, before, tell, log, interrupts), tell)
         except AlgoError as e:
             _give_up(begun, e)
@@ -438,6 +444,11 @@ def run_template(
             raise FatalError(f"The run {run_id} could not be recorded: {type(e).__name__}: {redact(str(e))}. "
                              f"Check free space and permissions of {reports}.") from e
         finally: os.close(begun.lock)
+
+def _told(template: Template, values: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
+    "What was told otherwise than by default: parameters, and the call's own settings that shape results."
+    told = {name: v for name, v in values.items() if v != template.parameters[name].default}
+    return told | _call_settings(workspace)
 
 def _give_up(begun: _Begun, e: Exception) -> None:
     "Write down that the runner failed, if that can be written."

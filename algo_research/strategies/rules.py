@@ -56,9 +56,6 @@ class MovingAverage(Strategy):
         if not 1 <= self.fast < self.slow:
             raise InputError(f"fast = {self.fast} and slow = {self.slow}: needed is 1 <= fast < slow.")
 
-    def bind(self, symbols: int, costs: CostModel) -> Self:
-        return replace(self, weight=1 / symbols) if self.weight is None else self
-
     def targets(self, frame: pl.DataFrame, state: dict[str, Any] | None = None) -> tuple[pl.DataFrame, dict[str, Any]]:
         "A target at each crossing."
         state = state or {"last": {}, "closes": frame.select("symbol", "close").clear()}
@@ -90,8 +87,7 @@ class FollowPredictions(Strategy):
 
     def bind(self, symbols: int, costs: CostModel) -> Self:
         "The band is the cost of a change of mind, where it was not told."
-        return replace(self, band=costs.share if self.band is None else self.band,
-                       weight=1 / symbols if self.weight is None else self.weight)
+        return replace(super().bind(symbols, costs), band=costs.share if self.band is None else self.band)
 
     def targets(
         self, frame: pl.DataFrame, state: dict[str, float] | None = None,

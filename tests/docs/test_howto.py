@@ -63,3 +63,25 @@ def test_a_provider_does_not_hide_what_is_stored(archive):
     (archive / "later.txt").rename(archive / "archive.py")
     said = algo(archive, "data", "show", "archive/ONE/1d", code=2).stderr
     assert "is in the store, and the provider archive answers for 'archive', too" in " ".join(said.split())
+
+
+@pytest.mark.process
+def test_the_parts_of_the_guide_are_listed_and_used(tmp_path):
+    (tmp_path / "my_parts.py").write_text(python_of("components.md"))
+    for kind, name in (("features", "momentum.own.gap_3"), ("models", "mean"), ("costs", "impact")):
+        assert name in algo(tmp_path, "components", kind).stdout
+    chosen = [
+        *("-p", "dataset=synthetic/noise:1/1h", "-p", "model=mean(shrink=0.3)", "-p", "costs=impact(bps=10)"),
+        *("-p", 'settings={"research.features": "momentum.own.gap_3"}', "-p", "folds=2", "-p", "compare="),
+    ]
+    assert "No edge" in algo(tmp_path, "run", "research", *chosen).stdout
+    tried = " ".join(algo(tmp_path, "trials", "synthetic/noise:1/1h").stdout.split())
+    assert "mean(shrink=0.3)" in tried and "impact(bps=10)" in tried
+
+
+def test_what_a_module_of_one_s_own_asks_wrongly_is_said_with_its_file(tmp_path):
+    text = python_of("components.md").replace("momentum.own.gap_3", "gap")
+    (tmp_path / "my_parts.py").write_text(text)
+    said = " ".join(algo(tmp_path, "run", "research", "-p", "model=mean", code=2).stderr.split())
+    line = 1 + text[: text.index("GAP = Feature")].count("\n")
+    assert "is no feature name" in said and f"my_parts.py, line {line})" in said

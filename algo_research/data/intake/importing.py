@@ -225,6 +225,15 @@ def _named(table: pl.DataFrame, columns: dict[str, str], only: str) -> pl.DataFr
     symbol = pl.col("symbol").cast(pl.String).str.replace_all("/", "-") if "symbol" in columns else pl.lit(only)
     return frame.with_columns(symbol=symbol)
 
+def _unused(table: pl.DataFrame, columns: dict[str, str]) -> list[str]:
+    unused = [c for c in table.columns if c not in columns.values()]
+    return [f"columns not used: {', '.join(unused)}"] if unused else []
+
+def _other_symbol(bars: pl.DataFrame, meant: str | None) -> list[str]:
+    symbols = bars["symbol"].unique().to_list()
+    if meant is None or len(symbols) != 1 or symbols[0] == meant: return []
+    return [f"the column of symbols says {symbols[0]}, and the id {meant}: the bars keep {symbols[0]}"]
+
 def _with_prices(frame: pl.DataFrame, columns: dict[str, str]) -> tuple[pl.DataFrame, list[str]]:
     "A close stands for the prices that the file does not have; and what it does not have."
     decisions = [] if "volume" in columns else ["no volume"]
@@ -269,8 +278,7 @@ def import_file(
     wanted = ("symbol", "ts", *PRICES, "volume", "known_at")
     bars = make_bars(frame.select(c for c in wanted if c in frame.columns), step)
     bars, late = _drop_open_bars(bars, clock or SystemClock())
-    unused = [c for c in table.columns if c not in found.values()]
-    if unused: decisions.append(f"columns not used: {', '.join(unused)}")
+    decisions += [*_other_symbol(bars, only if dataset else None), *_unused(table, found)]
     name = DatasetId.parse(dataset or f"file/{stem}/{timeframe}")
     if name.timeframe != timeframe:
         raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. "
@@ -296,9 +304,14 @@ def stored_changes(
     dataset: Dataset, # read from a file
     store: Store,
 ) -> tuple[int, int, int]: # bars that are (new, changed, as they are stored)
-    "What storing a dataset would do."
+    "What storing a dataset would do; refused where it has none of the symbols that are stored."
     if dataset.id not in store.datasets(): return dataset.bars.height, 0, 0
     stored = store.read(dataset.id).bars
+    here, there = set(dataset.bars["symbol"]), set(stored["symbol"])
+    if not here & there:
+        known, new = (", ".join(sorted(symbols)[:5]) for symbols in (there, here))
+        raise InputError(f"{dataset.id} holds {known}, and the file {new}: one would lie beside the other. "
+                         "Give it another id, or a column of symbols that says the same.")
     known = dataset.bars.join(stored.select("symbol", "ts"), on=["symbol", "ts"], how="semi").height
     same = dataset.bars.join(stored, on=dataset.bars.columns, how="semi", nulls_equal=True).height
     return dataset.bars.height - known, known - same, same
