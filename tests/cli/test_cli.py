@@ -374,8 +374,8 @@ LOOKS = [("components", "costs"), ("settings",), ("doctor",), ("run",), ("run", 
 @pytest.mark.parametrize("arguments", [*WRITES, *LOOKS], ids=" ".join)
 def test_outside_a_workspace_a_command_says_so_and_begins_no_ledger(arguments, tmp_path):
     done = algo(tmp_path, *arguments, code=2 if arguments in WRITES else 0, bare=True)
-    said = done.stdout + done.stderr
-    assert "no settings.ini in" in " ".join(said.split()) or f"neither {tmp_path} nor a folder above it holds settings" in said
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "no settings.ini in" in said or f"neither {tmp_path} nor a folder above it holds settings" in said
     assert "algo init" in said
     assert not list(tmp_path.iterdir())
 
