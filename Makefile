@@ -33,7 +33,7 @@ check: setup style ## the fast lane, under two minutes: drift, style, secrets, q
 coverage: setup ## how much of the package the tests run, in processes they start, too: the total, and where it is least
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not long"; failed=$$?; \
-	  $(BIN)/coverage combine --quiet && $(BIN)/coverage report --sort=cover | sed -n '1,22p;$$p'; exit $$failed
+	  $(BIN)/coverage combine --quiet && $(BIN)/coverage report --sort=cover | sed -n '1,22p;/^TOTAL/p'; exit $$failed
 
 .PHONY: notebooks
 notebooks: setup style

@@ -206,6 +206,13 @@ def test_what_grew_is_named_and_noise_is_not():
     assert found == [(20.0, "longer"), (9.0, "new")]
 
 
+def test_what_was_measured_to_be_slow_is_left_out_of_the_fast_lane(request):
+    assert budget.is_slow({"a": budget.SLOW}, "a") and not budget.is_slow({"a": 0.7}, "a")
+    assert not budget.is_slow({"a": 5.0}, "new")
+    stored, found = budget.read_durations(), kinds.collected(request.config)
+    assert [test for test in found if budget.is_slow(stored, test) and "slow" not in found[test]] == []
+
+
 def test_durations_are_kept_rounded_and_sorted_and_quick_ones_are_not():
     kept = budget.merged({"b": 2.0, "c": 3.0, "gone": 4.0}, {"b": 0.1, "a": 1.26}, known={"a", "b", "c"})
     assert list(kept.items()) == [("a", 1.3), ("c", 3.0)]

@@ -19,6 +19,7 @@ from .kinds import KINDS
 BUDGET = {"unit": 600, "server": 700, "process": 1600, "browser": 700}
 FILE = Path(__file__).parents[1] / "durations.json"
 NOTICEABLE = 0.5  # seconds; quicker tests are not stored
+SLOW = 0.8  # seconds of stored work from which on a test is `slow` without being marked
 LISTED = 5
 
 WORK = pytest.StashKey[dict[str, float]]()
@@ -66,11 +67,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[KIND], config.stash[LEFT_OUT] = {}, Counter()
 
 
-@pytest.hookimpl(trylast=True)
+def is_slow(stored: dict[str, float], test: str) -> bool:
+    return stored.get(test, 0.0) >= SLOW
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of which a test takes longest come first; within a file the order stays, for the fixtures' sake."""
+    """What was measured to be slow is marked, and the files of which a test takes longest come first; within a file
+    the order stays, for the fixtures' sake.
+    """
     stored, by_file = read_durations(), defaultdict(float)
     for item in items:
+        if is_slow(stored, item.nodeid) and item.get_closest_marker("slow") is None:
+            item.add_marker("slow")
         file = item.nodeid.partition("::")[0]
         by_file[file] = max(by_file[file], stored.get(item.nodeid, 0.0))
     items.sort(key=lambda item: (-by_file[file := item.nodeid.partition("::")[0]], file))
