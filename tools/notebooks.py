@@ -45,9 +45,9 @@ def main(arguments: list[str]) -> int:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "settings.ini").touch()  # notebooks run in a workspace, of their own
         for notebook in notebooks:
-            prepare(notebook, Path(folder) / notebook.relative_to(ROOT))
+            prepare(notebook, copy := Path(folder) / notebook.relative_to(ROOT))
+            (copy.parent / "settings.ini").touch()  # notebooks of a folder run in a workspace of their own
         os.environ |= {
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "JUPYTER_PLATFORM_DIRS": "1",

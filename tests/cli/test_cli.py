@@ -332,11 +332,11 @@ def test_real_files_as_they_are(file, id, options, decision, workspace, shared_d
     assert decision in done.stdout
     folds = ["--folds", "2", "--set", "research.min_train=0.5", "--set", "research.reserve=0"] if "DJ30" in id else []
     if "DJ30" in id:  # 253 sessions are fewer than the longest memory: refused, and said why
-        short = algo(workspace, "research", id, *folds, code=2)
-        assert "has 253 bars, which is shorter than their memory" in short.stderr
+        short = algo(workspace, "research", id, *folds, code=1)
+        assert "has 253 bars, which is shorter than their memory" in short.stdout
         folds += ["--set", "research.features=momentum.talib.roc_20, trend.talib.sma_20, reversion.talib.bollinger_20"]
     if "bitstamp" in id:  # most of its volumes are quote volumes: refused, until they are repaired
-        assert "base and quote volume swapped (20,147 bars" in algo(workspace, "research", id, code=2).stderr
+        assert "base and quote volume swapped (20,147 bars" in algo(workspace, "research", id, code=1).stdout
         algo(workspace, "data", "check", id, "--repair", "--rule", "base and quote volume swapped", "--yes")
     found = algo(workspace, "research", id, *folds).stdout
     assert re.search(r"^(No edge|Edge): ", found, re.M)
