@@ -174,7 +174,7 @@ def test_what_changes_while_a_run_goes_on_fails_it_and_local_modules_are_inputs(
     assert "nothing to run" not in algo(workspace, "run", "local").stderr
     assert [json.loads(p.read_text())["v"] for p in sorted(workspace.glob("reports/local/*/metrics.json"))] == [1, 2]
     done = algo(workspace, "run", "local", "-p", "change=true", code=1)
-    assert "changed while the run was going on: code helper.py" in done.stdout
+    assert "changed while the run was going on: code ./helper.py" in done.stdout
 
 
 def test_a_run_whose_outputs_are_gone_is_run_again(workspace):
