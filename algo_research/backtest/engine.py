@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from fastcore.basics import patch
 
+from ..core.components import explained
 from ..core.errors import DataError, InputError
 from ..core.hashing import hash_frame, hash_params
 from ..execution.costs import CostModel, CostRates
@@ -182,7 +183,7 @@ def cost_rates(
     "What fills on the grid cost: at the open, with the volumes of the bars before."
     known = [instruments.get(s) or Instrument(s, "unknown", "spot") for s in grid.symbols]
     before = np.vstack([np.full((1, len(grid.symbols)), np.nan), grid.volume[:-1]])
-    return costs.rates(grid.open, before, known)
+    with explained(f"The cost model {costs.name} cannot say its rates"): return costs.rates(grid.open, before, known)
 
 def backtest(
     bars: pl.DataFrame,       # valid bars of the period to trade

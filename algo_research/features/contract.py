@@ -112,7 +112,10 @@ def fit_features(
 ) -> dict[str, Params]:     # what each feature learned
     "Fit on training rows, and on nothing else."
     train = table[rows]
-    return {f.name: f.fit({name: train[name].to_numpy() for name in f.reads}) for f in fitted}
+    def learn(f: FittedFeature) -> Params:
+        with explained(f"The feature {f.name} cannot be fitted"):
+            return f.fit({name: train[name].to_numpy() for name in f.reads})
+    return {f.name: learn(f) for f in fitted}
 
 def add_fitted(
     table: pl.DataFrame,            # rows with the plain features as columns
@@ -121,7 +124,9 @@ def add_fitted(
 ) -> pl.DataFrame:                  # with a column for each fitted feature
     "Apply what was learned."
     def values(f: FittedFeature) -> pl.Series:
-        made = np.asarray(f.apply({name: table[name].to_numpy() for name in f.reads}, learned[f.name]), np.float64)
+        read = {name: table[name].to_numpy() for name in f.reads}
+        with explained(f"The feature {f.name} cannot be applied"):
+            made = np.asarray(f.apply(read, learned[f.name]), np.float64)
         if made.shape != (table.height,):
             raise DataError(f"{f.name} returned shape {made.shape} for {table.height} rows. "
                             "A feature gives one value a row.")

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
-from ..core.components import Kind
+from ..core.components import Kind, explained
 from ..core.errors import DataError
 from ..core.hashing import hash_bytes, hash_params
 from ..features.contract import FittedFeature, Params, add_fitted, fit_features
@@ -90,7 +90,9 @@ class WalkForward:
 
 def _values(predictor: Predictor, rows: np.ndarray) -> pl.Series:
     "Predictions; NaN is none, and an infinite one is refused."
-    made, name = pl.Series(np.asarray(predictor.predict(rows), float), nan_to_null=True), type(predictor).__name__
+    name = type(predictor).__name__
+    with explained(f"The predictor {name} cannot predict"): values = np.asarray(predictor.predict(rows), float)
+    made = pl.Series(values, nan_to_null=True)
     if made.len() != len(rows): raise DataError(f"{name} made {made.len()} predictions of {len(rows)} rows.")
     if made.is_infinite().any(): raise DataError(f"{name} made an infinite prediction. Give NaN where there is none.")
     return made
@@ -115,7 +117,8 @@ def walk_forward_predict(
         learned.append(fit_features(table, fitted, fold.train))
         require_rowwise(table, fitted, learned[-1], np.random.default_rng(seed))
         x = add_fitted(table, fitted, learned[-1]).select(names).to_numpy()
-        predictor = model.fit(x[fold.train], table["label"].to_numpy()[fold.train], seed)
+        label = table["label"].to_numpy()[fold.train]
+        with explained(f"The model {model.name} cannot be fitted"): predictor = model.fit(x[fold.train], label, seed)
         parts.append(table[fold.test].select(_KEYS).with_columns(
             value=_values(predictor, x[fold.test]), model=pl.lit(_identity(predictor, learned[-1])),
             fold=pl.lit(fold.number), out_of_sample=pl.lit(True)))

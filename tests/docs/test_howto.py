@@ -85,3 +85,27 @@ def test_what_a_module_of_one_s_own_asks_wrongly_is_said_with_its_file(tmp_path)
     said = " ".join(algo(tmp_path, "run", "research", "-p", "model=mean", code=2).stderr.split())
     line = 1 + text[: text.index("GAP = Feature")].count("\n")
     assert "is no feature name" in said and f"my_parts.py, line {line})" in said
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("    def fit(self, features, label, seed): ", "The model mean cannot be fitted"),
+        ("    def predict(self, features): ", "The predictor Drift cannot predict"),
+        ("    def rates(self, price, volume, instruments): ", "The cost model impact cannot say its rates"),
+        ("    close = ", "The feature momentum.own.gap_3 cannot be computed"),
+    ],
+)
+def test_a_part_whose_code_fails_is_named_with_file_and_line(tmp_path, line, what):
+    text = python_of("components.md")
+    number = 1 + text[: text.index(line)].count("\n")
+    spoilt = text.splitlines()
+    spoilt[number - 1] = line + "1 / 0"
+    (tmp_path / "my_parts.py").write_text("\n".join(spoilt))
+    chosen = [
+        *("-p", "dataset=synthetic/noise:1/1h", "-p", "model=mean", "-p", "costs=impact", "-p", "folds=2"),
+        *("-p", 'settings={"research.features": "momentum.own.gap_3"}', "-p", "compare="),
+    ]
+    said = " ".join(algo(tmp_path, "run", "research", *chosen, code=1).stdout.split())
+    assert f"{what}: ZeroDivisionError" in said and f"my_parts.py, line {number})" in said
