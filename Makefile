@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+# One worker more than two cores: a test often waits for what it started.
+PYTEST := $(BIN)/pytest -n 3 --dist worksteal
 .PHONY: help setup demo test test-all check coverage lab dashboard docs bench rates clean
 
 help: ## this list
@@ -60,8 +61,10 @@ bench: setup ## measured beside a peer: the accounting kernel and vectorbt, help
 	$(BIN)/python benchmarks/help.py
 	$(BIN)/python benchmarks/accounting.py
 
-rates: setup ## how often the verdict is wrong: the full table (about a quarter of an hour on two cores)
+rates: setup ## how often the verdict is wrong: the whole road, rules by markets, 200 names (over an hour on two cores)
 	$(BIN)/python benchmarks/verdict_rates.py
+	$(BIN)/python benchmarks/rule_rates.py
+	$(BIN)/python benchmarks/many_names.py
 
 clean: ## remove .venv and caches; data, reports and the trial ledger stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -91,7 +91,7 @@ def test_a_test_of_two_kinds_or_of_an_unknown_one_is_not_collected(tmp_path, mar
 # Sleeping
 
 # `sleep(3)`, in code that is handed to another process, too
-SLEEP = re.compile(r"(?<!def )\bsleep\(\s*\d*\.?\d+\s*\)")
+SLEEP = re.compile(r"(?<!def )\b(?:sleep|wait_for_timeout)\(\s*[\d_]*\.?[\d_]+\s*\)")
 REASON = "# a real sleep: "
 
 
@@ -112,6 +112,7 @@ def test_who_sleeps_is_seen():
     text = "import time\ntime.sleep(3)\nawait asyncio.sleep( .5 )\ncode = 'sleep(60)'\n"
     assert naps(text) == [2, 3, 4]
     assert naps(f"time.sleep(3)  {REASON}the other clock is a server's\ndef sleep(self, seconds): ...") == []
+    assert naps("page.wait_for_timeout(1_500)") == [1]
     assert naps("time.sleep(rng.uniform(0, 1))\nawait asyncio.sleep(0.1 * n)") == []
 
 

@@ -25,7 +25,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import nbformat
+from algo_research.core.imports import GRAMMAR, unseen
+
+with unseen(GRAMMAR):
+    import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
@@ -186,10 +189,11 @@ def process_notebooks(root: Path) -> tuple[dict[Path, nbformat.NotebookNode], di
     modules, names, before = {}, [], Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve()
-        config = (root / "pyproject.toml").read_text()
+        # nbdev parses its configuration for each cell, so it gets no more than its own section
+        section = re.search(r"^\[tool\.nbdev\]\n(?:.+\n)*", (root / "pyproject.toml").read_text(), re.MULTILINE)
         # Exported cells are explained from their source, so nothing needs to be executed.
         skip = 'skip_procs = "FrontmatterProc,add_show_docs,insert_warning,exec_show_docs,rm_export,add_links"'
-        (copy / "pyproject.toml").write_text(config.replace("[tool.nbdev]", f"[tool.nbdev]\n{skip}"))
+        (copy / "pyproject.toml").write_text(f"{section[0]}{skip}\n")  # type: ignore[index]
         for path in sorted((root / "nbs").rglob("*.ipynb")):
             relative = path.relative_to(root / "nbs")
             if not _is_page(relative):
@@ -529,7 +533,8 @@ _LOADS = {
 _OUTSIDE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 _STYLE = re.compile(r"""(?:url\(\s*|@import\s+)["']?([^"')\s;]+)""")
 _SCRIPT = re.compile(
-    r"""(?:\bfetch\(|\bimport\(|\bimportScripts\(|\.src\s*=|\bfrom\s+|\bopen\(\s*["'`]GET["'`]\s*,)\s*["'`]((?:https?:)?//[^"'`]+)"""
+    r"""(?:\bfetch\(|\bimport\(|\bimportScripts\(|\.src\s*=|\bfrom\s+|\bopen\(\s*["'`]GET["'`]\s*,)"""
+    r"""\s*["'`]((?:https?:)?//[^"'`]+)"""
 )
 # plotly asks for these icons when it draws a map of places, which no page has
 _MAPS_ONLY = "https://cdn.jsdelivr.net/npm/@mapbox/maki"

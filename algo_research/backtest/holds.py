@@ -5,33 +5,70 @@
 # %% auto #0
 __all__ = ['MatchedHold', 'matched_hold']
 
-# %% ../../nbs/backtest/01_holds.ipynb #62465366
+# %% ../../nbs/backtest/01_holds.ipynb #21c0415d
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from .engine import Result, make_grid
+from .engine import Grid, Result, make_grid
+from ..stats.bets import Bets, independent_bets
 
-# %% ../../nbs/backtest/01_holds.ipynb #bc7d9067
-class MatchedHold(NamedTuple):
-    "A constant holding with a result's average exposures, and what the result earned beyond it."
-    exposure: dict[str, float]  # average exposure by symbol, signed fraction of equity
-    returns: np.ndarray         # (bars,) of the holding, before costs
-    active: np.ndarray          # (bars,) net return of the result less that of the holding
-
-def matched_hold(
-    result: Result,     # a backtest
-    bars: pl.DataFrame, # the bars it traded
-) -> MatchedHold:
-    "Take the average exposure out of a result."
-    grid = make_grid(bars)
+# %% ../../nbs/backtest/01_holds.ipynb #a4da9bbb
+def _tradable(grid: Grid) -> tuple[np.ndarray, np.ndarray]: # both (bars, symbols)
+    "Where an asset could be held, and its return there; 0 elsewhere."
     mark, row = grid.mark, np.arange(len(grid.close))[:, None]
     before = np.vstack([np.full((1, len(grid.symbols)), np.nan), mark[:-1]])
     last = np.where(np.isnan(grid.close), -1, row).max(axis=0)
     tradable = ~np.isnan(before) & (row <= last)
-    asset_returns = np.where(tradable, mark / before - 1, 0.0)
-    held_during = np.where(tradable, result.positions["exposure"].to_numpy().reshape(mark.shape), 0.0)
-    exposure = held_during.sum(axis=0) / np.maximum(tradable.sum(axis=0), 1)
-    held = asset_returns @ exposure
-    return MatchedHold(dict(zip(grid.symbols, exposure.tolist(), strict=True)), held, result.returns - held)
+    return tradable, np.where(tradable, mark / before - 1, 0.0)
+
+def _earlier_means(
+    returns: np.ndarray,          # (bars, symbols), 0 where there is none
+    tradable: np.ndarray,         # (bars, symbols)
+    symbols: list[str],
+    earlier: pl.DataFrame | None, # bars before those
+) -> np.ndarray:                  # (bars, symbols): mean return of all bars before each one; 0 where there was none
+    "What each asset has earned a bar until then."
+    count, total = np.zeros(len(symbols)), np.zeros(len(symbols))
+    if earlier is not None and earlier.height:
+        grid = make_grid(earlier)
+        held, earned = _tradable(grid)
+        place = {symbol: number for number, symbol in enumerate(grid.symbols)}
+        for number, symbol in enumerate(symbols):
+            if symbol in place:
+                count[number], total[number] = held[:, place[symbol]].sum(), earned[:, place[symbol]].sum()
+    count = count + np.vstack([np.zeros(len(symbols)), tradable.cumsum(axis=0)[:-1]])
+    total = total + np.vstack([np.zeros(len(symbols)), returns.cumsum(axis=0)[:-1]])
+    return total / np.maximum(count, 1)
+
+# %% ../../nbs/backtest/01_holds.ipynb #6bb763f1
+class MatchedHold(NamedTuple):
+    "A holding with a result's exposures so far, and what the result earned beyond it."
+    exposure: dict[str, float]  # average exposure by symbol at the end, signed fraction of equity
+    returns: np.ndarray         # (bars,) of the holding, before costs; with the drift, where that is charged
+    active: np.ndarray          # (bars,) net return of the result less that of the holding
+    bets: Bets                  # independent bets against the holding
+    drift_charged: bool = False # exposure beyond the holding's is charged the market's mean return until then
+
+def _z(x: np.ndarray) -> float: return float(x.mean() / x.std()) if x.std() > 1e-15 else 0.0
+
+def matched_hold(
+    result: Result,     # a backtest
+    bars: pl.DataFrame, # the bars it traded
+    earlier: pl.DataFrame | None = None, # bars of the same assets before those
+) -> MatchedHold:
+    "Take the exposure out of a result, with nothing but what was known before each bar."
+    grid = make_grid(bars)
+    tradable, asset_returns = _tradable(grid)
+    exposure = np.where(tradable, result.positions["exposure"].to_numpy().reshape(tradable.shape), 0.0)
+    holding = exposure.cumsum(axis=0) / np.maximum(tradable.cumsum(axis=0), 1)
+    deviation = np.where(tradable, exposure - holding, 0.0)
+    still = np.where(tradable, holding, 0.0)
+    held = (still * asset_returns).sum(axis=1)
+    drift = (deviation * _earlier_means(asset_returns, tradable, grid.symbols, earlier)).sum(axis=1)
+    charged = _z(result.returns - held - drift) < _z(result.returns - held)
+    if charged: held = held + drift
+    bets = independent_bets(deviation, np.where(tradable, asset_returns, np.nan))
+    at_the_end = dict(zip(grid.symbols, holding[-1].tolist(), strict=True))
+    return MatchedHold(at_the_end, held, result.returns - held, bets, bool(charged))

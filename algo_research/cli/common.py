@@ -47,7 +47,9 @@ def parse_set(assignments: list[str] | None) -> dict[str, dict[str, str]]:
             raise InputError(
                 f"--set {text!r} cannot be read. Write --set section.key=value, e.g. --set costs.fees=0.001."
             )
-        overrides.setdefault(section, {})[key] = value
+        if key in overrides.setdefault(section, {}):
+            raise InputError(f"--set says {name} twice: {overrides[section][key]!r}, then {value!r}. Leave one out.")
+        overrides[section][key] = value
     return overrides
 
 
@@ -96,13 +98,13 @@ def console(stderr: bool = False) -> Console:
 
 
 def table(*columns: str, title: str | None = None, numbers: int = 99) -> Table:
-    """A plain table; columns after the first are right-aligned up to column `numbers`."""
+    """A plain table; columns after the first are right-aligned up to `numbers`, the id of a run is not broken."""
     from rich import box
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for i, name in enumerate(columns):
-        made.add_column(name, justify="right" if 0 < i <= numbers else "left", overflow="fold")
+        made.add_column(name, justify="right" if 0 < i <= numbers else "left", overflow="fold", no_wrap=name == "run")
     return made
 
 

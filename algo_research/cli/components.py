@@ -117,14 +117,15 @@ class {cls}(Strategy):
     name = "{module}"
     bars: int = 5       # over which the fall is measured
     drop: float = 0.03  # the fall that is bought, a fraction
-    weight: float | None = None # fraction of equity in each symbol; None: an equal share
+    weight: float | None = None # fraction of equity in each symbol; None: in a run an equal share, else all of it
 
     def targets(self, frame, state=None):
         state = state or {{"last": {{}}, "closes": frame.select("symbol", "close").clear()}}
         closes = pl.concat([state["closes"].with_columns(old=True), frame.select("symbol", "close", old=False)])
         change = pl.col("close") / pl.col("close").shift(self.bars) - 1
         fall = closes.with_columns(fall=change.over("symbol")).filter(~pl.col("old"))["fall"]
-        wish = pl.select(pl.when(fall < -self.drop).then(self.weight).when(fall.is_not_null()).then(0.0)).to_series()
+        weight = 1.0 if self.weight is None else self.weight
+        wish = pl.select(pl.when(fall < -self.drop).then(weight).when(fall.is_not_null()).then(0.0)).to_series()
         targets, last = target_changes(frame.select("symbol", "ts", "known_at").with_columns(wish=wish), state["last"])
         kept = closes.group_by("symbol", maintain_order=True).tail(self.bars).select("symbol", "close")
         return targets, {{"last": last, "closes": kept}}
@@ -152,9 +153,10 @@ def test_it_acts():
 def _belongs_to_others(name: str, folder: Path) -> bool:
     """Whether a module of this name would hide another one, or could not be imported."""
     import keyword
+    import sys
     from importlib.util import find_spec
 
-    if keyword.iskeyword(name) or name == "tests":
+    if keyword.iskeyword(name) or name == "tests" or name in sys.stdlib_module_names:
         return True
     spec = find_spec(name)
     return spec is not None and not Path(spec.origin or folder).resolve().is_relative_to(folder)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -117,8 +120,6 @@ def dashboard(
     import json
     import os
     import signal
-    import subprocess
-    import sys
     import tempfile
 
     from algo_research.core.errors import unknown_name
@@ -137,6 +138,7 @@ def dashboard(
             **os.environ,
             "JUPYTER_PATH": os.pathsep.join(paths),
             "ALGO_DASHBOARD_WORKSPACE": str(settings.root),
+            "ALGO_DASHBOARD_PARENT": str(os.getpid()),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
         if env:
@@ -149,8 +151,10 @@ def dashboard(
         if fork:
             environment["ALGO_KERNEL_FORKS"] = f"{folder}/forks"
             environment["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "algo-forked"
-            preload = ["algo_research.cli.forks", f"{folder}/forks", f"algo_research.dashboards.{name}"]
-            servers.append(subprocess.Popen([sys.executable, "-m", *preload], env=environment))
+            preload = [sys.executable, "-m", "algo_research.cli.forks", f"{folder}/forks"]
+            preload += [f"algo_research.dashboards.{name}", str(os.getpid())]
+            servers.append(subprocess.Popen(preload, env=environment))
+            begun = time.monotonic()
         console(stderr=True).print(
             f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)"
         )
@@ -170,13 +174,28 @@ def dashboard(
         ):  # polars has put a handler of its own there that lets waiting go on
             signal.signal(number, signal.default_int_handler)
         try:
-            code = server.wait()
+            while (code := wait(server)) is None:
+                if fork and servers[0].poll() is not None:
+                    lived = time.monotonic() - begun
+                    fork = lived > 5  # one that cannot start is not tried for ever
+                    remedy = "another one is started" if fork else "from now on each page starts a kernel of its own"
+                    console(stderr=True).print(f"What forks kernels has ended after {lived:.0f} s; {remedy}.")
+                    if fork:
+                        Path(folder, "forks").unlink(missing_ok=True)
+                        servers[0], begun = subprocess.Popen(preload, env=environment), time.monotonic()
         except KeyboardInterrupt:
             code = 0
         finally:
             for started in servers:
                 stop(started.pid)
     raise typer.Exit(code)
+
+
+def wait(server: subprocess.Popen) -> int | None:
+    """How it ended; None if it has not within a second."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return server.wait(1)
+    return None
 
 
 def stop(pid: int) -> None:

@@ -100,6 +100,26 @@ def check_cache(url: str) -> Check:
     return Check("cache", True, getattr(cache, "name", url) if cache else "none")
 
 
+def check_ledger(workspace) -> Check:
+    """The chain of the ledger's entries, and what the runs knew of it."""
+    from algo_research.core.errors import AlgoError
+    from algo_research.runs.record import lost_entries
+
+    settings = workspace.settings
+    remedy = (
+        "Restore the trial ledger from a backup; without one, `algo trials --accept-loss REASON` lets you go on. "
+        "Runs of another workspace belong out of its folder."
+    )
+    try:
+        ledger = workspace.ledger
+        lost = lost_entries(ledger, settings.path(settings.workspace.reports))
+        seq, _ = ledger.verify()
+        known = "".join(f"; {loss}" for loss in ledger.losses())
+    except AlgoError as error:
+        return Check("trial ledger", False, str(error), remedy)
+    return Check("trial ledger", not lost, lost or f"{seq} entries, each of them as it was written{known}", remedy)
+
+
 def examine(root, env) -> Iterator[Check]:
     """Every check, one after the other; a broken part does not hide the next one."""
     from algo_research.core.errors import AlgoError
@@ -137,6 +157,7 @@ def examine(root, env) -> Iterator[Check]:
                 health.detail or addresses.get(health.service, ""),
                 "Correct its address in settings.ini, or start the server it names.",
             )
+        yield check_ledger(workspace)
         yield check_cache(workspace.settings.store.cache)
 
 

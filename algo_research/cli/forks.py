@@ -7,6 +7,7 @@ not be inherited. Where there is no such process, kernels are started as everywh
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import importlib
@@ -76,7 +77,7 @@ class ForkingProvisioner(LocalProvisioner):
             return await super().launch_kernel(cmd, **kwargs)
         asked = {"arguments": cmd[cmd.index(LAUNCHER[1]) + 1 :], "env": kwargs.get("env") or dict(os.environ)}
         try:
-            pid = ask_for_fork(place, asked | {"cwd": str(kwargs.get("cwd") or Path.cwd())})
+            pid = await asyncio.to_thread(ask_for_fork, place, asked | {"cwd": str(kwargs.get("cwd") or Path.cwd())})
         except (OSError, ValueError):
             return await super().launch_kernel(cmd, **kwargs)
         self.process = ForkedKernel(pid)  # type: ignore[assignment]
@@ -100,9 +101,11 @@ def ask_for_fork(place: str, asked: dict[str, Any], seconds: float = 10.0) -> in
         return int(there.makefile().readline())
 
 
-def serve(place: str, module: str) -> None:
-    """Import a dashboard's module, then fork a kernel for whoever asks, as long as our parent lives."""
-    parent = os.getppid()
+def serve(place: str, module: str, parent: int) -> None:
+    """Import a dashboard's module, then fork a kernel for whoever asks, as long as our parent lives.
+
+    The parent is told, for it may have ended before this line is reached.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a kernel ended
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.bind(place)
@@ -113,7 +116,7 @@ def serve(place: str, module: str) -> None:
         gc.freeze()  # a collection would write to every object, and so copy the memory
         waiting.settimeout(2.0)
         while os.getppid() == parent:
-            with contextlib.suppress(TimeoutError, OSError, ValueError):  # who asked has gone, or made no sense
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # who asked has gone, or made no sense
                 _fork_for(waiting)
 
 
@@ -123,12 +126,17 @@ def _fork_for(waiting: socket.socket) -> None:
     with connection, connection.makefile() as lines:
         connection.settimeout(2.0)
         asked = json.loads(lines.readline())
+        arguments, env, cwd = asked["arguments"], asked["env"], asked["cwd"]
         pid = os.fork()
         if not pid:
             waiting.close()
+            lines.close()  # it holds the connection open, too
             connection.close()
-            _become_kernel(**asked)
-        connection.sendall(f"{pid}\n".encode())
+            _become_kernel(arguments, env, cwd)
+        try:
+            connection.sendall(f"{pid}\n".encode())
+        except OSError:  # who asked has given up, and started a kernel of its own on the same ports
+            os.kill(pid, signal.SIGKILL)
 
 
 def _become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> None:
@@ -153,4 +161,4 @@ def _become_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+
+PARENT = "ALGO_DASHBOARD_PARENT"  # the process that started the server
+
+
+def end_with(parent: int) -> None:
+    """End this server when the process that started it has ended, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class DashboardKernelManager(AsyncMappingKernelManager):
@@ -21,6 +34,8 @@ class DashboardKernelManager(AsyncMappingKernelManager):
     def __init__(self, **kwargs: Any) -> None:
         self._asked: dict[str, tuple[Any, Any, bool]] = {}  # kernel id -> (taken at, asked last, was connected)
         super().__init__(**kwargs)
+        if parent := int(os.environ.get(PARENT, 0)):
+            threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Shut a kernel down when it has been idle, and out of the pool, for long enough."""

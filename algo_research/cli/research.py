@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .common import Env, Root, Set, console, open_workspace, table
 from .runs import Memory, Timeout, run
+
+if TYPE_CHECKING:
+    from algo_research.workspace.bootstrap import Workspace
 
 EXAMPLE = "Example: algo research arch/NASDAQ/1d --strategy moving_average --fees 0.001 --seed 3"
 TRIALS_EXAMPLE = "Example: algo trials arch/SP500/1d"
@@ -40,7 +43,8 @@ def research(
         str | None, typer.Option(help="Who keeps the accounts: vectorbt or kernel.", show_default=False)
     ] = None,
     plan: Annotated[
-        Path | None, typer.Option("--plan", help="A plan's file; it wins over the options above.", show_default=False)
+        Path | None,
+        typer.Option("--plan", help="A plan's file; none of the options above beside it.", show_default=False),
     ] = None,
     open_reserved: Annotated[
         bool, typer.Option("--open-reserved", help="Judge on the reserved final period: once.")
@@ -69,19 +73,58 @@ def research(
     run("research", parameters, force, False, False, plan, open_reserved, yes, timeout, memory, set_, env, root)
 
 
+def _in_words(choice: object) -> str:
+    """A model or a cost model as the ledger holds it: ours have a name and parameters."""
+    if not isinstance(choice, dict) or "name" not in choice:
+        return str(choice)
+    return f"{choice['name']}({', '.join(f'{k}={v}' for k, v in (choice.get('params') or {}).items())})"
+
+
 def trials(
-    dataset: Annotated[str, typer.Argument(help="venue/symbol/timeframe; several separated by commas are one panel")],
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="venue/symbol/timeframe; several separated by commas are one panel. Default: [research] dataset.",
+            show_default=False,
+        ),
+    ] = None,
+    accept_loss: Annotated[
+        str | None,
+        typer.Option(
+            "--accept-loss",
+            metavar="REASON",
+            help="Go on with a ledger that was lost, where there is no backup; every verdict says so from then on.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the loss is entered.")] = False,
     env: Env = None,
     root: Root = None,
 ) -> None:
     """List every configuration that was tried on a dataset: the verdict counts them."""
     import json
 
+    from rich.markup import escape
+
+    from algo_research.core.errors import InputError
+    from algo_research.runs.record import lost_entries
+
+    if accept_loss is not None and dataset is not None:
+        raise InputError(
+            f"--accept-loss concerns the whole trial ledger, not {dataset!r} alone. Leave one of them out."
+        )
     with open_workspace(root, env) as workspace:
-        snapshot = workspace.load(dataset).snapshot()
-        ledger, name = workspace.ledger, snapshot.dataset
-        tried, opened = ledger.trials(name, snapshot.content), ledger.openings(name)
+        if accept_loss is not None:
+            return _accept_loss(workspace, accept_loss, yes)
+        loaded = workspace.load(dataset or workspace.settings.research.dataset)
+        snapshot, ledger = loaded.snapshot(), workspace.ledger
+        name = snapshot.dataset
+        ledger.meet(loaded)
+        tried, opened = ledger.trials(name, snapshot.content), ledger.openings(name, snapshot.content)
         count, independent = ledger.count(name, snapshot.content), ledger.effective(name, snapshot.content)
+        elsewhere, planned = ledger.known_as(name, snapshot.content), ledger.planned(name, snapshot.content)
+        losses = ledger.losses()
+        lost = lost_entries(ledger, workspace.settings.path(workspace.settings.workspace.reports))
     rows = table("configuration", "dataset", "strategy", "parameters", "bars", "recorded", numbers=0)
     for row in tried.iter_rows(named=True):
         config = json.loads(row["config"])
@@ -89,8 +132,7 @@ def trials(
         chosen = {**config.get("params", {}), **{k: own[k] for k in ("horizon", "seed") if k in own}}
         for part in ("model", "costs"):
             if part in config:
-                values = ", ".join(f"{k}={v}" for k, v in config[part].get("params", {}).items())
-                chosen[part] = f"{config[part]['name']}({values})"
+                chosen[part] = _in_words(config[part])
         shown = " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in chosen.items())
         rows.add_row(
             row["config_hash"][:12],
@@ -103,8 +145,38 @@ def trials(
     out = console()
     if tried.height:
         out.print(rows)
-    out.print(f"{count} trials on {name}, {independent:.1f} of them independent.")
+    also = "".join(f", {trials} as {other}" for other, trials in elsewhere.items())
+    only = f", {len(planned)} of them planned and not yet judged" if planned else ""
+    out.print(f"{count} trial{'s' * (count != 1)} on {name}{also}{only}, {independent:.1f} of them independent.")
+    if lost:
+        out.print(f"[yellow]Note:[/yellow] {escape(lost)}. `algo doctor` says what to do.")
+    for loss in losses:
+        out.print(f"[yellow]Note:[/yellow] {escape(loss)}.")
     for row in opened.iter_rows(named=True):
         out.print(
             f"Reserved period from {row['start'][:10]} opened at {row['opened'][:16]} by {row['config_hash'][:12]}."
         )
+
+
+def _accept_loss(workspace: Workspace, reason: str, yes: bool) -> None:
+    """Show what the trial ledger lost, ask, and enter it."""
+    from algo_research.core.errors import InputError
+    from algo_research.runs.record import lost_heads
+
+    if not reason.strip():
+        raise InputError("Say why the ledger is lost, e.g. --accept-loss 'disk broken, no backup'.")
+    ledger, settings = workspace.ledger, workspace.settings
+    held, _ = ledger.verify()
+    lost = lost_heads(ledger, settings.path(settings.workspace.reports))
+    if not lost:
+        raise InputError(f"{ledger.path} has every entry that a run knew: there is no loss to accept.")
+    rows = table("run", "knew entries", "the last of them", numbers=1)
+    for knew, (seq, last) in lost.items():
+        rows.add_row(knew, str(seq), last[:12])
+    out = console()
+    out.print(rows)
+    out.print(f"{ledger.path} has {held} entries, and not these. What was tried in them counts no more.", markup=False)
+    if not yes:
+        typer.confirm("Enter the loss for good, and let every verdict say so?", abort=True, err=True)
+    ledger.accept_loss(lost, reason)
+    out.print(f"Entered: {ledger.losses()[-1]}.", markup=False)

@@ -53,11 +53,16 @@ def _folders(workspace: Workspace) -> tuple[Path, Path]:
 def _given(parameters: list[str] | None) -> dict[str, str]:
     from algo_research.core.errors import InputError
 
-    given = {}
+    given: dict[str, str] = {}
     for text in parameters or []:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise InputError(f"-p {text!r} cannot be read. Write -p name=value, e.g. -p horizon=10.")
+        if name in given:
+            raise InputError(
+                f"-p says {name} twice: {given[name]!r}, then {value!r}. Leave one out; several values of a list are "
+                "separated by commas, and several runs are a batch (`algo batch --help`)."
+            )
         given[name] = value
     return given
 
@@ -312,9 +317,13 @@ def _in_short(value: Any) -> str:
     """A value in a list; of a plan its hash and its strategy."""
     if not isinstance(value, dict) or "datasets" not in value:
         return str(value)
+    from algo_research.core.errors import InputError
     from algo_research.research.plan import make_plan
 
-    plan = make_plan(value)
+    try:
+        plan = make_plan(value)
+    except InputError:  # it only looks like a plan, or is one of another version
+        return str(value)
     return f"{plan.content[:12]}({', '.join(plan.datasets)}: {plan.strategy})"
 
 
@@ -454,6 +463,12 @@ def batch(
             {k: v for k, v in {"parallel": parallel, "timeout": timeout, "memory": memory}.items() if v is not None}
         )
         planned = plan_batch(read, workspace, force)
+        if any(p.key and not p.inputs["data"] for p in planned):
+            console().print(
+                f"[yellow]Note:[/yellow] {read.template.name} names no dataset by the type of a parameter: its trials "
+                "are counted one by one, and not planned.",
+                highlight=False,
+            )
         if not dry_run:
             with BatchView(read, planned) as view:
                 run_batch(read, planned, workspace, view)
@@ -484,12 +499,13 @@ def _show_batch(batch: Batch, planned: list[Planned]) -> None:
         why = p.error or (
             str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else ""
         )
+        why = escape(why if len(why) <= 80 else why[:79] + "…")
         rows.add_row(
             str(i + 1),
             *(escape(str(p.values[v])) for v in batch.varied),
             _status(p.state),
             *numbers,
-            (p.run.id if p.run else "") + (f"  {escape(why[:80])}" if why else ""),
+            (p.run.id if p.run else "") + (f"  {why}" if why else ""),
         )
     console().print(rows)
 

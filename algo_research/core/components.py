@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -21,9 +22,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -55,7 +57,9 @@ def parse_choice(
     name, _, told = text.partition("(")
     try:
         call = ast.parse(f"f({told}" if told else "f()", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not re.fullmatch(r"[\w.:-]+", name): raise ValueError
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and all(k.arg for k in call.keywords)):
+            raise ValueError
+        if call.args or not re.fullmatch(r"[\w.:-]+", name): raise ValueError
         names = [str(k.arg) for k in call.keywords]
         if twice := [n for n in names if names.count(n) > 1]:
             raise InputError(f"{text!r} says {twice[0]} twice. Leave one of them out.")
@@ -106,19 +110,28 @@ def snake_case(name: str) -> str:
 # %% ../../nbs/core/09_components.ipynb #2ccbf99c
 def _of_packages(kind: Kind) -> list[Component]:
     "Components that installed packages offer; this package's own first."
-    points = sorted(entry_points(group=kind.group), key=lambda p: (_distribution(p) != "algo-research", p.name))
-    return [component for point in points
-            for component in (_unpacked(kind, point) if kind.packs else [_of_point(kind, point)])]
+    return [component for point, origin in _points(kind.group, _packages_as_of())
+            for component in (_unpacked(kind, point, origin) if kind.packs else [_of_point(kind, point, origin)])]
 
-def _of_point(kind: Kind, point: EntryPoint) -> Component:
-    return Component(kind, point.name, point.value, _origin(point))
+def _packages_as_of() -> tuple[tuple[str, int], ...]:
+    "Where packages are looked for, and when one was last installed or removed there."
+    return tuple((folder, os.stat(folder).st_mtime_ns) for folder in sys.path if os.path.exists(folder))
 
-def _unpacked(kind: Kind, point: EntryPoint) -> list[Component]:
+@cache
+def _points(group: str, as_of: tuple[tuple[str, int], ...]) -> list[tuple[EntryPoint, str]]:
+    "Entry points and the packages they come from. Every installed package is opened for it, so it is done once."
+    points = sorted(entry_points(group=group), key=lambda p: (_distribution(p) != "algo-research", p.name))
+    return [(point, _origin(point)) for point in points]
+
+def _of_point(kind: Kind, point: EntryPoint, origin: str) -> Component:
+    return Component(kind, point.name, point.value, origin)
+
+def _unpacked(kind: Kind, point: EntryPoint, origin: str) -> list[Component]:
     "One component for each object of a tuple; one that cannot be imported keeps its entry point's name."
     try: loaded = point.load()
-    except Exception: return [_of_point(kind, point)]
+    except Exception: return [_of_point(kind, point, origin)]
     members = loaded if isinstance(loaded, tuple) else (loaded,)
-    return [Component(kind, registered_name(member), point.value, _origin(point), loaded=member) for member in members]
+    return [Component(kind, registered_name(member), point.value, origin, loaded=member) for member in members]
 
 def _distribution(point: EntryPoint) -> str: return point.dist.name if point.dist else ""
 
@@ -201,14 +214,14 @@ def workspace_modules(
     "Modules in this process that were imported from a workspace, by us or by one of its own."
     def lies_inside(name: str, module: ModuleType) -> bool:
         top, file = name.partition(".")[0], getattr(module, "__file__", None)
-        if top == "algo_research" or not isinstance(file, str): return False
+        if top == "algo_research" or not isinstance(file, str) or folder.name not in file: return False  # quick
         return Path(file) == folder/f"{top}.py" or Path(file).is_relative_to(folder/top)
     return {name: module for name, module in list(sys.modules.items()) if lies_inside(name, module)}
 
 def _is_current(name: str, module: ModuleType) -> bool:
     "Whether a module's file is there, and is what was imported."
-    file = Path(module.__file__)
-    return file.is_file() and _imported.get(name, (file, ""))[1] in ("", hash_file(file))
+    file, known = Path(module.__file__), _imported.get(name)  # one that was imported otherwise may be an older one
+    return known is not None and file.is_file() and known[1] == hash_file(file)
 
 def _forget_what_changed(folder: Path) -> None:
     "Take modules of other workspaces out of the process; all of this one, when a file of it is not what was imported."
@@ -219,6 +232,29 @@ def _forget_what_changed(folder: Path) -> None:
         file = Path(getattr(sys.modules.get(name), "__file__", None) or "")
         if name in here or _imported.get(name, (None,))[0] == file: sys.modules.pop(name, None)
         _imported.pop(name, None)
+
+# %% ../../nbs/core/09_components.ipynb #50bca3e1
+class _SourceLoader(SourceFileLoader):
+    "Compiles what stands in the file."
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+@contextmanager
+def _from_sources(folder: Path) -> Iterator[None]:
+    "Let modules of a workspace be imported, from their sources alone."
+    def finder(path: str) -> FileFinder:
+        if not Path(path).is_relative_to(folder) or _is_library(Path(path)): raise ImportError
+        return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceLoader, SOURCE_SUFFIXES))
+    for path in list(sys.path_importer_cache):
+        if Path(path).is_relative_to(folder): del sys.path_importer_cache[path]
+    sys.path_hooks.insert(0, finder)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try: yield
+    finally:
+        sys.path.remove(str(folder))
+        sys.path_hooks.remove(finder)
 
 # %% ../../nbs/core/09_components.ipynb #858b1061
 def import_from(
@@ -232,13 +268,12 @@ def import_from(
     if module in sys.modules and getattr(sys.modules[module], "__file__", None) == str(path): return sys.modules[module]
     if module in sys.modules or module.partition(".")[0] in sys.stdlib_module_names:
         raise InputError(f"{path} cannot be imported: the name {module!r} is taken by another module. Rename the file.")
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try: made = importlib.import_module(module)
-    finally: sys.path.remove(str(folder))
-    for name, other in workspace_modules(folder).items():
-        _imported.setdefault(name, (Path(other.__file__), hash_file(other.__file__)))
-    return made
+    with _from_sources(folder):
+        before = {name: hash_file(other.__file__) for name, other in workspace_modules(folder).items()}
+        try: return importlib.import_module(module)
+        finally:
+            for name, other in workspace_modules(folder).items():
+                _imported.setdefault(name, (Path(other.__file__), before.get(name) or hash_file(other.__file__)))
 
 # %% ../../nbs/core/09_components.ipynb #60dc6892
 def _is_library(file: Path) -> bool:
@@ -260,8 +295,11 @@ def _is_ours(e: Exception) -> bool:
     return Path(file).is_relative_to(Path(sys.modules["algo_research"].__file__).parent)
 
 def _at_fault(what: str, e: Exception) -> InputError:
-    file, line = (e.filename, e.lineno) if isinstance(e, SyntaxError) else _whose_line(e)
-    return InputError(f"{what}: {type(e).__name__}: {e} ({file}, line {line}). Correct it there.")
+    written = isinstance(e, SyntaxError) and e.filename and Path(e.filename).is_file()
+    file, line = (e.filename, e.lineno) if written else _whose_line(e)
+    ours = Path(file).is_relative_to(Path(sys.modules["algo_research"].__file__).parent) or _is_library(Path(file))
+    where = "What it was given, or what came of it, does not suit that line" if ours else "Correct it there"
+    return InputError(f"{what}: {type(e).__name__}: {e} ({file}, line {line}). {where}.")
 
 @contextmanager
 def explained(
@@ -269,7 +307,7 @@ def explained(
 ) -> Iterator[None]:
     "Say of an error that a component's own code makes where it stands."
     try: yield
-    except AlgoError: raise
+    except (AlgoError, MemoryError): raise
     except Exception as e: raise _at_fault(what, e) from e
 
 # %% ../../nbs/core/09_components.ipynb #3b5f94b5
@@ -288,6 +326,7 @@ def _import(component: Component) -> ModuleType:
                 f"There is no module {e.name!r} for the {component.kind.name} {component.target!r}{where}. "
                 "Write module:attribute of a .py file beside settings.ini.") from e
         raise _broken(component, e) from e
+    except MemoryError: raise
     except Exception as e: raise _broken(component, e) from e
 
 def _broken(component: Component, e: Exception) -> InputError:

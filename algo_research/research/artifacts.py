@@ -8,8 +8,8 @@ __all__ = ['equity_table', 'fills_table', 'folds_table', 'ics_table', 'in_sample
 
 # %% ../../nbs/research/05_artifacts.ipynb #18a2804f
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from math import isfinite
+from dataclasses import asdict, replace
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import polars as pl
 
 from ..backtest.engine import Result, backtest
 from ..backtest.holds import MatchedHold
-from ..backtest.verdict import Evidence, Verdict, weigh
+from ..backtest.verdict import Evidence, Verdict, is_edge, weigh
 from ..data.market.bars import Dataset
 from ..views.cards import key_figures_html, sparkline_svg
 from ..views.tables import markdown_table
@@ -27,6 +27,7 @@ from ..features.contract import add_fitted
 from .judge import BOOTSTRAP_SEED, beside, read_by
 from .plan import resolve_plan
 from .road import Research
+from ..stats.bets import Bets, bets_pvalue
 from ..stats.information import information_table, rank_information
 from ..stats.metrics import Performance, performance, wealth
 
@@ -216,9 +217,10 @@ def restate(
     "The verdict with the present number of trials."
     names = (verdict["strategy"], "matched_hold")
     own, hold = (equity.filter(pl.col("name") == name)["return"].to_numpy() for name in names)
-    active, year = own - hold, verdict["periods_per_year"]
+    active, year, level = own - hold, verdict["periods_per_year"], verdict["level"]
     found: Evidence = weigh(active, year, n_trials, BOOTSTRAP_SEED, float(max(np.std(own), np.std(hold))))
-    level = verdict["level"]
-    edge = found.confidence > level and found.pvalue < 1 - level and not verdict.get("bankrupt_at")
-    held = MatchedHold({}, hold, active)
+    bets, statistic = (verdict["evidence"].get(name, nan) for name in ("bets", "bets_statistic"))
+    found = replace(found, bets=bets, bets_statistic=statistic, bets_pvalue=bets_pvalue(statistic, bets, n_trials))
+    edge = is_edge(found, level, bool(verdict.get("bankrupt_at")))
+    held = MatchedHold({}, hold, active, Bets(bets, 1, np.zeros(0)))
     return Verdict(edge, level, found, n_trials, n_effective, held, performance(hold, year))

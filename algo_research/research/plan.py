@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..core.components import Choice, Kind, component_code, make_component, parse_choice
 from ..core.errors import InputError, unknown_name
-from ..core.files import atomic_write
+from ..core.files import atomic_write, read_yaml
 from ..core.hashing import hash_params
 from ..core.settings import Count, Fraction, Section, Settings
 from ..execution.costs import COSTS, CostModel
@@ -53,6 +53,8 @@ class ResearchSettings(Section):
     engine: Literal["vectorbt", "kernel"] = Field("vectorbt", description="who keeps the accounts; they agree to 1e-9")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence needed to claim an edge")
     seed: int = Field(0, ge=0, description="seeds the model and the bootstrap")
+    replay: int = Field(20_000, ge=100, description="decision times at most that are replayed live; of more, a sample")
+    replay_timeout: float = Field(900.0, gt=0, description="seconds the live replay may take; then there is no verdict")
 
 # %% ../../nbs/research/00_plan.ipynb #95a8c810
 def _sorted_ids(ids: tuple[str, ...]) -> tuple[str, ...]: return tuple(sorted(set(ids)))
@@ -147,10 +149,7 @@ def read_plan(
     path: Path | str, # a YAML or JSON file
 ) -> Plan:
     "The plan in a file."
-    try: told = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError as e: raise InputError(f"There is no file {str(path)!r}.") from e
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as e:
-        raise InputError(f"{path} is no YAML: {' '.join(str(e).split())}") from e
+    told = read_yaml(path)
     if not isinstance(told, dict):
         raise InputError(f"{path} holds no plan. "
                          "Example: datasets: [arch/SP500/1d], then strategy: moving_average(fast=10).")

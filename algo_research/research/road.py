@@ -25,7 +25,9 @@ from ..models.tracking import Lineage, Tracker, code_version
 from .judge import Ground, Judged, beside, check_features, judge, read_by
 from .plan import Plan, Resolved, resolve_plan, trial_config
 from .predict import Predicted, predict
+from .replay import Claim, ReplayLimits, replay
 from .reserve import split_reserve
+from .visible import require_visible_plan
 
 # %% ../../nbs/research/04_road.ipynb #a7c0e753
 Tell = Callable[[str, str], None]
@@ -127,6 +129,15 @@ class _Way:
     features: FeatureSet | None
     notes: tuple[str, ...]
 
+def _replayed(
+    way: _Way, targets: pl.DataFrame, folder: Path | None, limits: ReplayLimits, tell: Tell,
+) -> tuple[str, ...]: # notes
+    "Have what is about to be judged said again by a process that is fed bar by bar."
+    ground = way.ground
+    claim = Claim(ground.resolved, folder, ground.frame, ground.first, {ground.resolved.strategy: targets},
+                  way.predicted, len(ground.dataset.symbols))
+    return replay(claim, limits, tell).notes
+
 # %% ../../nbs/research/04_road.ipynb #2cc060e4
 def _prepare(
     dataset: Dataset,
@@ -170,14 +181,19 @@ def research(
     predictions: pl.DataFrame | None = None, # made elsewhere: symbol, ts, value
     open_reserved: bool = False,      # test on the reserved period instead: once
     tell: Tell = lambda step, text: None, # told of each step
+    limits: ReplayLimits | None = ReplayLimits(), # of the live replay; None: without one, which is said
 ) -> Research:
     "From bars to a verdict."
     resolved = resolve_plan(plan, len(dataset.symbols), folder)
+    walked = resolved.wants_predictions and predictions is None
+    seen = require_visible_plan(resolved, read_by(resolved.candidates, folder).values(), folder, walked)
     ledger.ping()
+    ledger.verify() # nothing is judged by an edited count
     if tracker: tracker.ping()
     if open_reserved and not plan.reserve:
         raise InputError("Nothing is reserved: [research] reserve is 0. Set it to the fraction that was kept closed.")
     tell("bars", f"{dataset!r}")
+    ledger.meet(dataset)
     opened, reserved_from = split_reserve(dataset.frame, plan.reserve)
     opening = reserved_from if open_reserved else None
     if opening: # whoever looks at the reserved period looks with one configuration
@@ -187,8 +203,9 @@ def research(
     used = dataset.frame if opening else opened
     way = _prepare(dataset, resolved, used, opened, opening, predictions, folder, tell)
     if opening: _open(dataset, resolved, opening, ledger, folder)
-    judged = judge(way.ground, ledger, bool(opening), tell)
-    notes = (*dataset.notes, *way.notes, *judged.notes)
+    again = {} if limits is None else {"again": lambda made: _replayed(way, made, folder, limits, tell)}
+    judged = judge(way.ground, ledger, bool(opening), tell, **again)
+    notes = (*dataset.notes, *seen, *way.notes, *judged.notes)
     found = Research(plan, str(dataset.id), dataset.snapshot(), notes, findings, judged, way.predictions,
                      way.predicted, way.features, reserved_from, bool(opening))
     return _tracked(found, tracker, tell) if tracker else found
@@ -204,6 +221,7 @@ def ask_reserved(
     _, reserved_from = split_reserve(dataset.bars, plan.reserve)
     if reserved_from is None:
         raise InputError("Nothing is reserved: [research] reserve is 0. Set it to the fraction that was kept closed.")
+    ledger.meet(dataset)
     _open(dataset, resolve_plan(plan, len(dataset.symbols), folder), reserved_from, ledger, folder, ask=True)
     return reserved_from
 

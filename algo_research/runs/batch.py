@@ -9,18 +9,19 @@ __all__ = ['Batch', 'read_batch', 'Planned', 'plan_batch', 'run_batch']
 import itertools
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ..backtest.ledger import TrialLedger
 from ..core.errors import InputError, unknown_name
+from ..core.files import read_yaml
 from ..core.hashing import hash_params
 from .parameters import Template, find_template, resolve_parameters
-from .record import Run, list_runs
+from .record import Run, list_runs, require_ledger
 from .runner import done_before, gather_inputs, identity, recover, work
 from ..workspace.bootstrap import Workspace
 
@@ -48,10 +49,7 @@ def read_batch(
 ) -> Batch:
     "Understand a batch file, or say what is wrong with it; every value is checked."
     path = Path(path)
-    try: told = yaml.safe_load(path.read_text())
-    except FileNotFoundError as e: raise InputError(f"There is no file {str(path)!r}.") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise InputError(f"{path} is no YAML: {' '.join(str(e).split())}") from e
+    told = read_yaml(path)
     if not isinstance(told, dict) or "template" not in told:
         raise InputError(f"{path} must say which template to run. "
                          "Example: template: research, then grid: {horizon: [1, 5]}.")
@@ -81,6 +79,7 @@ class Planned:
     run: Run | None = None        # the run that did it
     state: str = "to do"          # "to do", "done before", "running elsewhere", "running", or a run's status
     error: str = ""               # why there is no run
+    key: str = ""                 # under which its trial is planned; empty: it was made before, or makes none
 
     @property
     def finished(self) -> bool: return self.state in ("done before", "succeeded")
@@ -98,19 +97,36 @@ def plan_batch(
     planned = []
     for values in batch.values:
         p = Planned(values, gather_inputs(batch.template, values, workspace))
-        if not force: p.run = done_before(batch.template, p.inputs, reports, workspace.settings.root, any_ledger=True)
-        elsewhere = identity(p.inputs, ledger=False) in busy
+        done = done_before(batch.template, p.inputs, reports, workspace.settings.root, any_ledger=True)
+        own = identity(p.inputs, ledger=False)
+        p.run, p.key, elsewhere = None if force else done, "" if done or batch.template.effects else own, own in busy
         p.state = "done before" if p.run else "running elsewhere" if elsewhere else "to do"
         planned.append(p)
     return planned
 
+# %% ../../nbs/runs/04_batch.ipynb #p1b1
+@contextmanager
+def _planned_trials(planned: list[Planned], ledger: TrialLedger) -> Iterator[None]:
+    "Count what is to do, here or elsewhere, until it is done or given up."
+    keys: dict[tuple[str, str], list[str]] = {}
+    for p in planned:
+        if p.state not in ("to do", "running elsewhere") or not p.key: continue
+        for known in p.inputs["data"].items(): keys.setdefault(known, []).append(p.key)
+    own = [p.key for p in planned if p.state == "to do"]  # what runs elsewhere withdraws itself
+    try:
+        for (dataset, content), wanted in keys.items(): ledger.plan(dataset, wanted, content)
+        yield
+    finally: ledger.withdraw(own)
+
 # %% ../../nbs/runs/04_batch.ipynb #739a2268
-def _spawn(batch: Batch, values: dict[str, Any], root: Path, settings: dict[str, Any]) -> tuple[Connection, Any]:
+def _spawn(batch: Batch, values: dict[str, Any], workspace: Workspace,
+           settings: dict[str, Any]) -> tuple[Connection, Any]:
     "A process for one run, and the pipe it tells of it through."
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
-    template = batch.template
-    process = spawn.Process(target=work, args=(there, str(root), settings, str(template.path), template.name, values))
+    root, template = str(workspace.settings.root), batch.template
+    process = spawn.Process(target=work, args=(there, root, settings, dict(workspace.overrides), str(template.path),
+                                               template.name, values))
     process.start()
     there.close()
     return here, process
@@ -129,9 +145,8 @@ def run_batch(
     queue = [i for i, p in enumerate(planned) if p.state == "to do"]
     at_once, going = int(limits["parallel"]) or os.cpu_count() or 1, {}
     def start(index: int) -> None:
-        here, process = _spawn(batch, planned[index].values, settings.root, told)
-        planned[index].state = "running"
-        going[here] = (index, process)
+        here, process = _spawn(batch, planned[index].values, workspace, told)
+        planned[index].state, going[here] = "running", (index, process)
         tell(index, "start", "")
     def hear(pipe: Connection) -> None:
         index, process = going[pipe]
@@ -145,13 +160,15 @@ def run_batch(
         if kind == "step": tell(index, a, b)
         elif kind == "done": p.run, p.state = Run(Path(a)), b
         else: p.state, p.error = "failed", b
-    try:
-        while queue or going:
-            while queue and len(going) < at_once: start(queue.pop(0))
-            for pipe in wait(list(going)): hear(pipe)
-    except BaseException:
-        for _, process in going.values(): process.terminate()
-        for _, process in going.values(): process.join(30)
-        raise
+    if not batch.template.effects: require_ledger(workspace.ledger, settings.path(settings.workspace.reports))
+    with _planned_trials(planned, workspace.ledger):
+        try:
+            while queue or going:
+                while queue and len(going) < at_once: start(queue.pop(0))
+                for pipe in wait(list(going)): hear(pipe)
+        except BaseException:
+            for _, process in going.values(): process.terminate()
+            for _, process in going.values(): process.join(30)
+            raise
     recover(workspace)
     return planned

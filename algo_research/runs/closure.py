@@ -8,12 +8,12 @@ __all__ = ['MODULES', 'REPORT', 'package_code', 'workspace_code', 'code_snapshot
 
 # %% ../../nbs/runs/07_closure.ipynb #91855774
 import json
+import os
 import platform
 import sysconfig
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import (Distribution, PackageNotFoundError, distribution, distributions, packages_distributions,
-                                version)
+from importlib.metadata import (PackageNotFoundError, distribution, entry_points, packages_distributions, version)
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,30 +59,31 @@ with open({path!r}, "w") as _file: _json.dump({{n: f for n, f in _files.items() 
 @cache
 def dependency_versions() -> dict[str, str]:
     "Version of everything the package requires, and of what that requires; and of Python."
-    found, queue = {"python": platform.python_version()}, ["algo-research"]
+    found, queue = {"algo-research": ""}, ["algo-research"]
     while queue:
-        try: d = distribution(queue.pop())
-        except PackageNotFoundError: continue
-        for r in map(Requirement, d.requires or ()):
-            name = canonicalize_name(r.name)
-            if name in found or (r.marker and not r.marker.evaluate({"extra": ""})): continue
-            try: found[name] = distribution(name).version
-            except PackageNotFoundError: continue
-            queue.append(name)
-    return dict(sorted(found.items()))
+        name = queue.pop()
+        try: told = distribution(name).metadata  # read once: it is parsed anew each time it is asked for
+        except PackageNotFoundError:
+            del found[name]
+            continue
+        found[name] = told["Version"]
+        wanted = (r for r in map(Requirement, told.get_all("Requires-Dist", ()))
+                  if not r.marker or r.marker.evaluate({"extra": ""}))
+        new = {canonicalize_name(r.name) for r in wanted} - found.keys()
+        found |= dict.fromkeys(new, "")
+        queue.extend(new)
+    found.pop("algo-research", None)  # where it is not installed, nothing is known
+    return dict(sorted({**found, "python": platform.python_version()}.items()))
 
 # %% ../../nbs/runs/07_closure.ipynb #31b2e6a7
-def _offers_components(found: Distribution) -> bool:
-    return any(point.group.startswith("algo_research.") for point in found.entry_points)
-
 @cache
 def _component_packages() -> frozenset[str]:
     "Top-level names of installed packages that offer components."
-    others = [d for d in distributions() if canonicalize_name(d.metadata["Name"]) != "algo-research"]
-    found = [d for d in others if _offers_components(d)]
-    listed = [line for d in found for line in (d.read_text("top_level.txt") or "").split()]
-    points = [p for d in found for p in d.entry_points if p.group.startswith("algo_research.")]
-    return frozenset([*listed, *(p.value.partition(":")[0].partition(".")[0] for p in points)])
+    groups = [group for group in entry_points().groups if group.startswith("algo_research.")]
+    points = [(p, p.dist) for group in groups for p in entry_points(group=group) if p.dist]
+    others = [(p, d) for p, d in points if canonicalize_name(d.name) != "algo-research"]
+    listed = [line for _, d in others for line in (d.read_text("top_level.txt") or "").split()]
+    return frozenset([*listed, *(p.value.partition(":")[0].partition(".")[0] for p, _ in others)])
 
 @cache
 def _owners() -> Mapping[str, list[str]]: return packages_distributions()
@@ -90,12 +91,11 @@ def _owners() -> Mapping[str, list[str]]: return packages_distributions()
 @cache
 def _library_folders() -> tuple[Path, ...]:
     "Where installed packages are."
-    paths = sysconfig.get_paths()
-    return tuple({Path(paths[name]).resolve() for name in ("purelib", "platlib")})
+    return tuple({Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")})
 
-def _standard(file: Path) -> bool:
-    paths = sysconfig.get_paths()
-    return any(file.is_relative_to(Path(paths[name]).resolve()) for name in ("stdlib", "platstdlib"))
+@cache
+def _standard_folders() -> tuple[Path, ...]:
+    return tuple({Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")})
 
 # %% ../../nbs/runs/07_closure.ipynb #88c1cdc8
 def _name_of(module: str, file: Path, root: Path) -> str | None:
@@ -106,7 +106,7 @@ def _name_of(module: str, file: Path, root: Path) -> str | None:
     if any(file.is_relative_to(folder) for folder in _library_folders()):
         owners = {canonicalize_name(name) for name in _owners().get(top, ())}
         return None if not owners or owners & set(dependency_versions()) else f"distribution {min(owners)}"
-    if _standard(file): return None
+    if any(file.is_relative_to(folder) for folder in _standard_folders()): return None
     hidden = file.is_relative_to(root) and any(part.startswith(".") for part in file.relative_to(root).parts)
     return f"./{file.relative_to(root).as_posix()}" if file.is_relative_to(root) and not hidden else f"module {module}"
 
@@ -118,11 +118,12 @@ def read_imported(
 ) -> dict[str, str]:              # content hash by name, of what was imported
     "The code of a run. Without a report everything that could have been imported counts."
     if not path.is_file(): return dict(snapshot)
-    found = {}
+    found, real = {}, cache(os.path.realpath)
     for module, text in json.loads(path.read_text()).items():
-        file = Path(text)
-        if module == "__main__" or not file.is_file(): continue
-        name = _name_of(module, file.resolve(), root)
+        if module == "__main__" or not os.path.isfile(text): continue
+        folder, last = os.path.split(text)
+        file = Path(os.path.realpath(text) if os.path.islink(text) else os.path.join(real(folder), last))
+        name = _name_of(module, file, root)
         if name and name.startswith("distribution "): found[name] = version(name.removeprefix("distribution "))
         elif name and file.suffix == ".py": found[name] = snapshot.get(name) or hash_file(file)
     return dict(sorted(found.items()))

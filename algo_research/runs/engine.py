@@ -9,7 +9,6 @@ __all__ = ['Watch', 'RunClient', 'RunEngine', 'Interrupts', 'execute']
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -20,13 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 from fastcore.basics import patch
-from nbclient.exceptions import CellExecutionError, DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, papermill_engines
-from papermill.exceptions import PapermillExecutionError
+
+from ..core.imports import GRAMMAR, unseen
+
+with unseen(GRAMMAR):
+    import nbformat
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from nbclient.util import run_sync
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.exceptions import PapermillExecutionError
 
 from ..core.secrets import redact, redact_values
 from .closure import REPORT
@@ -48,6 +52,7 @@ class Watch:
     reason: str = ""       # why it was stopped from outside: cancelled, timeout, "out of memory", killed
     detail: str = ""
     peak: int = 0          # bytes
+    seconds: float = 0.0   # it took
     steps: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
     _begun: float = 0.0
@@ -114,11 +119,14 @@ def _join_streams(outputs: list[nbformat.NotebookNode]) -> None:
 # %% ../../nbs/runs/02_engine.ipynb #0fe14f8a
 class RunClient(PapermillNotebookClient):
     "Executes the cells and tells the truth about them."
+    save_every = 5.0 # seconds at least
 
-    def __init__(self, nb_man, watch: Watch, **kw):
+    def __init__(self, nb_man, watch: Watch, save: Callable[[], None], sockets: str, **kw):
         super().__init__(nb_man, **kw)
-        self.watch, self._line = watch, ""
-        self._sockets = tempfile.mkdtemp(prefix="algo-")
+        self.watch, self._save, self._sockets, self._line = watch, save, sockets, ""
+        self._saving: asyncio.Handle | None = None
+        self._executing: asyncio.Task | None = None
+        self._due = time.monotonic() + self.save_every
 
     def create_kernel_manager(self):
         "Sockets in a folder of the run's own: kernels that start at the same time cannot take each other's ports."
@@ -126,9 +134,15 @@ class RunClient(PapermillNotebookClient):
         km.transport, km.ip = "ipc", str(Path(self._sockets)/"k")
         return km
 
-    async def _async_cleanup_kernel(self) -> None:
-        try: await super()._async_cleanup_kernel()
-        finally: shutil.rmtree(self._sockets, ignore_errors=True)
+    async def async_execute_cell(self, cell, cell_index, **options):
+        "As ever, and saved when it is due."
+        self._save_when_due()
+        self._executing = asyncio.current_task()
+        try: return await super().async_execute_cell(cell, cell_index, **options)
+        finally:
+            if self._saving: self._saving.cancel()
+
+    execute_cell = run_sync(async_execute_cell)
 
     def process_message(self, msg, cell, cell_index):
         "Mask, sort out progress, pass lines on; then as papermill does."
@@ -141,6 +155,17 @@ class RunClient(PapermillNotebookClient):
             *lines, self._line = _last_words(self._line + content["text"]).split("\n")
             for line in lines: self.watch.log(redact(line))
         return output
+
+# %% ../../nbs/runs/02_engine.ipynb #6ab29a61
+@patch
+def _save_when_due(self: RunClient) -> None:
+    "Save the notebook while cells go on, now and then and for at most a twentieth of the time."
+    def save() -> None:
+        begun = time.monotonic()
+        with suppress(Exception): self._save()  # where it stays so, the last one says it
+        self._due = time.monotonic() + max(self.save_every, 20 * (time.monotonic() - begun))
+        self._save_when_due()
+    self._saving = asyncio.get_running_loop().call_later(max(0.0, self._due - time.monotonic()), save)
 
 # %% ../../nbs/runs/02_engine.ipynb #27f5d95a
 @patch
@@ -164,6 +189,7 @@ def papermill_execute_cells(self: RunClient):
                 cell.metadata.papermill |= {"status": "failed", "exception": True}
                 self.nb.metadata.papermill["exception"] = True
                 if isinstance(e, DeadKernelError): self._explain(process)
+                if isinstance(e, KeyboardInterrupt): self._leave_cell()
                 self.watch.error = {"cell": index, "source": cell.source}
                 raise
             self.nb_man.cell_complete(cell, cell_index=index)
@@ -178,6 +204,17 @@ def papermill_execute_cells(self: RunClient):
 def _report_modules(self: RunClient, path: Path) -> None:
     "Let the kernel write down which modules it holds; what it shows nobody."
     self.wait_for_reply(self.kc.execute(REPORT.format(path=str(path)), silent=True, store_history=False))
+
+@patch
+def _leave_cell(self: RunClient) -> None:
+    "Wait no more for a cell that was interrupted: what it still says would be an error that nobody asked for."
+    task = self._executing
+    if task is None or task.done(): return
+    loop = task.get_loop()
+    if loop.is_running(): loop.call_soon_threadsafe(task.cancel)
+    else:
+        task.cancel()
+        with suppress(Exception, asyncio.CancelledError): loop.run_until_complete(task)
 
 @patch
 def _explain(self: RunClient, process) -> None:
@@ -206,12 +243,16 @@ class RunEngine(NBClientEngine):
         environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PLOTLY_RENDERER": "plotly_mimetype",
                        **watch.environment}
         held = {"pass_fds": (watch.lock,)} if watch.lock is not None else {}
+        save, nb_man.save = nb_man.save, lambda **_: None
         try:
-            client = RunClient(nb_man, watch, kernel_name=kernel_name, startup_timeout=start_timeout, timeout=None,
-                               log=logging.getLogger("papermill"))
-            return client.execute(
-                env=environment, cwd=str(watch.cwd or Path.cwd()), stdout=into, stderr=into, **held)
-        finally: os.close(into)
+            with tempfile.TemporaryDirectory(prefix="algo-", ignore_cleanup_errors=True) as sockets:
+                client = RunClient(nb_man, watch, save, sockets, kernel_name=kernel_name, timeout=None,
+                                   startup_timeout=start_timeout, log=logging.getLogger("papermill"))
+                return client.execute(
+                    env=environment, cwd=str(watch.cwd or Path.cwd()), stdout=into, stderr=into, **held)
+        finally:
+            del nb_man.save
+            os.close(into)
 
 papermill_engines.register("algo", RunEngine)
 
@@ -252,14 +293,14 @@ def execute(
     "Execute a notebook and say how it went."
     from papermill import execute_notebook
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what went wrong is told by the status
-    interrupts = interrupts or Interrupts()
+    interrupts, begun = interrupts or Interrupts(), time.monotonic()
     def braces(path: Path) -> str:  # papermill fills in paths
         return str(path).replace("{", "{{").replace("}", "}}")
     try:
         if interrupts.waiting: raise KeyboardInterrupt
         interrupts.armed = True
         execute_notebook(braces(template), braces(output), dict(parameters), engine_name="algo", kernel_name="python3",
-                         language="python", progress_bar=False, autosave_cell_every=5, watch=watch)
+                         language="python", progress_bar=False, autosave_cell_every=0, watch=watch)
         status = "failed" if watch.error else "succeeded"
     except PapermillExecutionError as e:  # without an error of ours the cell is tagged `raises-exception`
         status = "succeeded" if not watch.error else "out of memory" if e.ename == "MemoryError" else "failed"
@@ -269,7 +310,9 @@ def execute(
         status = watch.reason
         watch.error = {"cell": None, "source": "", **(watch.error or {}), "type": status, "message": watch.detail,
                        "traceback": []}
-    finally: interrupts.armed = False
+    finally:
+        interrupts.armed = False
+        watch.seconds = time.monotonic() - begun
     if watch.error: watch.error = redact_values({**watch.error, "step": watch.steps[-1]["name"] if watch.steps else ""})
     watch.end(status)
     return status

@@ -27,10 +27,11 @@ import algo_research
 from ..core.components import Kind, list_components, make_component
 from ..core.errors import InputError, unknown_name
 from ..core.hashing import hash_params
+from ..core.imports import GRAMMAR, unseen
 from ..core.settings import Count, Fraction, Settings
 from ..execution.costs import COSTS
 from ..models.contract import MODELS
-from ..research.plan import make_plan, resolve_plan
+from ..research.plan import Plan, make_plan, resolve_plan
 from ..strategies.protocol import STRATEGIES
 
 if TYPE_CHECKING: from nbformat import NotebookNode
@@ -206,7 +207,7 @@ def read_template(
     name: str | None = None,  # by default the file's
 ) -> Template:
     "Understand a template, or say what is wrong with it."
-    import nbformat  # kernels need this module, and not that one
+    with unseen(GRAMMAR): import nbformat  # kernels need this module, and not that one
     path = Path(path)
     try: nb = nbformat.read(path, 4)
     except FileNotFoundError as e: raise InputError(f"There is no notebook {str(path)!r}.") from e
@@ -340,7 +341,7 @@ def named_datasets(
     template: Template,              # of a run
     values: Mapping[str, Any],       # all parameters
 ) -> list[list[str]]:                # ids and patterns; those of one list are used together
-    "The datasets that parameters name; a plan that is given wins over all others, as it does in the run."
+    "The datasets that parameters name; where there is a plan, those of the plan."
     plans = [values[p.name] for p in template.parameters.values() if "plan" in p.names and values[p.name]]
     if plans: return [list(_texts(plan.get("datasets", []))) for plan in plans]
     return [list(_texts(values[p.name])) for p in template.parameters.values() if "data" in p.names and values[p.name]]
@@ -361,9 +362,8 @@ def pin_settings(
     return {name: pinned(parameter) for name, parameter in template.parameters.items()}
 
 # %% ../../nbs/runs/00_parameters.ipynb #cdbd2ed0
-_BESIDE_PLAN = ("open_reserved", "track") # what is no choice of the plan's
-
-_IN_PLAN = ("research.", "costs.", "model.")          # settings that are
+_OF_PLAN = {*Plan.model_fields, "dataset", "fees", "slippage"} # parameters that a plan decides
+_IN_PLAN = ("research.", "costs.", "model.")                   # settings that it does
 
 def refuse_beside_plan(
     template: Template,
@@ -371,8 +371,8 @@ def refuse_beside_plan(
     settings: Iterable[str] = (),    # section.key, of those the call itself told
 ) -> None:
     "Refuse what is told beside a plan and would be overruled by it."
-    told = [name for name, parameter in template.parameters.items() if name not in (*_BESIDE_PLAN, "settings")
-            and "plan" not in parameter.names and values[name] != parameter.default]
+    told = [name for name, parameter in template.parameters.items() if values[name] != parameter.default
+            and (name in _OF_PLAN or any(isinstance(mark, Setting) for mark in _marks(parameter.annotation)))]
     told += [name for name in (*(values.get("settings") or {}), *settings) if name.startswith(_IN_PLAN)]
     if told:
         raise InputError(f"A plan says everything that is chosen, and {told[0]} is told beside it. "

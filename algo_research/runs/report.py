@@ -12,11 +12,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from nbformat import NotebookNode
+from ..core.imports import GRAMMAR, unseen
+
+with unseen(GRAMMAR):
+    from nbformat import NotebookNode
 
 from ..core.files import atomic_write
 from ..core.hashing import canonical_json
@@ -28,6 +32,11 @@ PLOTLY = "application/vnd.plotly.v1+json"
 def _packed(script: str) -> str:
     "A script in a third of its size: gzip in base 85, with \",\" for \"<\", so that no tag can begin in it."
     return base64.b85encode(gzip.compress(script.encode(), 9, mtime=0)).decode().replace("<", ",")
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+    return _packed(get_plotlyjs())
 
 def _script_json(value: Any) -> str: return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
@@ -152,10 +161,8 @@ def render_report(
     page = {"title": title or (run or {}).get("title") or "Report", "promise": promise, "about": _about(run),
             "failure": failed, "made": made(run), "style": (folder/"style.css").read_text(), "plotly": ""}
     if drawn:
-        from plotly.offline import get_plotlyjs
-
         from algo_research.views.drawing import page_templates
-        page |= {"plotly": _packed(get_plotlyjs()), "script": (folder/"report.js").read_text(),
+        page |= {"plotly": _plotly(), "script": (folder/"report.js").read_text(),
                  "looks": _script_json(page_templates())}
     html = _exporter().from_notebook_node(shown, resources={"report": page})[0]
     entries = "".join(_contents(html))

@@ -17,15 +17,18 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import closing, nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import polars as pl
+
+from ..core.imports import GRAMMAR, unseen
+
+with unseen(GRAMMAR): import nbformat
 
 import algo_research
 from ..backtest.ledger import TrialLedger
@@ -39,8 +42,8 @@ from .engine import Interrupts, Watch, execute
 from .parameters import (Template, check_choices, find_template, list_templates, named_content,
                                            named_datasets, pin_settings, read_template, refuse_beside_plan,
                                            resolve_parameters)
-from .record import (FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, show_progress,
-                                       write_manifest)
+from .record import (FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, require_ledger,
+                                       show_progress, write_manifest)
 from .report import write_report
 from ..workspace.bootstrap import Workspace, open_workspace, tracking_url
 
@@ -68,10 +71,10 @@ def _data_inputs(
     found = {}
     for wanted in named_datasets(template, values):
         names = workspace.match(wanted)
-        found |= {name: workspace.load(name).snapshot().content for name in names}
-        if len(names) > 1:
-            panel = workspace.load(names).snapshot()
-            found[panel.dataset] = panel.content
+        for asked in (*names, *([names] if len(names) > 1 else [])):
+            dataset = workspace.load(asked)
+            workspace.ledger.meet(dataset)  # what was tried on the same market counts, whatever it is called
+            found[str(dataset.id)] = dataset.snapshot().content
     return dict(sorted(found.items()))
 
 def _file_inputs(names: Iterable[str], settings: Settings) -> dict[str, str]:
@@ -228,7 +231,7 @@ def recover(
             if not (run.folder/"run.json").is_file(): continue
             if run.manifest["status"] == "running":  # else it was complete but for its name
                 _clean(run.folder)
-                _merge(run.folder, workspace.ledger)  # somebody may have seen its trials
+                _merge(run.folder, workspace.ledger, run.manifest["inputs"])  # somebody may have seen its trials
                 shutil.rmtree(run.folder/"work", ignore_errors=True)
                 write_manifest(run.folder, {**run.manifest, "status": "abandoned", "error": error})
                 found.append(Run(run.folder.with_name(run.id)))
@@ -238,10 +241,12 @@ def recover(
         finally: os.close(lock)
     return found
 
-def _merge(folder: Path, ledger: TrialLedger) -> None:
-    "Count what a run's private ledger has beyond the copy it began with."
+def _merge(folder: Path, ledger: TrialLedger, inputs: Mapping[str, Any]) -> None:
+    "Count what a run's private ledger has beyond the copy it began with; whoever planned the run need not any more."
     private, first = folder/"work"/"ledger.db", folder/"work"/"before.db"
-    if private.is_file(): ledger.merge(private, first if first.is_file() else None)
+    if not private.is_file(): return
+    ledger.merge(private, first if first.is_file() else None)
+    ledger.withdraw([_own_key(inputs)])
 
 # %% ../../nbs/runs/03_runner.ipynb #5a833071
 def done_before(
@@ -277,6 +282,8 @@ class _Begun:
 
     @property
     def inputs(self) -> dict[str, Any]: return self.manifest["inputs"]
+    @property
+    def reproduces(self) -> bool: return "reproduces" in self.manifest["record"]
 
 def _begin(
     template: Template,
@@ -319,15 +326,35 @@ def _copied(template: Template, part: Path) -> Path:
         raise InputError(f"{template.path} was changed while the run began. Run it again.")
     return copy
 
-def _private_ledger(part: Path, ledger: TrialLedger, data: Mapping[str, str], before: Path | None) -> Path:
-    "The copy that the kernel works on; the ledger the run starts from is kept beside it, where something is in it."
+# %% ../../nbs/runs/03_runner.ipynb #d08516d7
+def _own_key(inputs: Mapping[str, Any]) -> str: return identity(inputs, ledger=False)
+
+def _private_ledger(part: Path, ledger: TrialLedger, inputs: Mapping[str, Any], before: Path | None) -> Path:
+    "The copy that the kernel works on; of the ledger it starts from, what concerns its data is kept beside it."
     kept, private = part/"ledger.db", part/"work"/"ledger.db"
     private.parent.mkdir(exist_ok=True)
     if before: shutil.copy(before, private)
-    else: ledger.copy_to(private, data)
+    else: ledger.copy_to(private)  # the whole: a template may judge datasets that no parameter names as such
     shutil.copy(private, part/"work"/"before.db")
-    if any(ledger.count(id, content) for id, content in data.items()) or before: shutil.copy(private, kept)
+    data = inputs["data"]
+    with closing(TrialLedger(private, ledger.clock)) as own:
+        own.withdraw([_own_key(inputs)])  # where a batch has planned this run: what it tries is counted by itself
+        known = own.losses() or any(own.count(id, content) for id, content in data.items())
+        if known and not before: own.copy_to(kept, data)
+    if before: shutil.copy(private, kept)
     return private
+
+def _keep_judged(part: Path, inputs: Mapping[str, Any]) -> None:
+    "Keep what was known of datasets that were judged and that no parameter named."
+    data, kept = inputs["data"], part/"ledger.db"
+    private, begun = part/"work"/"ledger.db", part/"work"/"before.db"
+    if not private.is_file() or not begun.is_file(): return
+    with closing(TrialLedger(private)) as after, closing(TrialLedger(begun)) as before:
+        judged = {name: content for name, content in after.since(before.head[0]).items() if name not in data}
+        if not any(before.count(name, content) for name, content in judged.items()): return
+        kept.unlink(missing_ok=True)
+        before.copy_to(kept, {**data, **judged})
+    with closing(TrialLedger(kept)) as own: own.withdraw([_own_key(inputs)])
 
 def _environment(settings: Settings, part: Path, ledger: Path) -> dict[str, str]:
     "What tells a kernel its folder, its ledger and the settings."
@@ -348,7 +375,7 @@ def _execute(
     template, part, watch = begun.template, begun.part, begun.watch
     settings, clock = begun.workspace.settings, begun.workspace.clock
     ledger = (settings.path(settings.workspace.ledger) if template.effects else
-              _private_ledger(part, begun.workspace.ledger, begun.inputs["data"], before))
+              _private_ledger(part, begun.workspace.ledger, begun.inputs, before))
     with (part/"log.txt").open("a", buffering=1) as lines:
         def write(line: str) -> None:
             lines.write(f"{clock.now():%H:%M:%S} {redact(line)}\n")
@@ -395,7 +422,9 @@ def _publish(
     if status == "succeeded": tell("record", "hashes and report")
     part, watch, workspace = begun.part, begun.watch, begun.workspace
     error = {k: v for k, v in watch.error.items() if k != "source"} if watch.error else None
-    try: _merge(part, workspace.ledger)
+    try:
+        if not begun.reproduces: _keep_judged(part, begun.inputs)
+        _merge(part, workspace.ledger, begun.inputs)
     except InputError as e: status, error = _failed("reserved period", str(e))
     manifest = _with_imported(begun)
     shutil.rmtree(part/"work", ignore_errors=True)
@@ -408,9 +437,10 @@ def _publish(
     finished, outputs = workspace.clock.now(), {}
     try: outputs = hash_outputs(part, (str(part), str(workspace.settings.root)))
     except Exception as e: status, error = _failed(type(e).__name__, f"an artifact cannot be read: {e}")
-    seconds = round(sum(step["seconds"] for step in watch.steps), 3)
+    seconds = round(watch.seconds, 3)
     record = {**manifest["record"], "finished": finished.isoformat(timespec="seconds"), "seconds": seconds,
-              "peak_memory": watch.peak, "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"])}
+              "peak_memory": watch.peak, "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"]),
+              "ledger_head": list(workspace.ledger.head)}
     manifest |= {"status": status, "outputs": outputs, "record": record, "steps": watch.steps, "error": error}
     _render(part, manifest)
     write_manifest(part, manifest)
@@ -431,6 +461,8 @@ def run_template(
 ) -> Run:                        # whatever became of it
     "Run a template once. What goes wrong in a cell is a status, not an exception."
     _refuse_secrets(template, values, workspace)
+    reports = workspace.settings.path(workspace.settings.workspace.reports)
+    if not template.effects: require_ledger(workspace.ledger, reports)
     with Interrupts() as interrupts:
         known = dict(inputs or gather_inputs(template, values, workspace))
         begun = _begin(template, known, workspace, {"told": _told(template, values, workspace), **(record or {})})
@@ -487,6 +519,7 @@ def work(
     pipe: Connection,             # told ("step", name, text); then ("done", folder, status) or ("error", type, message)
     root: str,                    # the workspace
     settings: dict[str, Any],     # laid over its own
+    told: dict[str, Any],         # of them, what the batch's own call told
     template: str,                # path of the notebook
     name: str,                    # of the template
     values: dict[str, Any],       # all parameters
@@ -499,7 +532,7 @@ def work(
     threading.Thread(target=follow, daemon=True).start()
     try:
         with open_workspace(root, **settings) as workspace:
-            run = run_template(read_template(template, name), values, workspace, tell)
+            run = run_template(read_template(template, name), values, replace(workspace, overrides=told), tell)
         pipe.send(("done", str(run.folder), run.status))
     except (AlgoError, OSError) as e: pipe.send(("error", type(e).__name__, str(e)))
 
@@ -586,8 +619,9 @@ def reproduce(
             return compare_inputs(recorded, as_recorded(inputs, recorded, workspace.settings.root))
         differences = compare()
         if differences and (anyway or given):  # something new is tried: what was tried since counts, too
+            ledger.copy_to(Path(folder)/"begun.db")
             workspace.ledger.copy_to(Path(folder)/"present.db", inputs["data"])
-            ledger.merge(Path(folder)/"present.db")
+            ledger.merge(Path(folder)/"present.db", since=Path(folder)/"begun.db") # what was planned then is no longer
             differences = compare()
         ledger.close()
         if differences and not anyway and not given: return Reproduction(original, differences, [], None)

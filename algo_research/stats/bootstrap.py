@@ -16,16 +16,31 @@ from ..core.errors import InputError
 from .metrics import check_returns, sharpe_ratio
 
 # %% ../../nbs/stats/02_bootstrap.ipynb #1b159ef5
+def _autocovariances(x: np.ndarray, lags: int) -> tuple[np.ndarray, np.ndarray]: # both of shape (lags + 1,)
+    "Autocovariances from lag 0 on, and how much of the variance of the two parts each one is."
+    d, n = x - x.mean(), len(x)
+    products = np.array([d[k:] @ d[:n - k] for k in range(lags + 1)])
+    before = np.cumsum(d * d)  # as `arch` does, the parts are one bar shorter than those that were multiplied
+    parts = np.array([(before[-1] - before[k]) * before[n - k - 2] for k in range(lags + 1)])
+    with np.errstate(invalid="ignore", divide="ignore"): return products / n, np.abs(products) / np.sqrt(parts)
+
 def optimal_block_length(
     returns,  # simple net returns per bar, shape (n,), all finite
 ) -> float:   # mean block length in bars, between 1 and n / 4
     "Mean block length for the stationary bootstrap (Politis & White 2004, corrected 2009)."
-    from arch.bootstrap import optimal_block_length as arch_length
-
     x = check_returns(returns, minimum=MINIMUM)
     if np.ptp(x) == 0: return 1.0
-    with np.errstate(invalid="ignore", divide="ignore"): length = float(arch_length(x)["stationary"].iloc[0])
-    return min(max(length, 1.0), len(x) / 4) if np.isfinite(length) else 1.0
+    n, row = len(x), max(5, int(np.log10(len(x))))
+    most = int(np.ceil(np.sqrt(n))) + row
+    covariance, correlation = _autocovariances(x, most)
+    small = np.convolve(correlation < 2 * np.sqrt(np.log10(n) / n), np.ones(row), "valid")[:most - row + 1] == row
+    m = min(2 * max(int(small.argmax()), 1), most) if small.any() else most
+    k = np.arange(1, m + 1)
+    taper = np.minimum(1.0, 2.0 * (1.0 - k / m))
+    slope, variance = 2.0 * (taper * k) @ covariance[k], covariance[0] + 2.0 * taper @ covariance[k]
+    with np.errstate(invalid="ignore", divide="ignore"): length = np.cbrt((slope / variance) ** 2 * n)
+    longest = min(np.ceil(3 * np.sqrt(n)), n / 4)
+    return float(min(max(length, 1.0), longest)) if not np.isnan(length) else 1.0
 
 MINIMUM = 20  # returns: with fewer, blocks have nothing to choose from
 

@@ -24,6 +24,8 @@ from ..execution.costs import CostModel
 TARGETS_SCHEMA = {"symbol": pl.String, "ts": pl.Datetime("us", "UTC"), "known_at": pl.Datetime("us", "UTC"),
                   "target": pl.Float64}
 
+_SHARE = (float | None, "float | None", "Optional[float]") # a field's type, or its text where annotations are postponed
+
 class Strategy(ABC):
     "A causal rule from bars, features and predictions to targets; parameters are the fields of a frozen dataclass."
     name: ClassVar[str] = ""                   # as it is chosen; by default its class's name in lower case
@@ -44,6 +46,7 @@ class Strategy(ABC):
     def bind(self, symbols: int, costs: CostModel) -> Self:
         "Itself with what only the plan knows filled in: how many symbols share the equity, what a trade costs."
         if not dataclasses.is_dataclass(self) or getattr(self, "weight", 0.0) is not None: return self
+        if not any(f.name == "weight" and f.type in _SHARE for f in dataclasses.fields(self)): return self
         return dataclasses.replace(self, weight=1 / symbols)  # an equal share
 
     def params(self) -> dict[str, Any]:
@@ -125,4 +128,5 @@ def require_stateful(
             raise StateError(f"{strategy.name} is not determined by its state: for {first['symbol']} at {first['ts']} "
                              f"it says {first['target']} in one piece and {first['again']} in pieces; "
                              f"{odd.height} such rows. "
-                             "Keep everything it needs in the state, and read no later row.")
+                             "It reads a later row, or remembers what is not in its state: read no later row, and "
+                             "keep everything it needs in the state.")

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..core.imports import unseen
+from ..core.imports import GRAMMAR, unseen
 from .theme import COLOURS, GREY, PAPER, label
 
-with unseen("rfc3987_syntax"): # a grammar of addresses that jsonschema, behind plotly, would compile
+with unseen(GRAMMAR):
     import plotly.graph_objects as go
     from plotly.io import renderers, templates
 

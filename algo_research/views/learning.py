@@ -21,7 +21,7 @@ def folds_figure(
     folds: pl.DataFrame, # fold, train_start, train_end, test_start, test_end, ic
 ) -> go.Figure:
     "Which bars trained, which were predicted, and how well."
-    title = "Walk-forward folds: trained on the past, tested on what followed"
+    title = "Walk-forward folds: trained before, tested after"
     if not folds.height: return empty_figure(title, "There are no folds.")
     names = [f"fold {f + 1}" for f in folds["fold"]]
     figure = new_figure(title, "IC: rank information coefficient out of sample", hovermode="closest",

@@ -48,7 +48,8 @@ def equity_figure(
     "What became of the money."
     parts = _series(equity, names)
     if not parts: return empty_figure(title, NO_EQUITY)
-    hold = "; the matched hold has the strategy's average exposure and no costs" if "matched_hold" in parts else ""
+    held = "; the matched hold has the strategy's average exposure so far and no costs"
+    hold = held if "matched_hold" in parts else ""
     figure = new_figure(title, f"net of costs{hold}", f"equity ({currency})")
     points = max(250, POINTS // len(parts))
     _draw(figure, ((name, thin(part, "equity", points=points)) for name, part in parts.items()), ",.0f", (2.2, 1.4))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from support.command import algo, files
+from support.command import SETTINGS, algo, files
 
 from algo_research.cli.main import app
 
@@ -24,7 +24,7 @@ COMMANDS = _commands(typer.main.get_command(app))  # type: ignore[arg-type]
 
 @pytest.fixture
 def workspace(tmp_path):
-    (tmp_path / "settings.ini").write_text("[research]\nengine = kernel\n")
+    (tmp_path / "settings.ini").write_text(SETTINGS)
     return tmp_path
 
 
@@ -380,6 +380,18 @@ def test_outside_a_workspace_a_command_says_so_and_begins_no_ledger(arguments, t
     assert not list(tmp_path.iterdir())
 
 
+def test_an_id_can_be_copied_from_a_narrow_table():
+    from rich.console import Console
+
+    from algo_research.cli.common import table
+
+    rows, out = table("state", "confidence (%)", "error", "run"), Console(width=60)
+    rows.add_row("failed", "99.5", "something long happened to it and is told at length", "20261129-112823-7abdcf5e")
+    with out.capture() as printed:
+        out.print(rows)
+    assert "20261129-112823-7abdcf5e" in printed.get()
+
+
 @pytest.mark.process
 @pytest.mark.slow
 def test_the_demo(tmp_path):
@@ -444,7 +456,35 @@ def test_other_symbols_are_not_laid_beside_those_that_are_stored(workspace):
     assert "mine/ONE/1d holds BTC-USD, and the file ONE" in " ".join(refused.split())
 
 
-@pytest.mark.parametrize("name", ["polars", "json", "class", "tests"])
+def test_trials_that_somebody_counted_by_hand_are_listed(workspace):
+    import numpy as np
+
+    from algo_research.workspace.bootstrap import open_workspace
+
+    (workspace / "settings.ini").touch()
+    with open_workspace(workspace) as opened:
+        data = opened.load("arch/SP500/1d")
+        config = {"strategy": "mine", "model": "ridge", "costs": 0.001}
+        returns = np.random.default_rng(0).normal(0, 0.01, data.bars.height)
+        opened.ledger.record(str(data.id), config, data.bars["ts"], returns, data.snapshot().content)
+    said = algo(workspace, "trials", "arch/SP500/1d").stdout
+    assert "mine" in said and "model=ridge costs=0.001" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    "told", [("-p", "seed=1", "-p", "seed=2"), ("--set", "research.folds=2", "--set", "research.folds=3")], ids=str
+)
+def test_what_is_told_twice_is_refused(workspace, told):
+    assert "twice" in algo(workspace, "run", "research", *told, code=2).stderr
+
+
+def test_a_told_value_that_only_looks_like_a_plan_is_listed():
+    from algo_research.cli.runs import _in_short
+
+    assert _in_short({"datasets": ["a/B/1d"], "weights": [1]}) == "{'datasets': ['a/B/1d'], 'weights': [1]}"
+
+
+@pytest.mark.parametrize("name", ["polars", "json", "class", "tests", "time", "sys", "os", "builtins"])
 def test_a_strategy_takes_no_name_that_belongs_to_others(workspace, name):
     assert "belongs to Python" in algo(workspace, "strategies", "new", name, code=2).stderr
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from execution import oracle
-from support.command import algo
+from support.command import SETTINGS, algo
 from support.strategies import RULES
 
 from algo_research.runs.record import find_run
@@ -30,7 +30,7 @@ class Peek(Dip):
 
 @pytest.fixture
 def workspace(tmp_path) -> Path:
-    (tmp_path / "settings.ini").write_text("[research]\nengine = kernel\n")
+    (tmp_path / "settings.ini").write_text(SETTINGS)
     (tmp_path / "my_rules.py").write_text(RULES)
     return tmp_path
 
@@ -238,7 +238,7 @@ def test_a_pattern_in_a_plan_is_stored_as_what_it_matched(workspace):
 @pytest.mark.slow
 def test_settings_of_research_hold_where_a_run_is_told_nothing(workspace):
     (workspace / "settings.ini").write_text(
-        "[research]\nengine = kernel\nstrategy = dip\ncompare =\ndataset = synthetic/noise:1/1h\nseed = 7\n"
+        SETTINGS + "strategy = dip\ncompare =\ndataset = synthetic/noise:1/1h\nseed = 7\n"
     )
     for command in (("run", "research"), ("research",)):
         algo(workspace, *command)
@@ -435,10 +435,9 @@ def test_a_package_of_somebody_else_is_listed_and_runs(workspace, tmp_path_facto
 def test_a_run_depends_on_what_it_imported_and_on_nothing_else(tmp_path):
     root, workspace = Path(__file__).parents[2], tmp_path / "workspace"
     workspace.mkdir()
-    (workspace / "settings.ini").write_text("[research]\nengine = kernel\n")
-    ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", ".ipynb_checkpoints")
+    (workspace / "settings.ini").write_text(SETTINGS)
     for name in ("algo_research", "nbs"):
-        shutil.copytree(root / name, tmp_path / "copy" / name, ignore=ignore)
+        shutil.copytree(root / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     package, there = tmp_path / "copy/algo_research", {"PYTHONPATH": str(tmp_path / "copy")}
     algo(workspace, "run", "research", "-p", "strategy=moving_average", "-p", "compare=", **there)
     code = last(workspace).manifest["inputs"]["code"]

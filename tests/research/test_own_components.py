@@ -1,20 +1,22 @@
 """Ways round the verdict with components of one's own. Each of them once worked."""
 
+import importlib
 from pathlib import Path
 
 import polars as pl
 import pytest
+from support.plans import bare_research as research
 from support.plans import kernel_plan
 
 from algo_research.backtest.ledger import TrialLedger
-from algo_research.core.components import import_from, make_component
+from algo_research.core.components import explained, import_from, make_component, parse_choice
 from algo_research.core.errors import DataError, InputError
 from algo_research.data.market.panel import make_panel
 from algo_research.data.samples.bundled import load_stocks
 from algo_research.data.samples.synthetic import make_market
+from algo_research.features.contract import Feature, compute_features
 from algo_research.features.gates import LeakError
 from algo_research.models.contract import MODELS
-from algo_research.research.road import research
 from algo_research.strategies.protocol import STRATEGIES
 from algo_research.strategies.rules import FollowPredictions
 
@@ -268,3 +270,127 @@ def test_choices_survive_a_document(tmp_path):
 def test_a_plan_is_the_same_in_whatever_order_its_datasets_are_named():
     one, other = (kernel_plan(datasets=names) for names in (["a/B/1h", "a/A/1h"], ["a/A/1h", "a/B/1h", "a/A/1h"]))
     assert one.content == other.content and one.datasets == ("a/A/1h", "a/B/1h")
+
+
+def test_only_a_weight_that_may_be_a_fraction_becomes_an_equal_share():
+    from dataclasses import dataclass
+    from typing import ClassVar
+
+    from algo_research.execution.costs import PercentageCosts
+    from algo_research.strategies.protocol import Strategy
+
+    class Flat(Strategy):
+        def targets(self, frame, state=None):
+            raise NotImplementedError
+
+    @dataclass(frozen=True)
+    class Shares(Flat):
+        weight: float | None = None
+
+    @dataclass(frozen=True)
+    class Loads(Flat):
+        weight: dict | None = None
+
+    @dataclass(frozen=True)
+    class Fixed(Flat):
+        weight: ClassVar[None] = None
+
+    bound = [rule().bind(4, PercentageCosts()).weight for rule in (Shares, Loads, Fixed)]
+    assert bound == [0.25, None, None]
+
+
+def test_a_component_that_runs_out_of_memory_is_not_told_to_correct_a_line():
+    with pytest.raises(MemoryError), explained("The model mine cannot be fitted"):
+        raise MemoryError
+
+
+def test_a_line_of_ours_is_not_to_be_corrected(tmp_path):
+    (tmp_path / "words.py").write_text("import ast\ndef read(): return ast.literal_eval('1 +')\n")
+    read = import_from(tmp_path, "words").read
+    with pytest.raises(InputError, match=r"words\.py, line 2\)\. Correct it there"), explained("The rule fails"):
+        read()
+    words = Feature("own.words.one", lambda columns: ["one"] * len(columns["close"]), 1)
+    with pytest.raises(InputError, match=r"contract\.py, line \d+\)\. What it was given, or what came of it"):
+        compute_features(NOISE.bars, [words])
+
+
+@pytest.mark.parametrize("text", ["x(a=1)(b=2)", "x(a=1).y(b=2)", "x(**{'a': 1})", "x(a=1)[0]"])
+def test_nothing_of_a_choice_is_lost(text):
+    with pytest.raises(InputError, match="names no component"):
+        parse_choice(text)
+
+
+def test_a_parameter_that_no_plan_decides_may_stand_beside_one(tmp_path):
+    from support.journey import write_template
+
+    from algo_research.runs.parameters import read_template, refuse_beside_plan, resolve_parameters
+
+    imports = ("", "from algo_research.runs.parameters import PlanDocument")
+    told = ("parameters", "plan: PlanDocument | None = None\ntitle: str = ''\nhorizon: int = 5")
+    template = read_template(write_template(tmp_path, "mine", imports, told))
+    plan = kernel_plan().model_dump(mode="json")
+    refuse_beside_plan(template, resolve_parameters(template, {"plan": plan, "title": "Hello"}))
+    with pytest.raises(InputError, match="horizon is told beside it"):
+        refuse_beside_plan(template, resolve_parameters(template, {"plan": plan, "horizon": 3}))
+
+
+def test_a_module_that_was_imported_before_its_file_changed_is_imported_again(tmp_path, monkeypatch):
+    """In a notebook by `import`, or by an import that failed half-way: what is judged is what stands in the file."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "plain_rule.py").write_text("K = 1\n")
+    importlib.invalidate_caches()
+    importlib.import_module("plain_rule")
+    (tmp_path / "plain_rule.py").write_text("K = 2222\n")
+    assert import_from(tmp_path, "plain_rule").K == 2222
+    (tmp_path / "helped.py").write_text("K = 1\n")
+    (tmp_path / "halfway.py").write_text("import helped\nraise ValueError\n")
+    with pytest.raises(ValueError):
+        import_from(tmp_path, "halfway")
+    (tmp_path / "helped.py").write_text("K = 3333\n")
+    (tmp_path / "halfway.py").write_text("from helped import K\n")
+    assert import_from(tmp_path, "halfway").K == 3333
+
+
+COSTS_OF_OWN = """
+from dataclasses import dataclass
+import numpy as np
+from algo_research.execution.costs import CostModel, CostRates
+
+@dataclass(frozen=True)
+class Own(CostModel):
+    name = "own"
+    times: float = 1.0
+    def rates(self, price, volume, instruments):
+        known = np.nan_to_num(volume, nan=1e6)
+        return CostRates(self.times * 1e-4, {fixed}, self.times * np.minimum(1e-4 * (1e6 / known) ** 0.5, 0.01))
+    @property
+    def share(self): return 2e-4
+    def doubled(self): return {doubled}
+"""
+TWICE = "Own(2 * self.times)"
+FORESIGHT = {
+    "always": "self.times * np.where(np.vstack([price[1:], price[-1:]]) > price, 0.0, 1e12)",
+    "mean of all": "self.times * (price > np.nanmean(price))",
+    "rarely": "self.times * np.where(np.arange(len(price))[:, None] % 50 == 3, np.roll(price, -1, axis=0) < price, 0)",
+}
+
+
+@pytest.mark.parametrize("how", FORESIGHT)
+def test_a_cost_model_that_knows_later_prices_is_refused(how, tmp_path):
+    (tmp_path / "mine.py").write_text(COSTS_OF_OWN.format(fixed=FORESIGHT[how], doubled=TWICE))
+    with pytest.raises(LeakError, match="The cost model own looks ahead"):
+        research(make_market("noise", 1, bars=900), kernel_plan(costs="mine:Own"), TrialLedger(), folder=tmp_path)
+
+
+def test_costs_that_are_doubled_are_twice_as_high(tmp_path):
+    for doubled, fails in (("self", True), ("Own(1.9 * self.times)", True), (TWICE, False)):
+        (tmp_path / "mine.py").write_text(COSTS_OF_OWN.format(fixed="self.times * 0.01", doubled=doubled))
+        if fails:
+            with pytest.raises(InputError, match="does not cost twice as much"):
+                research(
+                    make_market("noise", 1, bars=900), kernel_plan(costs="mine:Own"), TrialLedger(), folder=tmp_path
+                )
+        else:
+            assert research(
+                make_market("noise", 1, bars=900), kernel_plan(costs="mine:Own"), TrialLedger(), folder=tmp_path
+            ).verdict

@@ -1,11 +1,11 @@
 """What makes a trial: everything that can change its returns, and nothing else."""
 
 import pytest
+from support.plans import bare_research as research
 from support.plans import kernel_plan, usual_plan
 
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.data.samples.synthetic import make_market
-from algo_research.research.road import research
 
 MARKET = make_market("noise", 1, bars=3000)
 

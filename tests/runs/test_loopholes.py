@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from support.plans import bare_research as research
 from support.plans import kernel_plan
 
 from algo_research.backtest.engine import backtest
@@ -14,7 +15,6 @@ from algo_research.core.errors import FatalError, InputError
 from algo_research.data.samples.synthetic import make_market
 from algo_research.execution.costs import PercentageCosts
 from algo_research.models.tracking import Tracker
-from algo_research.research.road import research
 from algo_research.strategies.rules import BuyAndHold
 
 FREE = PercentageCosts(fees=0, slippage=0)
@@ -125,6 +125,7 @@ def test_a_verdict_survives_a_tracking_server_that_fails_late(tmp_path):
     assert any(note.startswith("not tracked: The run could not be written") for note in found.notes)
 
 
+@pytest.mark.process  # mlflow asks the machine its name when it is imported
 def test_a_tracking_server_that_cannot_be_used_stops_the_road_before_any_work(tmp_path):
     (tmp_path / "mlflow.db").write_text("no database" * 200)
     steps, ledger = [], TrialLedger()

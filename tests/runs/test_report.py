@@ -72,7 +72,7 @@ class Visit:
         for _ in range(round(20 * seconds)):
             if self.page.evaluate(condition):
                 return
-            self.page.wait_for_timeout(50)
+            self.page.wait_for_timeout(50)  # a real sleep: between two looks
         raise AssertionError(f"not true after {seconds} s: {condition}")
 
     def _guard(self, route):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from support.plans import bare_research as research
 from support.plans import usual_plan
 
 from algo_research.backtest.ledger import TrialLedger
@@ -20,7 +21,6 @@ from algo_research.data.samples.synthetic import make_market
 from algo_research.execution.costs import PercentageCosts
 from algo_research.models.tracking import Tracker
 from algo_research.research.reserve import split_reserve
-from algo_research.research.road import research
 
 KERNEL = usual_plan()
 
@@ -47,7 +47,7 @@ def run(folder: Path) -> dict:
 @pytest.mark.slow
 def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
     root = Path(__file__).parents[2]
-    shutil.copytree(root / "algo_research", tmp_path / "algo_research", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "algo_research", tmp_path / "algo_research")
     here, again, elsewhere = run(root), run(root), run(tmp_path)
     assert elsewhere["module"].startswith(str(tmp_path))
     assert here["hashes"] == again["hashes"] == elsewhere["hashes"]

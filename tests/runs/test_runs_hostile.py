@@ -298,3 +298,53 @@ def test_a_kernel_that_ends_by_itself_is_no_error_of_its_watch(monkeypatch, when
     monkeypatch.setattr(psutil.Process, "children", ended)
     _watch_kernel(process.pid, watch, threading.Event())
     assert process.poll() == -signal.SIGKILL and watch.reason == ("" if when == "before it is looked at" else "timeout")
+
+
+def test_a_run_leaves_nothing_among_temporary_files(workspace, tmp_path):
+    place = tmp_path / "temporary"
+    place.mkdir()
+    write_template(workspace, "cells", ("", "x = 1"), ("parameters", "how: str = 'well'"), ("", ENDS))
+    for how, code in (("well", 0), ("badly", 1), ("killed", 1)):
+        algo(workspace, "run", "cells", "-p", f"how={how}", code=code, apart=True, TMPDIR=str(place))
+        assert not list(place.glob("algo-*")), how
+    assert all(m["record"]["seconds"] > 0 for m in manifests(workspace).values())  # no cell is a step
+
+
+ENDS = """
+import os, signal
+if how == "badly": raise ValueError
+if how == "killed": os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_notebook_of_quick_cells_is_saved_on_the_way(workspace, monkeypatch):
+    from algo_research.runs.engine import RunClient, Watch, execute
+
+    monkeypatch.setattr(RunClient, "save_every", 0.5)
+
+    cells = [("", "import threading\nthreading.Event().wait(0.4)\nprint('done')")] * 4
+    template, target, seen = write_template(workspace, "quick", *cells), workspace / "out.ipynb", []
+    watch = Watch(log=lambda line: seen.append(target.read_text().count('done\\n"')))
+    assert execute(template, target, {}, watch) == "succeeded"
+    assert 1 <= seen[-1] < 4 and target.read_text().count('done\\n"') == 4
+
+
+WAITS = """
+import subprocess, threading
+from pathlib import Path
+child = subprocess.Popen(["sleep", "300"])
+Path(there).touch()
+threading.Event().wait(120)
+"""
+
+
+def test_an_interrupted_cell_whose_child_still_runs_is_no_traceback(workspace):
+    there = workspace / "there"
+    write_template(workspace, "waits", ("parameters", "there: str = ''"), ("", WAITS))
+    command = [*ALGO, "run", "waits", "-p", f"there={there}"]
+    driver = subprocess.Popen(command, cwd=workspace, env=environment(), stderr=subprocess.PIPE, text=True)
+    until(there.exists)
+    driver.send_signal(signal.SIGINT)
+    said = driver.communicate(timeout=60)[1]
+    assert driver.returncode == 130 and "Traceback" not in said and "never retrieved" not in said
+    ended(workspace)

@@ -6,13 +6,13 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import verdict_rates as rates
+from support.plans import bare_research as research
 
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.backtest.verdict import weigh
 from algo_research.data.samples.synthetic import make_market
 from algo_research.features.gates import LeakError
 from algo_research.research import road
-from algo_research.research.road import research
 
 # Seeds, and how many claims of an edge there may be: at a rate of 5 %, more than 4 of 20 have a probability of 0.3 %,
 # more than 2 of 8 one of 0.6 %.
@@ -30,17 +30,26 @@ def pool():
 @pytest.mark.parametrize(("seeds", "claims"), SEEDS)
 @pytest.mark.parametrize("line", rates.LINES, ids=lambda line: line[0])
 def test_noise_is_refused(line, pool, seeds, claims):
-    _, market, costs, compare, _ = line
-    assert rates.count(pool, market, range(seeds), costs, compare) <= claims
+    _, market, costs, compare, horizon, _ = line
+    assert rates.count(pool, market, range(seeds), costs, compare, horizon)[0] <= claims
 
 
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "missed"), [pytest.param(8, 2), pytest.param(20, 3, marks=pytest.mark.long)])
 def test_a_planted_signal_is_found(pool, seeds, missed):
-    bars = rates.verdict("planted", 0, rates.USUAL, True, 0.1)[1]
+    bars = rates.judged("planted", 0, rates.USUAL, True, strength=0.1).observations
     strength = rates.strength_for(rates.ORACLE_Z, bars, seeds=30)
-    assert rates.count(pool, "planted", range(seeds), rates.USUAL, True, strength) >= seeds - missed
+    assert rates.count(pool, "planted", range(seeds), rates.USUAL, True, strength=strength)[0] >= seeds - missed
+
+
+def test_counts_outside_what_is_allowed_are_said_and_few_seeds_say_nothing(capsys):
+    assert rates.line("noise", (17, 20), 200, 0, 16, True) and "OUTSIDE" in capsys.readouterr().out
+    assert not rates.line("noise", (16, 20), 200, 0, 16, True) and "OUTSIDE" not in capsys.readouterr().out
+    assert rates.line("planted", (89, 92), 100, 92, 100, True) and not rates.line(
+        "planted", (92, 92), 100, 92, 100, True
+    )
+    assert not rates.line("noise", (20, 20), 20, 0, 1, False) and "not checked" in capsys.readouterr().out
 
 
 LEAKY = """

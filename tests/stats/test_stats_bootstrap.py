@@ -28,12 +28,17 @@ def test_same_distribution_as_arch(length):
     assert np.isclose(np.sqrt((error**2).mean()), ours.std(), rtol=0.15)
 
 
-def test_optimal_length_is_archs():
+@pytest.mark.parametrize("n", [20, 21, 33, 100, 999, 4000])
+def test_optimal_length_is_archs(n):
     from arch.bootstrap import optimal_block_length
 
-    x = autoregressive(np.random.default_rng(5), 500, 0.6, 1)[0]
-    assert b.optimal_block_length(x) == optimal_block_length(x)["stationary"].iloc[0] > 5
-    assert b.optimal_block_length(np.full(50, 0.1)) == 1.0
+    rng = np.random.default_rng(n)
+    kinds = [autoregressive(rng, n, rho, 1)[0] for rho in (-0.6, 0.0, 0.6, 0.99)]
+    kinds += [np.sign(kinds[2]), np.where(rng.random(n) < 0.9, 0.0, kinds[1]) * 1e-8, np.arange(n) + kinds[0]]
+    for x in kinds:
+        theirs = optimal_block_length(x)["stationary"].iloc[0]
+        assert b.optimal_block_length(x) == pytest.approx(min(max(theirs, 1.0), n / 4), rel=1e-12)
+    assert b.optimal_block_length(np.full(n, 0.1)) == 1.0
 
 
 @pytest.mark.slow

@@ -12,6 +12,9 @@ from algo_research.cli.main import run
 from algo_research.core import secrets
 
 ALGO = [sys.executable, "-m", "algo_research.cli.main"]
+# Our own kernel keeps the accounts, for each new process would take seconds to import vectorbt, and a sample is
+# replayed: tests/research/test_replay.py replays everything.
+SETTINGS = "[research]\nengine = kernel\nreplay = 150\n"
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -30,10 +33,11 @@ def algo(
     """The command in a workspace: what it printed, and its exit code, which must be `code` if that is given.
 
     It runs in this process, which has imported already what each new one would have to; `apart`, or with another
-    environment for Python, in one of its own. A folder is made a workspace first, unless it shall stay `bare`.
+    environment for Python, in one of its own. A folder is made a workspace first, with `SETTINGS`, unless it shall
+    stay `bare`.
     """
-    if not bare and arguments[:1] != ("init",):
-        (workspace / "settings.ini").touch()
+    if not bare and arguments[:1] != ("init",) and not (workspace / "settings.ini").exists():
+        (workspace / "settings.ini").write_text(SETTINGS)
     if apart or any(name.startswith("PYTHON") for name in more):
         done = subprocess.run(
             [*ALGO, *arguments],

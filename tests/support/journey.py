@@ -8,6 +8,7 @@ import psutil
 
 import algo_research
 
+from .command import SETTINGS
 from .waiting import until
 
 PACKAGE = Path(algo_research.__file__).parent
@@ -43,7 +44,7 @@ def manifests(workspace: Path) -> dict[str, dict]:
 
 def dice_workspace(folder: Path) -> Path:
     """A workspace with a small template."""
-    (folder / "settings.ini").write_text("[research]\nengine = kernel\n")
+    (folder / "settings.ini").write_text(SETTINGS)
     write_template(
         folder,
         "dice",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
+import urllib3.util.connection  # noqa: F401 - when it is imported it binds a socket, to see whether there is IPv6
 
 KINDS = {
     "unit": "needs nothing but this process",

@@ -7,6 +7,7 @@ __all__ = ['INDEX_NOTE', 'SURVIVORS_NOTE', 'load_index', 'load_stocks']
 
 # %% ../../../nbs/data/samples/01_bundled.ipynb #1906097b
 from datetime import timedelta
+from importlib.metadata import distribution
 
 import polars as pl
 
@@ -15,6 +16,12 @@ from ..market.instruments import Instrument, session_times
 
 # %% ../../../nbs/data/samples/01_bundled.ipynb #a823a891
 INDEX_NOTE = "an index cannot be bought: fills at its open are an idealisation, and its dividends are not in the price"
+
+def _shipped(library: str, file: str) -> pl.DataFrame:
+    "A table that a library ships, without importing the library."
+    frame = pl.read_csv(str(distribution(library).locate_file(f"{library}/{file}")), infer_schema_length=None)
+    dates = [pl.col("Date").str.to_date(form, strict=False) for form in ("%Y-%m-%d", "%m/%d/%Y")]
+    return frame.select(pl.coalesce(dates).alias("date"), pl.exclude("Date"))
 
 def _sessions(frame: pl.DataFrame, calendar: str) -> pl.DataFrame:
     "Replace the column `date` by the session's open and close."
@@ -25,11 +32,9 @@ def load_index(
     name: str, # "SP500" or "NASDAQ"
 ) -> Dataset:
     "Daily bars of an index, 1999 to 2018, from `arch`."
-    from arch.data import nasdaq, sp500
-    raw = {"SP500": sp500, "NASDAQ": nasdaq}[name].load()
-    frame = pl.DataFrame({"symbol": name, "date": raw.index.to_numpy(),
-                          **{c.lower(): raw[c].to_numpy() for c in ("Open", "High", "Low", "Close", "Volume")}})
-    bars = make_bars(_sessions(frame.with_columns(pl.col("date").cast(pl.Date)), "XNYS"), timedelta(days=1))
+    raw = _shipped("arch", f"data/{name.lower()}/{name.lower()}.csv.gz").rename(str.lower)
+    frame = raw.select(pl.lit(name).alias("symbol"), "date", "open", "high", "low", "close", "volume")
+    bars = make_bars(_sessions(frame, "XNYS"), timedelta(days=1))
     return Dataset(DatasetId("arch", name, "1d"), bars, Instrument(name, "arch", "index", calendar="XNYS"),
                    notes=(INDEX_NOTE,))
 
@@ -40,11 +45,8 @@ SURVIVORS_NOTE = ("survivorship: 20 stocks that were large at the end of the per
 
 def load_stocks() -> Dataset:
     "Daily closes of twenty US stocks, 1990 to 2022, from `skfolio`."
-    from skfolio.datasets import load_sp500_dataset
-    wide = load_sp500_dataset()
-    frame = pl.DataFrame({"date": wide.index.to_numpy(), **{name: wide[name].to_numpy() for name in wide.columns}})
-    frame = frame.with_columns(pl.col("date").cast(pl.Date))
-    long = frame.unpivot(index="date", variable_name="symbol", value_name="close").drop_nulls()
+    wide = _shipped("skfolio", "datasets/data/sp500_dataset.csv.gz")
+    long = wide.unpivot(index="date", variable_name="symbol", value_name="close").drop_nulls()
     long = long.with_columns(open="close", high="close", low="close")
     return Dataset(DatasetId("skfolio", "SP500-20", "1d"), make_bars(_sessions(long, "XNYS"), timedelta(days=1)),
                    Instrument("SP500-20", "skfolio", "equity", calendar="XNYS"), adjustment="total", close_only=True,
