@@ -395,24 +395,41 @@ def reproduce(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Run although inputs differ, and see which outputs do.")
     ] = False,
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template",
+            metavar="PATH",
+            help="The notebook, where the run was made from one by its path.",
+            show_default=False,
+        ),
+    ] = "",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import the modules that a stranger's run names; look at them first.")
+    ] = False,
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Run it again here and compare hash by hash; name every input that is not as it was."""
-    from algo_research.runs.parameters import find_template, resolve_parameters
+    """Run it again here and compare hash by hash; name every input that is not as it was.
+
+    A notebook that the record names by a path is not run by itself, and code that a run of somebody else names is not
+    imported.
+    """
+    from algo_research.runs.parameters import resolve_parameters
     from algo_research.runs.record import find_run
     from algo_research.runs.runner import reproduce as repeat
+    from algo_research.runs.runner import template_of
 
     with open_workspace(root, env) as workspace:
-        reports, own = _folders(workspace)
+        reports, _ = _folders(workspace)
         original = find_run(reports, run)
         given = {}
         if parameter:
-            template, told = find_template(original.manifest["template"], own), _given(parameter)
-            resolved = resolve_parameters(template, told, text=True)
+            told, notebook = _given(parameter), template_of(original, template, workspace.settings)
+            resolved = resolve_parameters(notebook, told, text=True)
             given = {name: resolved[name] for name in told}
         with Steps() as tell:
-            found = repeat(original, workspace, given, anyway, tell)
+            found = repeat(original, workspace, given, anyway, tell, template, trust)
             tell.failed = not found.reproduced
     out = console()
     _differences("What went in differs", found.inputs)

@@ -6,13 +6,14 @@
 __all__ = ['DatasetId', 'Datasets', 'RunId', 'InputFile', 'CostsChoice', 'StrategyChoice', 'ModelChoice', 'PlanDocument',
            'TEMPLATES', 'Names', 'Chooses', 'Setting', 'Parameter', 'read_parameters', 'Template', 'cell_tags',
            'read_heading', 'cell_step', 'read_template', 'shipped', 'list_templates', 'find_template', 'from_text',
-           'resolve_parameters', 'named_content', 'named_datasets', 'pin_settings', 'refuse_beside_plan',
+           'resolve_parameters', 'named_content', 'named_code', 'named_datasets', 'pin_settings', 'refuse_beside_plan',
            'check_choices']
 
 # %% ../../nbs/runs/00_parameters.ipynb #a3916d2e
 import ast
 import io
 import json
+import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -69,11 +70,13 @@ ModelChoice = Annotated[str, Chooses(MODELS)]
 PlanDocument = Annotated[dict[str, Any], Names("plan")]         # a whole plan; its datasets are the run's
 
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "None": None, "Any": Any,
-          "Literal": Literal, "Annotated": Annotated, "Optional": Optional, "Union": Union,
-          "Field": Field, "Setting": Setting, "Count": Count, "Fraction": Fraction,
-          "DatasetId": DatasetId, "Datasets": Datasets, "RunId": RunId, "InputFile": InputFile,
+          "Count": Count, "Fraction": Fraction, "DatasetId": DatasetId, "Datasets": Datasets,
+          "RunId": RunId, "InputFile": InputFile,
           "StrategyChoice": StrategyChoice, "ModelChoice": ModelChoice, "CostsChoice": CostsChoice,
           "PlanDocument": PlanDocument}
+_OF_TYPES = {"list": list, "dict": dict, "Optional": Optional, "Union": Union, "Literal": Literal,
+             "Annotated": Annotated}
+_BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "allow_inf_nan")
 
 # %% ../../nbs/runs/00_parameters.ipynb #f9d8fa6f
 @dataclass(frozen=True)
@@ -107,14 +110,40 @@ def _as_written(node: ast.expr) -> str:
         if all(ast.unparse(mark).startswith("Setting(") for mark in marks): return ast.unparse(kind)
     return ast.unparse(node)
 
+# %% ../../nbs/runs/00_parameters.ipynb #6b32084c
+def _mark(node: ast.expr) -> Any:
+    "What stands behind a type in Annotated: bounds, or the setting it stands for."
+    name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+    if name == "Setting" and len(node.args) == 1: return Setting(str(ast.literal_eval(node.args[0])))
+    bounds = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords} if name == "Field" and not node.args else {}
+    if not bounds or not bounds.keys() <= set(_BOUNDS):
+        raise ValueError(f"{ast.unparse(node)} is neither Setting('section.key') nor Field(...) with "
+                         f"some of {', '.join(_BOUNDS)}")
+    return Field(**bounds)
+
+def _type(node: ast.expr) -> Any:
+    "The type that syntax says; nothing is evaluated."
+    if isinstance(node, ast.Constant) and node.value is None: return None
+    if isinstance(node, ast.Name) and node.id in _TYPES: return _TYPES[node.id]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return Union[_type(node.left), _type(node.right)]  # noqa: UP007
+    if not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Name) or node.value.id not in _OF_TYPES:
+        raise ValueError(f"{ast.unparse(node)} is not understood")
+    name, inner = node.value.id, node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if name == "Literal": return Literal[tuple(map(ast.literal_eval, inner))]
+    if name == "Annotated": return Annotated[(_type(inner[0]), *map(_mark, inner[1:]))]
+    parts = tuple(map(_type, inner))
+    return _OF_TYPES[name][parts if len(parts) > 1 else parts[0]]
+
 def _annotation(node: ast.expr, where: str) -> Any:
-    unknown = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - set(_TYPES))
-    if unknown: raise unknown_name("type", unknown[0], _TYPES, f"It stands in {where}.")
+    known = {*_TYPES, *_OF_TYPES, "Field", "Setting"}
+    unknown = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - known)
+    if unknown: raise unknown_name("type", unknown[0], known, f"It stands in {where}.")
     try:
-        annotation = eval(compile(ast.Expression(node), where, "eval"), {"__builtins__": {}, **_TYPES})
+        annotation = _type(node)
         TypeAdapter(annotation)
     except Exception as e:
-        raise InputError(f"{ast.unparse(node)} in {where} is no type: {e}. Allowed are types such as "
+        raise InputError(f"{ast.unparse(node)[:200]} in {where} is no type: {e}. Allowed are types such as "
                          "int, float | None, list[str], Literal['a', 'b'], Annotated[int, Field(ge=1)].") from e
     return annotation
 
@@ -130,7 +159,7 @@ def read_parameters(
 ) -> dict[str, Parameter]:
     "Typed assignments as parameters; the cell is not executed."
     try: statements, comments = ast.parse(source).body, _comments(source)
-    except (SyntaxError, tokenize.TokenError) as e:
+    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as e:
         raise InputError(f"{where} is not Python: {e}. Correct it in JupyterLab.") from e
     found = {}
     for node in statements:
@@ -143,7 +172,7 @@ def read_parameters(
             raise InputError(f"{where} has a parameter {target.id!r}; names begin with a letter, "
                              "and not with 'model_'. Rename it.")
         try: default = ast.literal_eval(node.value) if node.value else ...
-        except ValueError as e:
+        except (ValueError, TypeError, RecursionError, MemoryError) as e:
             raise InputError(f"The default of {target.id} in {where} is {ast.unparse(node.value)}; "
                              "allowed are plain values such as 5, 'text', [1, 2] or None.") from e
         typed = isinstance(node, ast.AnnAssign)
@@ -337,6 +366,16 @@ def named_content(
     "What the parameters name of one kind."
     return sorted({t for p in template.parameters.values() if what in p.names for t in _texts(values[p.name])})
 
+def named_code(
+    template: Template,              # of a run
+    values: Mapping[str, Any],       # all parameters
+) -> list[str]:                      # module:attribute
+    "The code that parameters, or a plan among them, name by its module."
+    told = [values[p.name] for p in template.parameters.values() if p.chooses or "plan" in p.names]
+    told = [{k: v for k, v in t.items() if k != "datasets"} if isinstance(t, dict) else t for t in told]
+    return sorted({code for text in _texts(told) for code in re.findall(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text)})
+
+# %% ../../nbs/runs/00_parameters.ipynb #b8566bb1
 def named_datasets(
     template: Template,              # of a run
     values: Mapping[str, Any],       # all parameters

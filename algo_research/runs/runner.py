@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pin_runs', 'gather_inputs', 'identity', 'as_recorded', 'Difference', 'compare_inputs', 'recover', 'done_before',
-           'run_template', 'run', 'work', 'Reproduction', 'reproduce']
+           'run_template', 'run', 'work', 'Reproduction', 'template_of', 'reproduce']
 
 # %% ../../nbs/runs/03_runner.ipynb #3b41674e
 import multiprocessing
@@ -39,7 +39,8 @@ from ..core.secrets import gives_away, redact, redact_values, remember_all_secre
 from ..core.settings import Settings
 from .closure import MODULES, code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
-from .parameters import (Template, check_choices, find_template, list_templates, named_content,
+from .parameters import (Template, check_choices, find_template, list_templates, named_code,
+                                           named_content,
                                            named_datasets, pin_settings, read_template, refuse_beside_plan,
                                            resolve_parameters)
 from .record import (FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, require_ledger,
@@ -577,19 +578,45 @@ def _check_original(original: Run) -> None:
         raise DataError(f"{original.folder} was changed: {', '.join(changed)} is not what run.json recorded. "
                         "Restore it from a backup.")
 
-def _repeated(
+# %% ../../nbs/runs/03_runner.ipynb #89084cde
+def template_of(
     original: Run,
-    given: Mapping[str, Any], # parameters to change on purpose
-    settings: Settings,       # of the workspace
-) -> tuple[Template, dict[str, Any]]: # (what is run again, its parameters)
-    manifest = original.manifest
-    name = manifest["record"].get("template_path") or manifest["template"]
-    template = find_template(name, settings.path(settings.workspace.templates))
+    notebook: str,      # where it is, told by whoever repeats the run; empty: a template of that name
+    settings: Settings, # of the workspace
+) -> Template:
+    "What is run again. A path that the record names may be anybody's, and is not followed by itself."
+    path, name = original.manifest["record"].get("template_path"), original.manifest["template"]
+    if not notebook and (path or not re.fullmatch(r"\w[\w .-]*", name) or name.endswith(".ipynb")):
+        raise InputError(f"The run {original.id} was made from the notebook {str(path or name)!r}, which may have "
+                         "become another one since. Look at it, then name it: --template PATH.")
+    template = find_template(notebook or name, settings.path(settings.workspace.templates))
     if template.effects:
         raise InputError(f"The template {template.name} changes the world, or looks at all of it, "
                          "and cannot be repeated; run it again instead.")
-    recorded = {k: v for k, v in manifest["inputs"]["parameters"].items() if k in template.parameters}
-    return template, resolve_parameters(template, {**recorded, **given})
+    return template
+
+def _is_known(original: Run, workspace: Workspace) -> bool:
+    "Whether a run was made here: it lies among the runs, and the trial ledger has been where it says."
+    reports = workspace.settings.path(workspace.settings.workspace.reports)
+    seq, hash = original.manifest["record"].get("ledger_head") or (0, "")
+    inside = original.folder.resolve().is_relative_to(reports.resolve())
+    return inside and seq > 0 and workspace.ledger.has_head(seq, hash)
+
+# %% ../../nbs/runs/03_runner.ipynb #7694c5ef
+def _repeated(
+    original: Run,
+    template: Template,
+    given: Mapping[str, Any], # parameters to change on purpose
+    trusted: bool,            # modules that it names may be imported
+) -> dict[str, Any]:          # all parameters
+    "What a run is repeated with."
+    recorded = {k: v for k, v in original.manifest["inputs"]["parameters"].items() if k in template.parameters}
+    values = resolve_parameters(template, {**recorded, **given})
+    if not trusted and (code := named_code(template, values)):
+        raise InputError(f"The run {original.id} was not made in this workspace, and names code that would be imported "
+                         f"to repeat it: {', '.join(code)}. Nothing was imported. Look at these modules here, then "
+                         "pass --trust.")
+    return values
 
 def _compare_outputs(was: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:
     return [Difference(f"output {name}", _short(was.get(name), "missing"), _short(now.get(name), "missing"))
@@ -602,11 +629,14 @@ def reproduce(
     given: Mapping[str, Any] | None = None, # parameters to change on purpose
     anyway: bool = False,        # run although inputs differ
     tell: Callable[[str, str], None] = lambda step, text: None, # told of steps and their progress
+    notebook: str = "",          # the template's path, where the run was not made from one with a name
+    trust: bool = False,         # import modules that the run of a stranger names
 ) -> Reproduction:
     "Repeat a run and compare hash by hash."
     _check_original(original)
     recorded, was = original.manifest["inputs"], original.manifest["outputs"]
-    template, values = _repeated(original, given or {}, workspace.settings)
+    template = template_of(original, notebook, workspace.settings)
+    values = _repeated(original, template, given or {}, trust or _is_known(original, workspace))
     tell("inputs", "compared with the record")
     there = Workspace(_with_settings(workspace.settings, recorded["settings"]), workspace.container)
     inputs = gather_inputs(template, values, there)

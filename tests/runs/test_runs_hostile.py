@@ -230,7 +230,9 @@ def test_a_notebook_run_by_its_path_is_reproduced(workspace, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("mine")
     shutil.move(workspace / "templates" / "dice.ipynb", elsewhere / "own.ipynb")
     algo(workspace, "run", str(elsewhere / "own.ipynb"))
-    assert "Reproduced." in algo(workspace, "reproduce", "last").stdout
+    refused = algo(workspace, "reproduce", "last", code=2).stderr
+    assert "which may have become another one since" in refused and "--template" in refused
+    assert "Reproduced." in algo(workspace, "reproduce", "last", "--template", str(elsewhere / "own.ipynb")).stdout
 
 
 @pytest.mark.parametrize(
