@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # jsonschema compiles a grammar of addresses when it finds it, which takes seconds; no test has addresses to check
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
@@ -16,7 +16,8 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 pytest_plugins = ["support.kinds", "support.matrix", "support.servers", "support.budget"]
 
 # The same commit has the same result; `pytest --hypothesis-profile=default` looks for examples that were never tried.
-settings.register_profile("same", derandomize=True)
+# No test fails for being slow: a machine may be busy.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 
 

@@ -238,6 +238,8 @@ def show_run(run: Run) -> None:
             out.print(f"[yellow]Note:[/yellow] {escape(note)}")
         hashes = "  ".join(f"{name} {value[:16]}" for name, value in (verdict.get("hashes") or {}).items())
         out.print(f"[dim]{hashes}[/dim]")
+    if cut := manifest["record"].get("output_cut"):
+        out.print(f"[yellow]Note:[/yellow] {escape(cut)}")
     view = run.folder / "report.html"
     out.print(f"[dim]{view if view.is_file() else run.folder}[/dim]")
 

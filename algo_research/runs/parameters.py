@@ -115,11 +115,11 @@ def _mark(node: ast.expr) -> Any:
     "What stands behind a type in Annotated: bounds, or the setting it stands for."
     name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
     if name == "Setting" and len(node.args) == 1: return Setting(str(ast.literal_eval(node.args[0])))
-    bounds = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords} if name == "Field" and not node.args else {}
-    if not bounds or not bounds.keys() <= set(_BOUNDS):
+    told = {str(k.arg): k.value for k in node.keywords} if name == "Field" and not node.args else {}
+    if not told or not told.keys() <= set(_BOUNDS):
         raise ValueError(f"{ast.unparse(node)} is neither Setting('section.key') nor Field(...) with "
                          f"some of {', '.join(_BOUNDS)}")
-    return Field(**bounds)
+    return Field(**{key: ast.literal_eval(value) for key, value in told.items()})
 
 def _type(node: ast.expr) -> Any:
     "The type that syntax says; nothing is evaluated."

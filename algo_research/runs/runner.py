@@ -39,6 +39,7 @@ from ..core.secrets import gives_away, redact, redact_values, remember_all_secre
 from ..core.settings import Settings
 from .closure import MODULES, code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
+from .kernel import end_family
 from .parameters import (Template, check_choices, find_template, list_templates, named_code,
                                            named_content,
                                            named_datasets, pin_settings, read_template, refuse_beside_plan,
@@ -231,6 +232,7 @@ def recover(
         try:
             if not (run.folder/"run.json").is_file(): continue
             if run.manifest["status"] == "running":  # else it was complete but for its name
+                end_family(str(run.folder))
                 _clean(run.folder)
                 _merge(run.folder, workspace.ledger, run.manifest["inputs"])  # somebody may have seen its trials
                 shutil.rmtree(run.folder/"work", ignore_errors=True)
@@ -302,8 +304,8 @@ def _begin(
                 "status": "running", "identity": own, "inputs": inputs, "outputs": {},
                 "record": {**origin, **record}, "steps": [], "error": None}
     write_manifest(part, manifest)
-    watch = Watch(settings.runs.timeout, settings.runs.memory,
-                  cwd=settings.root, modules=part/"work"/MODULES, lock=lock)
+    watch = Watch(settings.runs.timeout, settings.runs.memory, cwd=settings.root, modules=part/"work"/MODULES,
+                  lock=lock, output=settings.runs.output, family=str(part))
     return _Begun(template, workspace, part, reports/template.name/run_id, lock, manifest, watch)
 
 # %% ../../nbs/runs/03_runner.ipynb #60d4299b
@@ -440,7 +442,8 @@ def _publish(
     except Exception as e: status, error = _failed(type(e).__name__, f"an artifact cannot be read: {e}")
     seconds = round(watch.seconds, 3)
     record = {**manifest["record"], "finished": finished.isoformat(timespec="seconds"), "seconds": seconds,
-              "peak_memory": watch.peak, "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"]),
+              "peak_memory": watch.peak, "output_cut": watch.cut,
+              "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"]),
               "ledger_head": list(workspace.ledger.head)}
     manifest |= {"status": status, "outputs": outputs, "record": record, "steps": watch.steps, "error": error}
     _render(part, manifest)
@@ -478,6 +481,7 @@ def run_template(
                              f"Check free space and permissions of {reports}.") from e
         finally: os.close(begun.lock)
 
+# %% ../../nbs/runs/03_runner.ipynb #e0768b93
 def _told(template: Template, values: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
     "What was told otherwise than by default: parameters, and the call's own settings that shape results."
     told = {name: v for name, v in values.items() if v != template.parameters[name].default}
@@ -485,12 +489,16 @@ def _told(template: Template, values: Mapping[str, Any], workspace: Workspace) -
 
 def _give_up(begun: _Begun, e: Exception) -> None:
     "Write down that the runner failed, if that can be written."
+    begun.watch.end("failed")
     steps = begun.watch.steps
     error = {"step": steps[-1]["name"] if steps else "", "cell": None,
              "type": type(e).__name__, "message": redact(str(e))}
-    with suppress(OSError, AlgoError):
+    with suppress(OSError, AlgoError):  # where its trials cannot be counted now, `recover` does it later
+        _merge(begun.part, begun.workspace.ledger, begun.inputs)
+        shutil.rmtree(begun.part/"work", ignore_errors=True)
         _clean(begun.part)
         write_manifest(begun.part, begun.manifest | {"status": "failed", "steps": steps, "error": error})
+        (begun.part/".lock").unlink(missing_ok=True)
         os.replace(begun.part, begun.target)
 
 # %% ../../nbs/runs/03_runner.ipynb #1e3ca3e5

@@ -15,4 +15,6 @@ class RunSettings(Section):
     "Limits of a run; 0 means none."
     timeout: float = Field(0.0, ge=0, allow_inf_nan=False, description="seconds a run may take")
     memory: float = Field(0.0, ge=0, allow_inf_nan=False, description="GiB the kernel and its children may use")
+    output: float = Field(20.0, ge=0, allow_inf_nan=False, description="MB that cells may print and show; what is "
+                                                                      "beyond it is counted and left out")
     parallel: int = Field(0, ge=0, description="runs of a batch at the same time; 0: one a core")

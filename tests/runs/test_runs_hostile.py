@@ -298,7 +298,7 @@ def test_a_kernel_that_ends_by_itself_is_no_error_of_its_watch(monkeypatch, when
         process.kill()
         process.wait()
     monkeypatch.setattr(psutil.Process, "children", ended)
-    _watch_kernel(process.pid, watch, threading.Event())
+    _watch_kernel(process.pid, watch, threading.Event(), set())
     assert process.poll() == -signal.SIGKILL and watch.reason == ("" if when == "before it is looked at" else "timeout")
 
 

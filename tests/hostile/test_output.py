@@ -1,0 +1,132 @@
+"""What a run prints arrives: every line, once, in order, in the notebook and in the log, however fast it comes."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support.command import algo
+from support.journey import write_template
+
+pytestmark = [pytest.mark.slow, pytest.mark.process]
+
+CHILD = "import sys\\nfor i in range({n}): print(f'line {{i}}')"
+WAYS = {
+    "print": "for i in range(n): print(f'line {i}')",
+    "flushed": "for i in range(n): print(f'line {i}', flush=True)",
+    "logging": "import logging, sys\n"
+    "logging.basicConfig(format='%(message)s', level=20, stream=sys.stdout, force=True)\n"
+    "for i in range(n): logging.info('line %d', i)",
+    "descriptor": "import os\nfor i in range(n): os.write(1, b'line %d\\n' % i)",
+    "buffer": "import sys\nfor i in range(n): sys.stdout.buffer.write(b'line %d\\n' % i)\nsys.stdout.buffer.flush()",
+    "binary": "import os\nfor i in range(n): os.write(1, b'line %d \\xff\\xfe\\xe2\\x82\\xac\\n' % i)",
+    "child": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', "
+    "f'for i in range({n}): print(f\"line {{i}}\")'], check=True)",
+    "pool": "import multiprocessing\ndef say(i): print(f'line {i}')\n"
+    "with multiprocessing.get_context('fork').Pool(1) as pool: pool.map(say, range(n))",
+    "thread": "import threading\ndef say():\n    for i in range(n): print(f'line {i}')\n"
+    "t = threading.Thread(target=say); t.start(); t.join()",
+    "after its cell": "import threading\ndef say():\n    for i in range(n): print(f'line {i}')\n"
+    "t = threading.Thread(target=say); t.start()",
+    "carriage return": "for i in range(n): print(f'working\\rline {i}')",
+    "stderr": "import sys\nfor i in range(n): print(f'line {i}', file=sys.stderr)",
+}
+
+
+def printing(workspace, name: str, way: str, n: int) -> None:
+    joined = [("", "t.join()")] if way == "after its cell" else []
+    write_template(workspace, name, ("parameters", f"n: int = {n}"), ("step:print", WAYS[way]), *joined)
+
+
+def said(run) -> tuple[list[int], list[int]]:
+    """The lines of the notebook, and of the log."""
+    cells = json.loads((run / "notebook.ipynb").read_text())["cells"]
+    shown = "".join("".join(o["text"]) for c in cells for o in c.get("outputs", []) if o["output_type"] == "stream")
+    logged = (run / "log.txt").read_text()
+    return [[int(i) for i in re.findall(r"\bline (\d+)", text)] for text in (shown, logged)]
+
+
+QUICK = ("print", "descriptor", "binary", "child", "pool", "after its cell", "carriage return")
+
+
+def check_lines(run, n: int) -> None:
+    for lines in said(run):
+        assert lines == list(range(n)), (len(lines), len(set(lines)))
+
+
+def test_every_line_arrives_once_and_in_order(tmp_path):
+    for number, way in enumerate(QUICK):
+        printing(tmp_path, f"talk{number}", way, 30_000)
+        assert "succeeded" in algo(tmp_path, "run", f"talk{number}", code=None).stdout, way
+        (run,) = tmp_path.glob(f"reports/talk{number}/*")
+        check_lines(run, 30_000)
+
+
+@pytest.mark.long
+def test_a_hundred_runs_two_at_once_keep_every_line(tmp_path):
+    for number, way in enumerate(WAYS):
+        printing(tmp_path, f"talk{number}", way, 30_000)
+
+    def run(number: int) -> str:
+        return algo(tmp_path, "run", f"talk{number % len(WAYS)}", "--force", apart=True, code=None).stdout
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all("succeeded" in said for said in pool.map(run, range(100)))
+    runs = list(tmp_path.glob("reports/*/*"))
+    assert len(runs) == 100
+    for made in runs:
+        check_lines(made, 30_000)
+
+
+def flood(workspace, megabytes: int) -> None:
+    write_template(
+        workspace,
+        "flood",
+        ("parameters", f"n: int = {megabytes}"),
+        ("step:print", "def block(i): return ''.join(f'line {i + j}'.ljust(99) + '\\n' for j in range(10_000))\n"
+                       "for i in range(n): print(block(10_000 * i), end='')"),
+        ("step:show", "from IPython.display import HTML\nHTML('x' * 100_000)"),
+        ("step:after", "print('afterwards')"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("megabytes", [6, pytest.param(1000, marks=pytest.mark.long)])
+def test_what_is_too_much_is_cut_and_said_wherever_the_output_is_shown(tmp_path, megabytes):
+    flood(tmp_path, megabytes)
+    done = algo(tmp_path, "run", "flood", "--set", "runs.output=2")
+    (run,) = tmp_path.glob("reports/flood/*")
+    shown, logged = said(run)
+    assert shown == logged == list(range(len(shown))) and 1.9e6 < 100 * len(shown) <= 2e6
+    lines = 10_000 * megabytes - len(shown) + 2
+    left = f"{megabytes - 2 + 0.1:,.1f} MB of output, {lines:,} lines or outputs"
+    assert left in json.loads((run / "run.json").read_text())["record"]["output_cut"]
+    for text in (done.stdout, algo(tmp_path, "show", "last").stdout, (run / "log.txt").read_text(),
+                 (run / "report.html").read_text(), (run / "notebook.ipynb").read_text()):  # fmt: skip
+        assert left in " ".join(text.split()), text[-3000:]
+    peak = json.loads((run / "run.json").read_text())["record"]["peak_memory"]
+    assert peak < 400 * 2**20
+
+
+def test_a_secret_in_pieces_is_masked_however_it_is_printed(tmp_path, monkeypatch):
+    write_template(
+        tmp_path,
+        "secret",
+        ("parameters", "n: int = 1"),
+        ("step:a", "import os, sys, time\nfor half in ('t0p-s3cr', 'et-value'):\n"
+                   "    print(half, end='', flush=True)\n    time.sleep(0.3)"),
+        ("step:b", "for half in ('\\nt0p-s3cr', 'et-value\\n'):\n    os.write(1, half.encode())\n    time.sleep(0.3)"),
+        ("step:c", "print('x' * 40_000 + 't0p-s3cret' + '-value' + 'x' * 40_000)"),
+    )  # fmt: skip
+    algo(tmp_path, "run", "secret", ALGO_SECRET_KEY="t0p-s3cret-value")
+    (run,) = tmp_path.glob("reports/secret/*")
+    for name in ("notebook.ipynb", "log.txt", "report.html"):
+        text = (run / name).read_text()
+        assert "t0p-s3cret-value" not in text and text.count("**********") >= 3, name
+
+
+def test_a_temporary_folder_with_a_long_name(tmp_path):
+    """A socket's path may have 107 bytes."""
+    long = tmp_path / ("a" * 121)
+    long.mkdir()
+    write_template(tmp_path, "one", ("parameters", "n: int = 1"), ("step:a", "print(n)"))
+    assert "succeeded" in algo(tmp_path, "run", "one", apart=True, TMPDIR=str(long)).stdout
