@@ -12,6 +12,9 @@ from .common import Env, Root, console, open_workspace, table
 if TYPE_CHECKING:
     import polars as pl
 
+    from algo_research.data.market.bars import DatasetId
+    from algo_research.data.stores.base import Store
+
 app = typer.Typer(
     help="Datasets: what there is, what is in it, what is wrong with it.\n\nExample: algo data list",
     no_args_is_help=True,
@@ -195,9 +198,11 @@ def check(
     Changes nothing without --yes.
     """
     import polars as pl
+    from rich.markup import escape
 
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import load_dataset
+    from algo_research.data.market.bars import DatasetId
     from algo_research.data.quality.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
     from algo_research.data.quality.rules import check_bars
     from algo_research.data.quality.score import quality_reasons, quality_score
@@ -208,18 +213,15 @@ def check(
         if name not in REPAIRS:
             raise unknown_name("repairable finding", name, REPAIRS)
     with open_workspace(root, env) as workspace:
+        out, minimum = console(), workspace.settings.quality.minimum
+        if damage := find_damage(workspace.store, DatasetId.parse(dataset)):
+            for text in damage:
+                out.print(f"[red]Damaged:[/red] {escape(text)}")
+            go_back(workspace.store, DatasetId.parse(dataset), repair, yes)
+            raise typer.Exit(0 if repair and yes else 1)
         found = load_dataset(dataset, workspace.store, workspace.settings.root)
         stored = found.id in workspace.store.datasets()
-        damaged = workspace.store.verify(found.id) if stored else []
-        out, minimum = console(), workspace.settings.quality.minimum
         out.print(f"{found!r}")
-        for file in damaged:
-            out.print(
-                f"[red]Damaged:[/red] {file} does not hold what was written into it. Import the data again with "
-                "--replace, or restore the file."
-            )
-        if damaged:
-            raise typer.Exit(1)
         findings = check_bars(found, workspace.clock.now() if current else None)
         score = quality_score(findings, found.bars)
         state = "fit for research" if score >= minimum else f"[red]in quarantine[/red]: research asks for {minimum:g}"
@@ -252,6 +254,39 @@ def check(
         f"Repaired: version {version} of {found.id}, quality {score:.4f}; version {found.version} stays readable. "
         f"All versions: algo data history {found.id}"
     )
+
+
+def find_damage(store: Store, dataset: DatasetId) -> list[str]:
+    """What of a stored dataset is not what was written."""
+    from algo_research.core.errors import DataError
+
+    if dataset not in store.datasets():
+        return []
+    try:
+        return [f"{name} does not hold what was written into it." for name in store.verify(dataset)]
+    except DataError as error:
+        return [str(error)]
+
+
+def go_back(store: Store, dataset: DatasetId, repair: bool, yes: bool) -> None:
+    """Offer the last version that is whole, and with --repair --yes make it the newest."""
+    import polars as pl
+
+    from algo_research.core.errors import InputError
+
+    good, out = store.sound_version(dataset), console()
+    if good is None:
+        raise InputError(
+            f"No version of {dataset} is whole. Import the data again with --replace, or restore a backup of the store."
+        )
+    bars = store.read(dataset, version=good).bars
+    last = bars.select(pl.col("ts").max().dt.to_string("%Y-%m-%d %H:%M")).item()
+    out.print(f"The last version that is whole is {good}: {bars.height:,} bars up to {last} UTC.")
+    if repair and yes:
+        kept = store.restore(dataset, good)
+        out.print(f"Repaired: version {good} is the newest. What the log said after it is kept in {kept}.")
+    else:
+        out.print(f"Nothing was changed. Go back to it: algo data check {dataset} --repair --yes")
 
 
 def span(row: dict[str, Any]) -> str:

@@ -187,7 +187,7 @@ def test_damage_is_found(s3_url, store):
     path = next(f.path for f in store._version(MARKET.id).files)
     store.place.write(f"{store._path(MARKET.id)}/{path}", b"not parquet")
     assert store.verify(MARKET.id) == [path]
-    with pytest.raises(InputError, match="damaged or missing"):
+    with pytest.raises(InputError, match="does not hold what was written"):
         open_store(s3_url).read(MARKET.id)
 
 

@@ -55,13 +55,17 @@ class Store(ABC):
     @abstractmethod
     def verify(self, id: DatasetId | str) -> list[str]: "Names of damaged pieces; empty when all is well."
     @abstractmethod
-    def compact(self, id: DatasetId | str) -> int:
-        "Number of small pieces merged into a new version with the same content."
+    def compact(self, id: DatasetId | str) -> int: "Number of small pieces merged into a version with the same content."
     @abstractmethod
-    def retain(self, id: DatasetId | str, since: datetime) -> int:
-        "Number of bars before a time, dropped in a new version."
+    def retain(self, id: DatasetId | str, since: datetime) -> int: "Number of bars before a time that a version drops."
     @abstractmethod
     def ping(self) -> None: "Raise when the store cannot be used."
+
+    def sound_version(self, id: DatasetId | str) -> int | None:
+        "The newest version that is what was written; None: this store cannot tell, or there is none."
+        return None
+    def restore(self, id: DatasetId | str, version: int) -> str: # where what came after it is kept
+        raise InputError(f"This store cannot go back to version {version} of {id}. Restore it from a backup.")
 
     def resample(self, id: DatasetId | str, timeframe: str, symbols: list[str] | None = None,
                  start: datetime | None = None, end: datetime | None = None, version: int | None = None) -> Dataset:

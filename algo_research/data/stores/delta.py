@@ -8,10 +8,12 @@ __all__ = ['SCHEMA_VERSION', 'MIGRATIONS', 'ATTEMPTS', 'MANY_FILES', 'DeltaStore
 # %% ../../../nbs/data/stores/04_delta.ipynb #3b7d955f
 import hashlib
 import json
+import mmap
+import os
 import threading
 import time
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +26,7 @@ from urllib.parse import unquote
 import polars as pl
 from fastcore.basics import patch
 
-from xxhash import xxh3_64_hexdigest
+from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
 from ...core.errors import AlgoError, DataError, FatalError, unknown_name
 from ...core.hashing import hash_frame
@@ -64,17 +66,29 @@ class _File(NamedTuple):
     last: datetime  # and of its last
     symbols: tuple[str, str] | None = None # the first and the last, if the log says so
 
+    def told(self) -> int:
+        "A number that says all this, so that the files of a version have a sum."
+        ends = [self.first.isoformat(), self.last.isoformat(), *(self.symbols or ())]
+        return xxh3_64_intdigest(json.dumps([self.path, self.part, self.rows, *ends]).encode())
+
+def _sum(files: Iterable[_File], metadata: Mapping[str, Any]) -> str:
+    "What the log must lead to: every file of a version, and what is known about the dataset."
+    whole = sum(file.told() for file in files) + xxh3_64_intdigest(json.dumps(metadata, sort_keys=True).encode())
+    return f"{whole % 2**64:016x}"
+
 def _time(moment: datetime) -> str: return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 def _data_file(version: int, item: tuple[str, pl.DataFrame]):
-    "The bytes of a part's new file, and what Delta is told about it."
+    "The bytes of a part's new file, what Delta is told about it, and what it will say of it."
     from deltalake.transaction import AddAction
     part, frame = item
     data = encode_bars(frame)
     path = f"part={part}/{version:08d}-{xxh3_64_hexdigest(data)}.parquet"
-    stats = {"numRecords": frame.height, "minValues": {"symbol": frame["symbol"][0], "ts": _time(frame["ts"].min())},
-             "maxValues": {"symbol": frame["symbol"][-1], "ts": _time(frame["ts"].max())}}
-    return data, AddAction(path, len(data), {"part": part}, int(time.time() * 1000), True, json.dumps(stats))
+    symbols, ends = (frame["symbol"][0], frame["symbol"][-1]), (frame["ts"].min(), frame["ts"].max())
+    stats = {"numRecords": frame.height, "minValues": {"symbol": symbols[0], "ts": _time(ends[0])},
+             "maxValues": {"symbol": symbols[1], "ts": _time(ends[1])}}
+    action = AddAction(path, len(data), {"part": part}, int(time.time() * 1000), True, json.dumps(stats))
+    return data, action, _File(path, part, frame.height, *ends, symbols)
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #7f2fcad5
 def _files(table) -> list[_File]:
@@ -108,6 +122,7 @@ class _DeltaTables:
         self._locks: dict[DatasetId, threading.RLock] = {}
         self._tables: dict[DatasetId, Any] = {}         # opened before; changed under their locks only
         self._newest: dict[DatasetId, _Version] = {}    # what was seen last
+        self._sound: dict[str, str | None] = {}         # data files that hold what was written, with their stamps
 
     def __repr__(self) -> str: return f"DeltaStore({str(self.place)!r})"
     def _lock(self, id: DatasetId) -> threading.RLock: return self._locks.setdefault(id, threading.RLock())
@@ -115,7 +130,9 @@ class _DeltaTables:
     def _log(self, id: DatasetId, version: int) -> str: return f"{self._path(id)}/_delta_log/{version:020}.json"
     def _entry(self, id: DatasetId, version: int) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.place.read(self._log(id, version)).splitlines()]
-    def _exists(self, id: DatasetId) -> bool: return self.place.stamps([self._log(id, 0)]) != [None]
+    def _exists(self, id: DatasetId) -> bool: # also when the first entry of its log is gone
+        log = f"{self._path(id)}/_delta_log"
+        return self.place.stamps([self._log(id, 0)]) != [None] or any(self.place.listing(log))
     def ping(self) -> None: self.place.ping()
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #e614a653
@@ -126,7 +143,11 @@ def _version(self: _DeltaTables, id: DatasetId, number: int | None = None) -> _V
     stamps = self.place.stamps([self._log(id, known.number), self._log(id, known.number + 1)]) if known else None
     if known and stamps == [known.stamp, None]: newest = known
     else:
-        with self._lock(id): newest = self._newest[id] = self._open(id)
+        try:
+            with self._lock(id): newest = self._newest[id] = self._open(id)
+        except DataError:
+            if number is None: raise
+            return self._as_of(id, self._table(id, number))  # an earlier one may be whole
     if number is None or number == newest.number: return newest
     if not 0 <= number < newest.number:
         raise DataError(f"{id} has no version {number}. Readable versions: "
@@ -158,18 +179,40 @@ def _table(self: _DeltaTables, id: DatasetId, version: int | None = None):
     address, options = self.place.address(self._path(id))
     try: return DeltaTable(address, version=version, storage_options=options or None)
     except (DeltaError, OSError) as e:
-        message = f"{id} cannot be read: {str(e).splitlines()[0]} Restore {address!r} from a backup."
-        raise self.place.explain(e) or DataError(message) from e
+        what = f"its log cannot be read ({str(e).splitlines()[0]})"
+        raise self.place.explain(e) or _damaged(id, what, address) from e
+
+def _damaged(id: DatasetId, what: str, where: str) -> DataError:
+    return DataError(f"{id} cannot be read: {what}. Nothing was changed. `algo data check {id} --repair` offers the "
+                     f"last good version; or restore {where!r} from a backup.")
 
 @patch
 def _as_of(self: _DeltaTables, id: DatasetId, table) -> _Version:
-    metadata = self._read_metadata(id, table.version())
-    return _Version(table.version(), _files(table), metadata, self.place.stamps([self._log(id, table.version())])[0])
+    "A version, held against the sum that was written with it."
+    number, address = table.version(), self.place.address(self._path(id))[0]
+    try:
+        told, metadata = self._commit_info(id, number), self._read_metadata(id, number)
+        if told is None: raise _damaged(id, f"the entry {self._log(id, number)} of its log is empty", address)
+        files = _files(table)
+        if "algo_sum" in told and told["algo_sum"] != _sum(files, metadata):
+            raise _damaged(id, f"its log does not lead to what version {number} was: an entry was lost or changed",
+                           address)
+    except (ValueError, KeyError, TypeError, OSError, pl.exceptions.PolarsError) as e:
+        raise self.place.explain(e) or _damaged(id, f"its log is damaged ({type(e).__name__}: {e})", address) from e
+    return _Version(number, files, metadata, self.place.stamps([self._log(id, number)])[0])
+
+# %% ../../../nbs/data/stores/04_delta.ipynb #7937caa0
+@patch
+def _commit_info(self: _DeltaTables, id: DatasetId, version: int) -> dict[str, Any] | None:
+    "What an entry says of itself; None: it says nothing at all."
+    entry = self._entry(id, version)
+    found = next((line["commitInfo"] for line in entry if "commitInfo" in line), {})
+    return found if found or any({"add", "remove", "metaData"} & line.keys() for line in entry) else None
 
 @patch
 def _read_metadata(self: _DeltaTables, id: DatasetId, version: int) -> dict[str, Any]:
     "What the newest entry of this store, up to a version, says about the dataset."
-    entries = (line.get("commitInfo", {}) for v in range(version, -1, -1) for line in self._entry(id, v))
+    entries = (self._commit_info(id, v) or {} for v in range(version, -1, -1))
     stored = json.loads(next((entry["algo"] for entry in entries if "algo" in entry), "null"))
     if stored is None:
         raise DataError(f"The table at {self.place.address(self._path(id))[0]!r} was not written by this store. "
@@ -185,7 +228,7 @@ def datasets(self: _DeltaTables) -> list[DatasetId]:
     "The ids of all datasets, sorted."
     folders = [""]
     for _ in range(3): # venue, symbol, timeframe
-        folders = [f"{folder}/{name}" for folder in folders for name in self.place.folders(f"bars{folder}")]
+        folders = [f"{folder}/{name}" for folder in folders for name in self.place.listing(f"bars{folder}")[0]]
     ids = [DatasetId(*folder.split("/")[1:]) for folder in folders]
     return [id for id, there in zip(ids, side_by_side(self._exists, ids), strict=True) if there]
 
@@ -209,21 +252,43 @@ def _migrated(frame: pl.DataFrame, id: DatasetId, schema_version: int) -> pl.Dat
 def _whole(id: DatasetId, place: Place) -> Iterator[None]:
     try: yield
     except (pl.exceptions.PolarsError, OSError) as e:
-        message = (f"{id} cannot be read: {str(e).splitlines()[0]} A data file is damaged or missing; restore "
-                   f"{str(place)!r} from a backup, or import the data again under another id.")
-        raise place.explain(e) or DataError(message) from e
+        what = f"a data file is damaged or missing ({str(e).splitlines()[0]})"
+        raise place.explain(e) or _damaged(id, what, str(place)) from e
 
 @patch
 def _frame(self: _DeltaTables, id: DatasetId, schema_version: int, path: str,
            wanted: Sequence[pl.Expr] = ()) -> pl.DataFrame:
     "A file, or the rows that are wanted of it."
-    source = partial(self.place.source, f"{self._path(id)}/{path}")
     with _whole(id, self.place):
+        source = self._verified(id, path)
         if not wanted or schema_version < SCHEMA_VERSION:
-            frame = _migrated(pl.read_parquet(source(), hive_partitioning=False), id, schema_version)
-        else: return pl.scan_parquet(source(), hive_partitioning=False, schema=BARS_SCHEMA).filter(*wanted).collect()
+            frame = _migrated(pl.read_parquet(source, hive_partitioning=False), id, schema_version)
+        else: return pl.scan_parquet(source, hive_partitioning=False, schema=BARS_SCHEMA).filter(*wanted).collect()
     return frame.filter(*wanted) if wanted else frame
 
+@patch
+def _verified(self: _DeltaTables, id: DatasetId, path: str) -> Path | BytesIO:
+    "What a reader of Parquet can open, held against the hash in the file's name; a file once, while it stays as it is."
+    file = f"{self._path(id)}/{path}"
+    source = self.place.source(file)
+    stamp = self.place.stamps([file])[0] if isinstance(source, Path) else None
+    if stamp and self._sound.get(file) == stamp: return source
+    with _content(source) as content: good = _has_hash(content, Path(path).stem.rpartition("-")[2])
+    if not good: raise _damaged(id, f"the data file {path} does not hold what was written", str(self.place))
+    self._sound[file] = stamp
+    return source
+
+@contextmanager
+def _content(source: Path | BytesIO) -> Iterator[memoryview | mmap.mmap | bytes]:
+    "The bytes, without a copy."
+    if isinstance(source, BytesIO): yield source.getbuffer()
+    else:
+        with source.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size: yield b""
+            else:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped: yield mapped
+
+# %% ../../../nbs/data/stores/04_delta.ipynb #301864c5
 @patch
 def _frames(self: _DeltaTables, id: DatasetId, schema_version: int, paths: list[str]) -> list[pl.DataFrame]:
     "Whole files, from the cache where it has them."
@@ -251,9 +316,11 @@ def _commit(self: _DeltaTables, id: DatasetId, before: _Version | None, plan: _P
     number = before.number + 1 if before else 0
     now = int(time.time() * 1000)
     gone = [RemoveAction(f.path, True, now, partition_values={"part": f.part}) for f in plan.removes]
-    entry = {"algo": json.dumps(metadata, sort_keys=True), "algo_reason": reason}
+    made = map_pipelined(partial(_data_file, number), partial(self._keep_file, id), sorted(plan.adds.items()))
+    new = [action for action, _ in made]
+    left = {*(before.files if before else ())} - {*plan.removes} | {file for _, file in made}
+    entry = {"algo": json.dumps(metadata, sort_keys=True), "algo_reason": reason, "algo_sum": _sum(left, metadata)}
     settings = {"partition_by": ["part"], "commit_properties": CommitProperties(entry, max_commit_retries=0)}
-    new = map_pipelined(partial(_data_file, number), partial(self._keep_file, id), sorted(plan.adds.items()))
     if before: self._tables[id].create_write_transaction([*new, *gone], "append", _delta_schema(), **settings)
     else:
         address, options = self.place.address(self._path(id))
@@ -265,11 +332,11 @@ def _commit(self: _DeltaTables, id: DatasetId, before: _Version | None, plan: _P
     return number
 
 @patch
-def _keep_file(self: _DeltaTables, id: DatasetId, file: tuple[Any, Any]) -> Any:
-    "Write a data file's bytes; what Delta is told about it is passed on."
-    data, action = file
+def _keep_file(self: _DeltaTables, id: DatasetId, made: tuple[Any, Any, _File]) -> tuple[Any, _File]:
+    "Write a data file's bytes; what is said about it is passed on."
+    data, action, file = made
     self.place.write(f"{self._path(id)}/{action.path}", data)
-    return action
+    return action, file
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #15aa8270
 ATTEMPTS = 20 # times that other writers may be faster
@@ -308,6 +375,14 @@ def _part(self: _DeltaTables, id: DatasetId, before: _Version, part: str) -> pl.
                                   [f.path for f in before.files if f.part == part]))
 
 @patch
+def _part_or_none(self: _DeltaTables, id: DatasetId, before: _Version, part: str, over: bool) -> pl.DataFrame | None:
+    "The bars of a part; nothing is built on damaged ones, but they can be replaced."
+    try: return self._part(id, before, part)
+    except DataError:
+        if over: return None
+        raise
+
+@patch
 def _plan_write(self: _DeltaTables, dataset: Dataset, over: bool, appending: bool, after: int | None,
                 before: _Version | None) -> _Plan:
     require_newest(dataset.id, before.number if before else None, after)
@@ -320,8 +395,8 @@ def _plan_write(self: _DeltaTables, dataset: Dataset, over: bool, appending: boo
         return _Plan(new, [])
     adds, held = {}, {f.part for f in before.files}
     for part in sorted(held | set(new) if over or stale else new):
-        old = self._part(dataset.id, before, part) if part in held else None
-        if old is None: merged = new[part]
+        old = self._part_or_none(dataset.id, before, part, over) if part in held else None
+        if old is None: merged = new.get(part, dataset.bars.clear())
         elif part in new: merged = new[part] if over else overlay_bars(old, new[part])
         else: merged = old.clear() if over else old
         if stale or old is None or not merged.equals(old): adds[part] = merged
@@ -403,7 +478,35 @@ def verify(self: _DeltaTables, id: DatasetId | str) -> list[str]:
     paths = sorted(f.path for f in self._version(id).files)
     return [path for path, good in zip(paths, side_by_side(sound, paths), strict=True) if not good]
 
-def _has_hash(data: bytes, name: str) -> bool:
+# %% ../../../nbs/data/stores/04_delta.ipynb #58f7a0ee
+@patch
+def sound_version(self: _DeltaTables, id: DatasetId | str) -> int | None:
+    "The newest version whose log and data files are what was written; None: no version is whole."
+    id, log = DatasetId.parse(id), f"{self._path(DatasetId.parse(id))}/_delta_log"
+    numbers = {int(name[:20]) for name in self.place.listing(log)[1] if name[:20].isdigit()}
+    for number in sorted(numbers, reverse=True):
+        try:
+            found = self._as_of(id, self._table(id, number))
+            side_by_side(lambda file: self._verified(id, file.path), found.files)
+        except (AlgoError, OSError): continue
+        return number
+    return None
+
+@patch
+def restore(self: _DeltaTables, id: DatasetId | str, version: int) -> str:
+    "Make a sound version the newest: where the log entries after it are kept. No data file is removed."
+    id = DatasetId.parse(id)
+    log, aside = f"{self._path(id)}/_delta_log", f"damaged/{id}/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    with self._lock(id):
+        self._as_of(id, self._table(id, version))
+        later = [name for name in self.place.listing(log)[1] if not name[:20].isdigit() or int(name[:20]) > version]
+        for name in sorted(later, reverse=True): self.place.move(f"{log}/{name}", f"{aside}/{name}")
+        self._tables.pop(id, None)
+        self._newest.pop(id, None)
+    return self.place.address(aside)[0]
+
+# %% ../../../nbs/data/stores/04_delta.ipynb #d7879090
+def _has_hash(data: bytes | memoryview | mmap.mmap, name: str) -> bool:
     "Whether a file's content has the hash in its name: XXH3, or as files were named at first, or then by SHA-256."
     if name in (xxh3_64_hexdigest(data), hashlib.sha256(data).hexdigest()[:16]): return True
     try: return hash_frame(pl.read_parquet(BytesIO(data), hive_partitioning=False))[:16] == name

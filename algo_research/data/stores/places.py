@@ -24,29 +24,41 @@ from ...core.files import atomic_write, ensure_folder
 class Place(ABC):
     "Keeps files."
     @abstractmethod
-    def source(self, path: str) -> Path | BytesIO:
-        "What a reader of Parquet can open; FileNotFoundError when there is no such file."
+    def source(self, path: str) -> Path | BytesIO: "What a reader of Parquet opens; FileNotFoundError if there is none."
     @abstractmethod
     def read(self, path: str) -> bytes: "The content; FileNotFoundError when there is no such file."
     @abstractmethod
     def write(self, path: str, data: bytes | memoryview) -> None: "The file appears whole, or not at all."
     @abstractmethod
-    def fsync(self, paths: list[str]) -> None:
-        "What somebody else wrote into these files, where there are such, survives a power cut."
+    def fsync(self, paths: list[str]) -> None: "What somebody else wrote into these files survives a power cut."
     @abstractmethod
-    def stamps(self, paths: list[str]) -> list[str | None]:
-        "For files of one folder, in order, what changes with each; None where there is none."
+    def stamps(self, paths: list[str]) -> list[str | None]: "What changes with each of a folder's files."
     @abstractmethod
-    def folders(self, path: str) -> list[str]: "Names of the folders in a folder, sorted."
+    def listing(self, path: str) -> tuple[list[str], list[str]]: "Names of the folders and of the files in a folder."
+    @abstractmethod
+    def move(self, path: str, to: str) -> None: "The file is there under another name, and no longer under its own."
     @abstractmethod
     def address(self, path: str) -> tuple[str, dict[str, str]]: "How Delta is told of a folder: address and options."
     @abstractmethod
-    def explain(self, error: BaseException) -> AlgoError | None:
-        "What a failure means, where this place knows more about it than the error says."
+    def explain(self, error: BaseException) -> AlgoError | None: "What a failure means, where this place knows more."
     @abstractmethod
     def ping(self, path: str = "") -> None: "Raise when files cannot be kept here, in this folder."
 
 # %% ../../../nbs/data/stores/01_places.ipynb #cccbe270
+def _sync(folder: Path, path: str, excused: tuple[int, ...] = ()) -> None:
+    "Have the disk confirm that it has a file."
+    try:
+        number = os.open(folder/path, os.O_RDONLY)
+        try: os.fsync(number)
+        finally: os.close(number)
+    except FileNotFoundError: pass
+    except OSError as e:
+        if e.errno not in excused:
+            raise FatalError(f"The change is written, but the disk does not confirm that it has {path!r} of "
+                             f"{str(folder)!r}: {e.strerror or e}. After a power cut it may be gone; look "
+                             f"after the disk.") from e
+
+# %% ../../../nbs/data/stores/01_places.ipynb #069ad16f
 class LocalPlace(Place):
     "A folder."
 
@@ -64,22 +76,10 @@ class LocalPlace(Place):
         with atomic_write(self.folder/path) as file: file.write(data)
 
     def fsync(self, paths: list[str]) -> None:
-        for path in paths: self._sync(path)
+        for path in paths: _sync(self.folder, path)
         # a name is kept by its folder; some file systems cannot be asked
         for path in {path.rpartition("/")[0] for path in paths}:
-            self._sync(path, (errno.EINVAL, errno.EBADF, errno.EACCES))
-
-    def _sync(self, path: str, excused: tuple[int, ...] = ()) -> None:
-        try:
-            number = os.open(self.folder/path, os.O_RDONLY)
-            try: os.fsync(number)
-            finally: os.close(number)
-        except FileNotFoundError: pass
-        except OSError as e:
-            if e.errno not in excused:
-                raise FatalError(f"The change is written, but the disk does not confirm that it has {path!r} of "
-                                 f"{str(self.folder)!r}: {e.strerror or e}. After a power cut it may be gone; look "
-                                 f"after the disk.") from e
+            _sync(self.folder, path, (errno.EINVAL, errno.EBADF, errno.EACCES))
 
     def stamps(self, paths: list[str]) -> list[str | None]: return [self._stamp(path) for path in paths]
 
@@ -88,9 +88,14 @@ class LocalPlace(Place):
         except (FileNotFoundError, NotADirectoryError): return None
         return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
 
-    def folders(self, path: str) -> list[str]:
-        try: return sorted(entry.name for entry in os.scandir(self.folder/path) if entry.is_dir())
-        except (FileNotFoundError, NotADirectoryError): return []
+    def listing(self, path: str) -> tuple[list[str], list[str]]:
+        try: there = {entry.name: entry.is_dir() for entry in os.scandir(self.folder/path)}
+        except (FileNotFoundError, NotADirectoryError): there = {}
+        return sorted(name for name, folder in there.items() if folder), sorted(n for n, f in there.items() if not f)
+
+    def move(self, path: str, to: str) -> None:
+        ensure_folder((self.folder/to).parent)
+        os.replace(self.folder/path, self.folder/to)
 
     def address(self, path: str) -> tuple[str, dict[str, str]]:
         return str(self.folder/path), {}
@@ -170,9 +175,13 @@ class S3Place(Place):
         found = {file["path"]: f"{file['e_tag']}-{file['last_modified']}" for file in listed}
         return [found.get(path) for path in paths]
 
-    def folders(self, path: str) -> list[str]:
-        return sorted(name.rpartition("/")[2]
-                      for name in self._ask("list_with_delimiter", path or None)["common_prefixes"])
+    def listing(self, path: str) -> tuple[list[str], list[str]]:
+        there = self._ask("list_with_delimiter", path or None)
+        paths = there["common_prefixes"], [file["path"] for file in there["objects"]]
+        folders, files = (sorted(path.rpartition("/")[2] for path in found) for found in paths)
+        return folders, files
+
+    def move(self, path: str, to: str) -> None: self._ask("rename", path, to)
 
     def address(self, path: str) -> tuple[str, dict[str, str]]:
         return f"{self}/{path}", {"max_retries": "2", "retry_timeout": "20s", "connect_timeout": "5s"}

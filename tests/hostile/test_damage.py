@@ -1,0 +1,129 @@
+"""Bars that are not what was written are neither shown, nor used, nor written over as if they were good."""
+
+import json
+import random
+import shutil
+
+import polars as pl
+import pytest
+from support.command import algo, files
+from support.datasets import make_dataset
+
+from algo_research.core.errors import AlgoError
+from algo_research.data.stores.delta import DeltaStore
+
+ID = "test/coins/1h"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store with a few versions, some of them appended, and what each of them holds."""
+    folder = tmp_path_factory.mktemp("store")
+    market, store = make_dataset("1h", 12_000), DeltaStore(folder)
+    bars = market.bars
+    for first, last in ((0, 9_000), (9_000, 9_500), (9_500, 10_500), (10_000, 12_000)):
+        part = market.__class__(**{**vars(market), "bars": bars[first:last]})
+        store.write(part) if first in (0, 10_000) else store.append(part)
+    return folder, [store.read(ID, version=v).bars for v in range(4)]
+
+
+def damaged(path, how: str, rng: random.Random) -> None:
+    content = path.read_bytes()
+    if how == "emptied":
+        path.write_bytes(b"")
+    elif how == "truncated":
+        path.write_bytes(content[: rng.randrange(len(content))])
+    elif how == "deleted":
+        path.unlink()
+    elif how == "of another":
+        path.write_bytes(b"{}\n" if path.suffix == ".json" else b"PAR1PAR1")
+    else:
+        at = rng.randrange(len(content))
+        path.write_bytes(content[:at] + bytes([content[at] ^ (1 << rng.randrange(8))]) + content[at + 1 :])
+
+
+def kinds(folder) -> dict[str, list]:
+    table = folder / "bars" / "test" / "coins" / "1h"
+    return {"data": sorted(table.rglob("part=*/*.parquet")), "log": sorted(table.glob("_delta_log/*"))}
+
+
+HOW = ("emptied", "truncated", "deleted", "of another", *(f"flipped {n}" for n in range(6)))
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("kind", ["data", "log"])
+def test_a_read_is_right_or_refused_and_a_write_never_builds_on_damage(whole, tmp_path, kind, how):
+    folder, versions = whole
+    rng = random.Random(f"{kind} {how}")
+    for number in range(len(kinds(folder)[kind])):
+        store_folder = tmp_path / str(number)
+        shutil.copytree(folder, store_folder)
+        path = kinds(store_folder)[kind][number]
+        damaged(path, how, rng)
+        before, refused = files(store_folder), False
+        for version in (None, 0, 1, 2, 3):
+            try:
+                bars = DeltaStore(store_folder).read(ID, version=version).bars
+            except AlgoError as error:
+                refused = True
+                assert ID in str(error) or "version" in str(error)
+                continue
+            expected = versions[-1] if version is None else versions[version]
+            if version is None and path.suffix == ".json" and how == "deleted" and path.name.startswith(f"{3:020}"):
+                expected = versions[-2]  # the end of a chain that is gone leaves no gap
+            assert bars.equals(expected), (path, version)
+        assert files(store_folder) == before
+        try:
+            DeltaStore(store_folder).write(make_dataset("1h", 10))
+        except AlgoError:
+            assert files(store_folder) == before
+        assert refused or kind == "log"
+        assert [str(id) for id in DeltaStore(store_folder).datasets()] == [ID]
+
+
+@pytest.mark.parametrize("kind", ["data", "log"])
+def test_the_last_good_version_is_offered_and_taken_back(whole, tmp_path, kind):
+    folder, versions = whole
+    workspace = tmp_path / "workspace"
+    shutil.copytree(folder, workspace / ".algo" / "store")
+    newest = kinds(workspace / ".algo" / "store")[kind][-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    shown = algo(workspace, "data", "show", ID, code=None)
+    assert shown.returncode == 2 and f"algo data check {ID} --repair" in shown.stderr
+    listed = " ".join(algo(workspace, "data", "list").stdout.split())
+    assert "test/coins/1h store 12,000 bars" in listed if kind == "data" else "cannot be read" in listed
+    before = files(workspace / ".algo")
+    offered = algo(workspace, "data", "check", ID, "--repair", code=1).stdout
+    assert "The last version that is whole is 2" in offered and "--repair --yes" in offered
+    assert files(workspace / ".algo") == before
+    assert "version 2 is the newest" in algo(workspace, "data", "check", ID, "--repair", "--yes").stdout
+    store = DeltaStore(workspace / ".algo" / "store")
+    assert store.read(ID).bars.equals(versions[2]) and store.verify(ID) == []
+    store.write(make_dataset("1h", 12_000))
+    assert store.read(ID).bars.equals(versions[3])
+
+
+def test_a_damaged_dataset_hides_no_other_and_can_be_replaced(whole, tmp_path):
+    folder, _ = whole
+    workspace = tmp_path / "workspace"
+    shutil.copytree(folder, workspace / ".algo" / "store")
+    bars = workspace / ".algo" / "store" / "bars"
+    shutil.copytree(bars / "test" / "coins", bars / "test" / "sound")
+    first = kinds(workspace / ".algo" / "store")["data"][0]
+    first.write_bytes(first.read_bytes()[:-1])
+    listed = algo(workspace, "data", "list").stdout
+    assert "test/sound/1h" in listed and "12,000 bars" in listed
+    assert "No version" in algo(workspace, "data", "check", ID, code=2).stderr
+    store = DeltaStore(workspace / ".algo" / "store")
+    store.write(make_dataset("1h", 50), replace=True)
+    assert store.read(ID).bars.equals(make_dataset("1h", 50).bars)
+
+
+def test_a_sum_is_that_of_the_files_as_the_log_says_them(whole):
+    """Written and read, it is the same number for every version: that is what the check rests on."""
+    folder, versions = whole
+    log = folder / "bars" / "test" / "coins" / "1h" / "_delta_log"
+    told = [json.loads(line) for path in sorted(log.glob("*.json")) for line in path.read_text().splitlines()]
+    sums = [line["commitInfo"]["algo_sum"] for line in told if "commitInfo" in line]
+    assert len(set(sums)) == len(sums) == len(versions)
+    assert pl.concat(versions[:1]).height == 9_000
