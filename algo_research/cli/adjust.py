@@ -134,17 +134,20 @@ def adjust(
     from dataclasses import replace
 
     from algo_research.data.market.equities import adjust_bars, save_actions
+    from algo_research.data.stores.base import newest_version, require_newest
 
     out = console()
     with open_workspace(root, env) as workspace:
         raw = workspace.store.read(dataset)
+        target = adjusted_id(raw, to, id, workspace)
+        before = newest_version(workspace.store, target)
         given, replaced = new_actions(raw, actions, url, workspace)
         known = known_actions(raw, given, replaced, workspace.actions)
         adjusted = adjust_bars(raw, known, to)  # type: ignore[arg-type]
-        target = adjusted_id(raw, to, id, workspace)
-        save_actions(workspace.actions, raw.id.venue, given, replaced)
         reason = adjusted.notes[-1]
-        version = workspace.store.write(replace(adjusted, id=target), reason=reason, replace=True)
+        require_newest(raw.id, newest_version(workspace.store, raw.id), raw.version)
+        version = workspace.store.write(replace(adjusted, id=target), reason=reason, replace=True, after=before)
+        save_actions(workspace.actions, raw.id.venue, given, replaced)
     shown = table("action", "symbol", "value")
     for row in known.tail(10).iter_rows(named=True):
         shown.add_row(f"{row['ex']:%Y-%m-%d} {row['kind']}", row["symbol"], f"{row['value']:g}")

@@ -31,8 +31,10 @@ def aggregate(
     from algo_research.core.errors import InputError
     from algo_research.data.catalog import load_dataset, reserved_venues
     from algo_research.data.intake.aggregate import aggregate_bars
+    from algo_research.data.stores.base import ABSENT, newest_version
 
     with open_workspace(root, env) as workspace:
+        before = newest_version(workspace.store, id)
         made = aggregate_bars(
             [load_dataset(name, workspace.store, workspace.settings.root) for name in datasets],
             id,
@@ -46,7 +48,7 @@ def aggregate(
                 f"The venue {dataset.id.venue!r} is not for composites: its datasets come with the package. Write "
                 f"e.g. composite/{dataset.id.symbol}/{dataset.id.timeframe}."
             )
-        if dataset.id in workspace.store.datasets() and not any(
+        if before != ABSENT and not any(
             note.startswith("Composite of") for note in workspace.store.read(dataset.id).notes
         ):
             raise InputError(
@@ -59,7 +61,7 @@ def aggregate(
         if dry_run:
             out.print("Nothing was stored (--dry-run).")
             return
-        version = workspace.store.write(dataset, "aggregated", replace=True)
+        version = workspace.store.write(dataset, "aggregated", replace=True, after=before)
         snapshot = workspace.store.snapshot(dataset.id, version)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
     out.print(f"Next: algo data check {snapshot.dataset}")

@@ -71,6 +71,7 @@ def import_(
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import reserved_venues
     from algo_research.data.intake.importing import import_file, stored_changes
+    from algo_research.data.stores.base import newest_version
 
     for name, value, allowed in (
         ("label", label, ("auto", "open", "close")),
@@ -104,6 +105,7 @@ def import_(
                 f"The venue {dataset.id.venue!r} is not for imports: its datasets come with the package. Choose "
                 f"another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}."
             )
+        before = newest_version(workspace.store, dataset.id)
         new, changed, same = stored_changes(dataset, workspace.store)
         out = console()
         out.print(f"{dataset!r}")
@@ -118,7 +120,7 @@ def import_(
                 f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace "
                 "to change them (earlier versions stay readable)."
             )
-        version = workspace.store.write(dataset)
+        version = workspace.store.write(dataset, after=before)
         snapshot = workspace.store.snapshot(dataset.id, version)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
     out.print(f"Next: algo data check {snapshot.dataset}; algo run research -p dataset={snapshot.dataset}")

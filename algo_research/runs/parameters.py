@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 import algo_research
 from ..core.components import Kind, list_components, make_component
 from ..core.errors import InputError, unknown_name
+from ..core.files import path_part
 from ..core.hashing import hash_params
 from ..core.imports import GRAMMAR, unseen
 from ..core.settings import Count, Fraction, Settings
@@ -238,6 +239,7 @@ def read_template(
     "Understand a template, or say what is wrong with it."
     with unseen(GRAMMAR): import nbformat  # kernels need this module, and not that one
     path = Path(path)
+    path_part(name or path.stem, "a template")
     try: nb = nbformat.read(path, 4)
     except FileNotFoundError as e: raise InputError(f"There is no notebook {str(path)!r}.") from e
     except Exception as e:

@@ -22,6 +22,7 @@ from fastcore.basics import patch
 
 from ...core.clock import Clock
 from ...core.errors import DataError, FatalError, InputError, RetryableError, unknown_name
+from ...core.files import path_part
 from ..market.bars import TIME, timeframe_duration
 from ..venues.exchanges import ExchangeSource, market_symbol, retry, stored_symbol
 from ..stores.places import LocalPlace
@@ -76,7 +77,8 @@ class PerpetualStore:
     "Funding rates and open interest under one folder."
     folder: Path
 
-    def _path(self, kind: str, venue: str, symbol: str) -> Path: return LocalPlace(self.folder).folder/kind/venue/symbol
+    def _path(self, kind: str, venue: str, symbol: str) -> Path:
+        return LocalPlace(self.folder).folder/kind/path_part(venue, "a venue")/path_part(symbol, "a symbol")
 
     def kept(self) -> list[tuple[str, str, str]]:
         "What there is: (kind, venue, symbol), sorted."

@@ -25,6 +25,7 @@ import polars as pl
 from fastcore.basics import patch
 
 from ...core.errors import DataError, FatalError, InputError, RetryableError, unknown_name
+from ...core.files import path_part
 from algo_research.data.market.book import (
     UPDATES_SCHEMA, DepthSnapshot, DepthUpdate, Event, MarketTrade, OrderBook, decode_message, trades_frame,
     updates_frame,
@@ -43,7 +44,8 @@ class RecordingStore:
     "Recorded trades and order books under one folder."
     folder: Path
 
-    def _path(self, kind: str, venue: str, symbol: str) -> Path: return LocalPlace(self.folder).folder/kind/venue/symbol
+    def _path(self, kind: str, venue: str, symbol: str) -> Path:
+        return LocalPlace(self.folder).folder/kind/path_part(venue, "a venue")/path_part(symbol, "a symbol")
 
     def recorded(self) -> list[tuple[str, str, str]]:
         "What is kept: (kind, venue, symbol), sorted."

@@ -55,9 +55,10 @@ class DatasetId(NamedTuple):
     def parse(cls, text: "str | DatasetId") -> "DatasetId":
         "From text such as 'binance/BTC-USDT/1h'."
         if isinstance(text, cls): return text
-        match = re.fullmatch(r"(?!\.)([\w.-]+)/(?!\.)([\w.:+-]+)/(\w+)", text)
+        match = re.fullmatch(r"(?![._])([\w.-]{1,99})/(?![._])([\w.:+-]{1,99})/(\w+)", text)
         if not match:
-            raise InputError(f"{text!r} is no dataset id. Write venue/symbol/timeframe, e.g. 'binance/BTC-USDT/1h'.")
+            raise InputError(f"{text!r} is no dataset id. Write venue/symbol/timeframe, e.g. 'binance/BTC-USDT/1h'; "
+                             "names that begin with a dot or an underscore are not seen by readers of tables.")
         timeframe_duration(match[3])
         return cls(*match.groups())
 

@@ -17,7 +17,7 @@ from typing import Literal
 import polars as pl
 
 from ...core.errors import DataError, InputError, unknown_name
-from ...core.files import atomic_write
+from ...core.files import atomic_write, path_part
 from .bars import PRICES, TIME, Dataset, timeframe_duration
 from .instruments import session_schedule
 
@@ -38,6 +38,7 @@ def validate_actions(
                          ("twice", pl.struct("symbol", "ex", "kind").is_duplicated() & (pl.col("kind") == "split"))):
         if (rows := actions.filter(wrong)).height:
             raise DataError(f"{rows.height} action(s) {words}; the first is {rows.row(0, named=True)}.")
+    for symbol in actions["symbol"].unique().sort(): path_part(symbol, "a symbol")
     return actions
 
 def make_actions(
@@ -135,6 +136,9 @@ def adjust_bars(
     return replace(dataset, bars=adjusted, adjustment=to, notes=(*dataset.notes, note), version=None)
 
 # %% ../../../nbs/data/market/04_equities.ipynb #fb8b54fb
+def _file_of(folder: Path, venue: str, symbol: str) -> Path:
+    return Path(folder)/path_part(venue, "a venue")/f"{path_part(symbol, 'a symbol')}.parquet"
+
 def save_actions(
     folder: Path,
     venue: str,
@@ -143,12 +147,12 @@ def save_actions(
 ) -> None:
     "Replace what is known of the actions of these symbols."
     for symbol in sorted({*validate_actions(actions)["symbol"], *symbols}):
-        with atomic_write(Path(folder)/venue/f"{symbol}.parquet") as file:
+        with atomic_write(_file_of(folder, venue, symbol)) as file:
             actions.filter(symbol=symbol).write_parquet(file)
 
 def load_actions(folder: Path, venue: str, symbols: Iterable[str]) -> pl.DataFrame:
     "What is known of the actions of some symbols; none where nothing is kept."
-    files = [p for s in symbols if (p := Path(folder)/venue/f"{s}.parquet").is_file()]
+    files = [p for s in symbols if (p := _file_of(folder, venue, s)).is_file()]
     return validate_actions(pl.concat([pl.DataFrame(schema=ACTIONS_SCHEMA), *(pl.read_parquet(p) for p in files)])
                             .sort("symbol", "ex", "kind", "value"))
 
