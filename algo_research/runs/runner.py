@@ -31,12 +31,13 @@ with unseen(GRAMMAR): import nbformat
 import algo_research
 from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock
+from ..core.contents import secret_inside
 from ..core.errors import AlgoError, DataError, FatalError, InputError
 from ..core.files import ensure_folder
 from ..core.hashing import canonical_json, hash_file, hash_params
-from ..core.secrets import gives_away, redact, redact_values, remember_all_secrets
+from ..core.secrets import redact, redact_values, remember_all_secrets
 from ..core.settings import Settings
-from .cleaning import Removed, clean_folder, drop_links
+from .cleaning import Removed, clean_folder, clean_tracked, drop_links
 from .closure import MODULES, code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
 from .parameters import (Template, check_choices, find_template, list_templates, named_content,
@@ -197,7 +198,7 @@ def _refuse_secrets(template: Template, values: Mapping[str, Any], workspace: Wo
     if told:
         raise InputError(f"The parameter {told[0]} of {template.name} holds a secret, and parameters are written down. "
                          "Let the template read it: read_secret('name').")
-    if gives_away(template.path.read_bytes()):
+    if secret_inside(template.path):
         raise InputError(f"The template {template.path} contains the value of a secret. "
                          "Take it out and let a cell read it: read_secret('name').")
 
@@ -384,6 +385,13 @@ def _with_imported(begun: _Begun) -> dict[str, Any]:
     inputs = {**begun.inputs, "code": read_imported(begun.part/"work"/MODULES, root, code)}
     return {**begun.manifest, "inputs": inputs, "identity": identity(inputs)}
 
+def _clean_tracked(begun: _Begun) -> list[Removed]:
+    "Mask what the template tracked, wherever MLflow keeps it: in the workspace's database, or where the kernel ran."
+    settings, started = begun.workspace.settings, begun.manifest["record"]["started"]
+    urls = [tracking_url(settings), os.environ.get("MLFLOW_TRACKING_URI", "")]
+    files = [Path(url.removeprefix("sqlite:///")) for url in urls if url.startswith("sqlite:///")]
+    return clean_tracked([*files, settings.root/"mlflow.db"], datetime.fromisoformat(started).timestamp())
+
 def _changed(template: Template, recorded: dict[str, Any], workspace: Workspace) -> list[str]:
     "Inputs that are no longer what they were when the run began."
     if template.effects: return []
@@ -418,9 +426,9 @@ def _publish(
     if status == "succeeded" and (changed := _changed(begun.template, manifest["inputs"], workspace)):
         text = f"changed while the run was going on: {', '.join(changed)}. Run it again"
         status, error = _failed("input changed", text)
-    removed = [*dropped, *clean_folder(part)]
-    if given_away := [found.name for found in removed if found.secret]:
-        text = f"{', '.join(given_away)} contained a secret and was removed; save no secrets"
+    removed = [*dropped, *clean_folder(part), *_clean_tracked(begun)]
+    if given_away := [found for found in removed if found.secret]:
+        text = "; ".join(f"{name} was removed: {why}" for name, why, _ in given_away) + ". Save no secrets"
         status, error = _failed("secret in an artifact", text)
     finished, outputs = workspace.clock.now(), {}
     try: outputs = hash_outputs(part, (str(part), str(workspace.settings.root)))
