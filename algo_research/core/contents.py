@@ -5,26 +5,23 @@
 # %% auto #0
 __all__ = ['DEPTH', 'ROOM', 'secret_inside', 'redact_contents']
 
-# %% ../../nbs/core/10_contents.ipynb #e484a1d3
+# %% ../../nbs/core/10_contents.ipynb #f85e7ea3
 import base64
-import bz2
-import gzip
 import io
-import lzma
 import re
 import struct
 import tarfile
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .secrets import MASK, gives_away, knows_secrets, redact
+from .unpacking import BROKEN, unpacked_stream
 
-# %% ../../nbs/core/10_contents.ipynb #eef30734
+# %% ../../nbs/core/10_contents.ipynb #2f693d7e
 DEPTH = 4           # one thing packed in another, so many times
 ROOM = 2**29        # bytes that one file may unpack to, all together
 _CHUNK = 2**22      # bytes looked at together
@@ -41,7 +38,7 @@ class _Room:
         self.left -= count
         if self.left < 0: raise _Hidden(f"it unpacks to more than {ROOM >> 20} MiB")
 
-_BROKEN = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+_BROKEN = (*BROKEN, zipfile.BadZipFile, tarfile.TarError)
 
 def _unpacked(stream: Any, room: _Room) -> IO[bytes]:
     "What a stream gives until it ends or breaks, in a temporary file."
@@ -57,32 +54,9 @@ def _unpacked(stream: Any, room: _Room) -> IO[bytes]:
     kept.seek(0)
     return kept
 
-# %% ../../nbs/core/10_contents.ipynb #c575008d
-class _Zlib:
-    "A stream of zlib: what joblib writes, and Python's codecs."
-    def __init__(self, file: IO[bytes]): self._file, self._unpack = file, zlib.decompressobj()
-
-    def read(self, size: int) -> bytes:
-        while not self._unpack.eof:
-            content = self._unpack.unconsumed_tail or self._file.read(2**16)
-            piece = self._unpack.decompress(content, size)
-            if piece or not content: return piece
-        return b""
-
-def _by_arrow(kind: str) -> Callable[[IO[bytes]], Any]:
-    def opened(file: IO[bytes]) -> Any:
-        import pyarrow as pa
-        return pa.CompressedInputStream(pa.PythonFile(file, "r"), kind)
-    return opened
-
-_STREAMS: dict[bytes, Callable[[Any], Any]] = { # what reads it, by a pattern of the first bytes
-    rb"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"), rb"BZh[1-9]": bz2.BZ2File,
-    rb"\xfd7zXZ|\x5d\0\0": lzma.LZMAFile, rb"\x28\xb5\x2f\xfd": _by_arrow("zstd"),
-    rb"\x04\x22\x4d\x18": _by_arrow("lz4"), rb"\x78[\x01\x5e\x9c\xda]": _Zlib}
-
+# %% ../../nbs/core/10_contents.ipynb #3798a32e
 def _streams(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
-    for magic, reader in _STREAMS.items():
-        if re.match(magic, head): yield _unpacked(reader(file), room)
+    if stream := unpacked_stream(file): yield _unpacked(stream, room)
 
 # %% ../../nbs/core/10_contents.ipynb #6711874f
 def _zipped(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
@@ -104,7 +78,7 @@ def _tarred(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
             room.take(64)
             if stream := archive.extractfile(member) if member.isreg() else None: yield _unpacked(stream, room)
 
-# %% ../../nbs/core/10_contents.ipynb #20fad4a2
+# %% ../../nbs/core/10_contents.ipynb #823e2255
 def _pictured(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
     "The compressed texts of a PNG."
     if not head.startswith(b"\x89PNG\r\n\x1a\n"): return
@@ -115,8 +89,8 @@ def _pictured(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
         else:
             content = file.read(min(size, 2**24))
             file.seek(size + 4 - len(content), 1)
-            for at in (found.start() for found in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content)):
-                yield _unpacked(_Zlib(io.BytesIO(content[at:])), room)
+            for found in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content):
+                yield _unpacked(unpacked_stream(io.BytesIO(content[found.start():])), room)
 
 def _batches(file: IO[bytes], head: bytes) -> Iterator[Any]:
     "The parts of a table, as pyarrow has them."
