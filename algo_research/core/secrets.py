@@ -198,7 +198,7 @@ def gives_away(
     return any(without in undone for _, without in plain) or any(form.encode() in whole for form in forms)
 
 # %% ../../nbs/core/04_secrets.ipynb #7d313d07
-_SECRET_NAMES = re.compile(r"SECRET|PASSW|PASSPHRASE|TOKEN|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|CREDENTIAL|^AWS_"
+_SECRET_NAMES = re.compile(r"SECRET|PASSW|PASSPHRASE|TOKEN(?!I)|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|CREDENTIAL|^AWS_"
                            r"|_(PASS|PWD)$", re.IGNORECASE)
 _OPEN_NAMES = re.compile(r"_(FILE|PATH|DIR)$|^ALGO_[A-Z]+__|^AWS_(DEFAULT_)?(REGION|PROFILE|OUTPUT)$|^AWS_ENDPOINT_URL"
                          r"|^AWS_(ALLOW_HTTP|CA_BUNDLE|PAGER|MAX_ATTEMPTS|RETRY_MODE|SDK_LOAD_CONFIG|ROLE_.*"

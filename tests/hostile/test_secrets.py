@@ -110,6 +110,21 @@ class TestWhichValues:
         secrets.remember_all_secrets(tmp_path, {"WHERE": address.format(quote(VALUES[3], safe=""))})
         assert redact(f"so {VALUES[3]}") == "so **********"
 
+    def test_what_a_store_or_a_cache_asks_for_is_known(self, monkeypatch):
+        """Also where no workspace was opened."""
+        from algo_research.data.stores.cache import RedisCache
+        from algo_research.data.stores.database import parse_address
+        from algo_research.data.stores.places import S3Place
+
+        pytest.importorskip("redis")
+        pytest.importorskip("obstore")
+        for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"), VALUES, strict=False):
+            monkeypatch.setenv(name, value)
+        S3Place("a-bucket/prefix")
+        parse_address("postgresql://u@h/db", "nowhere")
+        RedisCache("redis://:hunter2pass@127.0.0.1:1/0")
+        assert redact(f"{VALUES[0]} {VALUES[1]} {VALUES[2]} hunter2pass") == " ".join(["**********"] * 4)
+
     def test_ordinary_text_is_not_masked(self, tmp_path):
         common = {
             "PGPASSWORD": "postgres",
