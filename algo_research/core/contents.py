@@ -21,9 +21,9 @@ from typing import IO, Any
 from .secrets import MASK, gives_away, knows_secrets, redact
 from .unpacking import BROKEN, unpacked_stream
 
-# %% ../../nbs/core/10_contents.ipynb #2f693d7e
+# %% ../../nbs/core/10_contents.ipynb #eca283dc
 DEPTH = 4           # one thing packed in another, so many times
-ROOM = 2**29        # bytes that one file may unpack to, all together
+ROOM = 2**30        # bytes that one file may unpack to, all together
 _CHUNK = 2**22      # bytes looked at together
 _OVERLAP = 2**16    # of them, looked at again with the next: no secret is longer
 
@@ -78,7 +78,7 @@ def _tarred(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
             room.take(64)
             if stream := archive.extractfile(member) if member.isreg() else None: yield _unpacked(stream, room)
 
-# %% ../../nbs/core/10_contents.ipynb #823e2255
+# %% ../../nbs/core/10_contents.ipynb #dbb08208
 def _pictured(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
     "The compressed texts of a PNG."
     if not head.startswith(b"\x89PNG\r\n\x1a\n"): return
@@ -92,15 +92,28 @@ def _pictured(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
             for found in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content):
                 yield _unpacked(unpacked_stream(io.BytesIO(content[found.start():])), room)
 
+# %% ../../nbs/core/10_contents.ipynb #4db300c5
+def _worded(schema: Any) -> list[str]:
+    "Columns that may hold text: all but numbers, times and truths."
+    from pyarrow import types
+    def plain(kind: Any) -> bool:
+        wide = types.is_integer(kind) and kind.bit_width > 8
+        return wide or types.is_floating(kind) or types.is_temporal(kind) or types.is_boolean(kind)
+    return [field.name for field in schema if not plain(field.type)]
+
 def _batches(file: IO[bytes], head: bytes) -> Iterator[Any]:
     "The parts of a table, as pyarrow has them."
     import pyarrow as pa
     import pyarrow.parquet as pq
     with suppress(pa.ArrowException, OSError, ValueError):
-        if head.startswith(b"PAR1"): yield from pq.ParquetFile(file).iter_batches(2**14, use_threads=False)
+        if head.startswith(b"PAR1"):
+            parquet = pq.ParquetFile(file)
+            if worded := _worded(parquet.schema_arrow):
+                yield from parquet.iter_batches(2**14, columns=worded, use_threads=False)
         elif head.startswith(b"ARROW1"):
             table = pa.ipc.open_file(file)
-            yield from (table.get_batch(i) for i in range(table.num_record_batches))
+            if worded := _worded(table.schema):
+                yield from (table.get_batch(i).select(worded) for i in range(table.num_record_batches))
         elif head.startswith(b"\xff\xff\xff\xff"): yield from pa.ipc.open_stream(file)
 
 def _tabled(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:

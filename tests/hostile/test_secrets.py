@@ -6,12 +6,13 @@ import json
 import os
 import random
 
+import polars as pl
 import pytest
 from support import planted
 from support.command import algo
 from support.journey import dice_workspace, write_template
 
-from algo_research.core import secrets
+from algo_research.core import contents, secrets
 from algo_research.core.contents import secret_inside
 from algo_research.core.secrets import redact
 
@@ -69,8 +70,8 @@ class TestLimits:
             assert bool(secret_inside(packed)) == (depth > 4)
             packed = gzip.compress(packed)
         assert "more than 4 deep" in secret_inside(packed)
-        huge = gzip.compress(bytes(2**26), 1) * 9  # 576 MiB
-        assert "more than 512 MiB" in secret_inside(huge)
+        huge = gzip.compress(bytes(2**26), 1) * 17  # 1,088 MiB
+        assert "more than 1024 MiB" in secret_inside(huge)
         closed = bytearray(planted.CONTAINERS["zip"]("nothing"))
         closed[6] |= 1
         closed[closed.index(b"PK\1\2") + 8] |= 1
@@ -81,6 +82,14 @@ class TestLimits:
         whole = planted.CONTAINERS[kind]("nothing of note " * 50)
         for end in range(0, len(whole), max(1, len(whole) // 20)):
             assert not secret_inside(whole[:end]).startswith("it holds")
+
+    def test_numbers_however_many_are_no_secret(self, tmp_path, monkeypatch):
+        """A large result would be more than is looked at."""
+        monkeypatch.setattr(contents, "ROOM", 2**20)
+        table = pl.DataFrame({"ts": pl.int_range(2**18, eager=True), "equity": pl.zeros(2**18, eager=True)})
+        table.write_parquet(tmp_path / "result.parquet")
+        table.write_ipc(tmp_path / "result.feather", compression="zstd")
+        assert [secret_inside(path) for path in tmp_path.iterdir()] == ["", ""]
 
     def test_a_secret_in_a_torn_stream_is_found(self):
         packed = gzip.compress((VALUES[3] + " and then more").encode() + os.urandom(10_000))
