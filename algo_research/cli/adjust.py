@@ -12,6 +12,7 @@ from .common import Env, Root, console, open_workspace, table
 if TYPE_CHECKING:
     import polars as pl
 
+    from algo_research.core.unpacking import UnpackingSettings
     from algo_research.data.market.bars import Dataset, DatasetId
     from algo_research.workspace.bootstrap import Workspace
 
@@ -36,16 +37,19 @@ Target = Annotated[
 Url = Annotated[str | None, typer.Option(help="The address of a server that speaks like the provider.")]
 
 
-def actions_of_file(path: Path, raw: Dataset) -> pl.DataFrame:
+def actions_of_file(path: Path, raw: Dataset, limits: UnpackingSettings | None = None) -> pl.DataFrame:
     """The corporate actions in a CSV file, some of them of the dataset's symbols."""
     import polars as pl
 
     from algo_research.core.errors import InputError
+    from algo_research.core.unpacking import unpack_text
     from algo_research.data.market.equities import make_actions
 
     try:
         columns = ("symbol", "date", "kind", pl.col("value").cast(pl.Float64))
-        given = make_actions(pl.read_csv(path, try_parse_dates=True).select(*columns), raw.instrument.calendar)
+        with unpack_text(path, limits) as text:
+            table = pl.read_csv(text, try_parse_dates=True)
+        given = make_actions(table.select(*columns), raw.instrument.calendar)
     except (OSError, pl.exceptions.PolarsError) as e:
         reason = str(e).splitlines()[0]
         raise InputError(f"{path} cannot be read as actions: {reason} Its columns must be {COLUMNS}.") from e
@@ -77,7 +81,7 @@ def new_actions(
     from algo_research.data.market.equities import load_actions
 
     if actions:
-        given = actions_of_file(actions, raw)
+        given = actions_of_file(actions, raw, workspace.settings.unpacking)
         return given, given["symbol"].unique().sort().to_list()
     if raw.id.venue in ASKED:
         return actions_of_provider(raw, url, workspace), raw.symbols

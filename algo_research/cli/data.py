@@ -98,6 +98,8 @@ def import_(
             sort,
             drop_duplicates,
             workspace.clock,
+            workspace.settings.unpacking,
+            console(stderr=True).print,
         )
         dataset = imported.dataset
         if dataset.id.venue in reserved_venues(workspace.settings.root):

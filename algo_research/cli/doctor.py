@@ -21,6 +21,7 @@ class Check(NamedTuple):
     good: bool
     found: str
     remedy: str = ""
+    warns: bool = False  # it is good, and the remedy is worth a thought all the same
 
 
 def check_python() -> Check:
@@ -120,6 +121,33 @@ def check_ledger(workspace) -> Check:
     return Check("trial ledger", not lost, lost or f"{seq} entries, each of them as it was written{known}", remedy)
 
 
+def check_secrets(folder) -> Iterator[Check]:
+    """What is not masked where it is shown, and what others than its owner can read."""
+    from shlex import quote
+
+    from algo_research.core.secrets import open_secrets, unmasked_secrets
+
+    weak = unmasked_secrets(folder)
+    if weak:
+        yield Check(
+            "secrets not masked",
+            True,
+            "; ".join(f"{name}: {why}" for name, why in sorted(weak.items())),
+            "Set longer ones: a value that stands in ordinary text cannot be masked where a template prints it.",
+            warns=True,
+        )
+    bare = open_secrets(folder)
+    if bare:
+        inside = [path for path in bare if path != folder]
+        commands = [f"chmod 700 {quote(str(folder))}"] * (folder in bare)
+        commands += [f"chmod -R go-rwx {quote(str(folder))}"] * bool(inside)
+        names = ", ".join(path.name for path in bare[:5]) + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
+        found = f"others can read {names}"
+        yield Check("secrets readable", True, found, f"Make them yours alone: {'; '.join(commands)}", warns=True)
+    if not weak and not bare:
+        yield Check("secrets", True, "all that are set are masked and yours alone")
+
+
 def examine(root, env) -> Iterator[Check]:
     """Every check, one after the other; a broken part does not hide the next one."""
     from algo_research.core.errors import AlgoError
@@ -145,6 +173,7 @@ def examine(root, env) -> Iterator[Check]:
             str(known) if known.is_file() else f"defaults (no settings.ini in {workspace.settings.root})",
         )
         yield check_disk(workspace.settings.root)
+        yield from check_secrets(workspace.settings.path(workspace.settings.workspace.secrets))
         addresses = {
             "Store": workspace.settings.store.url,
             "Tracker": workspace.settings.tracking.url,
@@ -167,15 +196,20 @@ def doctor(env: Env = None, root: Root = None) -> None:
     """
     from rich.markup import escape
 
-    rows, wrong, following = table("", "check", "found", numbers=0), [], "algo run research"
+    rows, wrong, warned, following = table("", "check", "found", numbers=0), [], [], "algo run research"
     for check in examine(root, env):
         if check.name == "workspace":
             following = "algo init my_research"
-        rows.add_row("[green]✓[/green]" if check.good else "[red]x[/red]", check.name, escape(check.found))
-        if not check.good:
+        mark = "[yellow]![/yellow]" if check.warns else "[green]✓[/green]" if check.good else "[red]x[/red]"
+        rows.add_row(mark, check.name, escape(check.found))
+        if check.warns:
+            warned.append(check)
+        elif not check.good:
             wrong.append(check)
     out = console()
     out.print(rows)
+    for check in warned:
+        out.print(f"[yellow]{check.name}:[/yellow] {escape(check.remedy)}")
     for check in wrong:
         out.print(f"[red]{check.name}:[/red] {escape(check.remedy)}")
     if wrong:

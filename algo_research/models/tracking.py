@@ -16,10 +16,11 @@ from typing import Any
 from fastcore.basics import patch
 from pydantic import Field
 
-from ..core.errors import FatalError
+from ..core.contents import secret_inside
+from ..core.errors import FatalError, InputError
 from ..core.files import ensure_folder
 from ..core.hashing import hash_code, hash_params
-from ..core.secrets import redact
+from ..core.secrets import gives_away, redact
 from ..core.settings import Section
 
 # %% ../../nbs/models/03_tracking.ipynb #76852b85
@@ -94,25 +95,32 @@ def log(self: Tracker,
        ) -> str:                                 # MLflow's run id
     "Write down one finished run, with its lineage."
     try: return self._log(lineage, metrics, tags or {}, files or {})
-    except FatalError: raise
+    except (FatalError, InputError): raise
     except Exception as e:
         why = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise FatalError(redact(f"The run could not be written to {self.url}: {why}. "
                                 "Check that it is writable.")) from e
+
+def _refuse_secrets(files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        if why := "its name holds a secret" if gives_away(name.encode()) else secret_inside(content):
+            raise InputError(f"The file {redact(name)!r} is not tracked: {why}. Save no secrets.")
 
 @patch
 def _log(
     self: Tracker, lineage: Lineage, metrics: Mapping[str, float], tags: Mapping[str, str], files: Mapping[str, bytes],
 ) -> str:
     from mlflow.entities import Metric, Param, RunTag
-    run = self.client.create_run(self._experiment_id(), run_name=f"{lineage.dataset} {lineage.identity[:8]}")
+    _refuse_secrets(files)
+    name = redact(f"{lineage.dataset} {lineage.identity[:8]}")
+    run = self.client.create_run(self._experiment_id(), run_name=name)
     params = {"dataset": lineage.dataset, "seed": lineage.seed, **lineage.params}
     tagged = {"lineage.identity": lineage.identity, "lineage.data": lineage.data,
               "lineage.adjustment": lineage.adjustment,
               "lineage.features": lineage.features, "lineage.code": lineage.code, **tags}
-    self.client.log_batch(run.info.run_id, metrics=[Metric(k, float(v), 0, 0) for k, v in metrics.items()],
-                          params=[Param(k, redact(str(v))) for k, v in params.items()],
-                          tags=[RunTag(k, redact(str(v))) for k, v in tagged.items()])
+    self.client.log_batch(run.info.run_id, metrics=[Metric(redact(k), float(v), 0, 0) for k, v in metrics.items()],
+                          params=[Param(redact(k), redact(str(v))) for k, v in params.items()],
+                          tags=[RunTag(redact(k), redact(str(v))) for k, v in tagged.items()])
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder)/name).write_bytes(content)

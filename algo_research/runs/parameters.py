@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 import algo_research
 from ..core.components import Kind, list_components, make_component
 from ..core.errors import InputError, unknown_name
-from ..core.files import path_part
+from ..core.files import path_part, read_regular
 from ..core.hashing import hash_params
 from ..core.imports import GRAMMAR, unseen
 from ..core.settings import Count, Fraction, Settings
@@ -240,8 +240,9 @@ def read_template(
     with unseen(GRAMMAR): import nbformat  # kernels need this module, and not that one
     path = Path(path)
     path_part(name or path.stem, "a template")
-    try: nb = nbformat.read(path, 4)
-    except FileNotFoundError as e: raise InputError(f"There is no notebook {str(path)!r}.") from e
+    if not path.exists(): raise InputError(f"There is no notebook {str(path)!r}.")
+    content = read_regular(path, 2**28)
+    try: nb = nbformat.reads(content.decode(), 4)
     except Exception as e:
         raise InputError(f"{path} cannot be read as a notebook: {type(e).__name__}. "
                          "Open it in JupyterLab, or restore it.") from e

@@ -32,8 +32,9 @@ from pydantic import BaseModel, ValidationError
 from ..backtest.ledger import TrialLedger
 from ..core.components import Choice
 from ..core.errors import AlgoError, DataError, FatalError, InputError, near_names
-from ..core.files import atomic_write
+from ..core.files import atomic_write, read_regular
 from ..core.hashing import hash_file, hash_frame, hash_params
+from ..core.unpacking import check_table
 from ..research.plan import Plan, make_plan, resolve_plan
 from ..workspace.bootstrap import Workspace, open_workspace
 from ..workspace.settings import settings_class, with_dotted
@@ -84,9 +85,9 @@ def read_manifest(
 ) -> dict[str, Any]:
     "A manifest of the present schema."
     remedy = "The other files of the run are as they were; restore run.json from a backup, or run the template again."
-    try: manifest = json.loads(path.read_text())
-    except FileNotFoundError as e: raise DataError(f"{path} is missing. {remedy}") from e
-    except (ValueError, OSError) as e: raise DataError(f"{path} is damaged: {e}. {remedy}") from e
+    if not os.path.lexists(path): raise DataError(f"{path} is missing. {remedy}")
+    try: manifest = json.loads(read_regular(path))
+    except (ValueError, RecursionError, InputError) as e: raise DataError(f"{path} is damaged: {e}. {remedy}") from e
     version = manifest.get("schema") if isinstance(manifest, dict) else None
     if not isinstance(version, int):
         raise DataError(f"{path} is no manifest of a run: it has no schema version. {remedy}")
@@ -163,8 +164,8 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, float]:
         path = self.folder/"metrics.json"
-        try: return {str(k): float(v) for k, v in json.loads(path.read_text()).items()} if path.is_file() else {}
-        except (ValueError, TypeError, AttributeError) as e:
+        try: return {str(k): float(v) for k, v in json.loads(read_regular(path)).items()} if path.is_file() else {}
+        except (ValueError, TypeError, AttributeError, RecursionError, InputError) as e:
             raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
 
     @property
@@ -183,8 +184,9 @@ def artifact(self: Run, name: str) -> Any:
     if path is None:
         raise InputError(f"The run {self.id} has no artifact {name!r}. It has: {', '.join(found) or 'none'}.")
     try:
+        check_table(path)
         if path.suffix == ".parquet": return pl.read_parquet(path)
-        return json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+        return json.loads(read_regular(path, 2**30)) if path.suffix == ".json" else read_regular(path, 2**32)
     except Exception as e: raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
 
 # %% ../../nbs/runs/01_record.ipynb #750daee0
@@ -314,7 +316,9 @@ def hash_notebook(
 # %% ../../nbs/runs/01_record.ipynb #e5418a6d
 def _hash_kept(path: Path) -> str:
     "Content hash of an artifact."
-    if path.suffix == ".parquet": return hash_frame(pl.read_parquet(path))
+    if path.suffix == ".parquet":
+        check_table(path)
+        return hash_frame(pl.read_parquet(path))
     return hash_params(json.loads(path.read_text())) if path.suffix == ".json" else hash_file(path)
 
 def hash_outputs(

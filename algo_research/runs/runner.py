@@ -24,19 +24,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from ..core.imports import GRAMMAR, unseen
 
 with unseen(GRAMMAR): import nbformat
 
 import algo_research
 from ..backtest.ledger import TrialLedger
+from ..core.clock import Clock
+from ..core.contents import secret_inside
 from ..core.errors import AlgoError, DataError, FatalError, InputError
 from ..core.files import ensure_folder
 from ..core.hashing import canonical_json, hash_file, hash_params
-from ..core.secrets import gives_away, redact, redact_values, remember_all_secrets
+from ..core.secrets import redact, redact_values, remember_all_secrets
 from ..core.settings import Settings
+from .cleaning import Removed, clean_folder, clean_tracked, drop_links
 from .closure import MODULES, code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
 from .kernel import end_family
@@ -185,28 +186,13 @@ def _origin(
             "started": started.isoformat(timespec="seconds"), "finished": None, "seconds": None}
 
 # %% ../../nbs/runs/03_runner.ipynb #20cce499
-def _clean(folder: Path) -> list[str]:
-    "Mask secrets in what was written as text, take out what cannot be masked; the names of the latter."
-    removed = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "work" not in p.relative_to(folder).parts):
-        name = path.relative_to(folder).as_posix()
-        if gives_away(name.encode()) or (path.suffix == ".parquet" and _text_gives_away(path)):
-            path.unlink()
-            removed.append(redact(name))
-            continue
-        content = path.read_bytes()
-        if not gives_away(content): continue
-        try: path.write_text(redact(content.decode()))
-        except UnicodeDecodeError:
-            path.unlink()
-            removed.append(name)
-    return removed
-
-def _text_gives_away(path: Path) -> bool:
-    "Parquet is compressed: look at its text, not at its bytes."
-    try: texts = pl.read_parquet(path).select(pl.selectors.string())
-    except Exception: return False  # what cannot be read fails the run when its content is hashed
-    return any(gives_away("\n".join(texts[c].unique().drop_nulls()).encode()) for c in texts.columns)
+def _log_removed(part: Path, removed: Iterable[Removed], clock: Clock) -> dict[str, str]: # name -> why
+    "Say in the run's log what was taken out of its folder."
+    gone = {found.name: found.why for found in removed}
+    if gone:
+        with (part/"log.txt").open("a") as log:
+            for name, why in gone.items(): log.write(f"{clock.now():%H:%M:%S} removed {name}: {why}\n")
+    return gone
 
 def _refuse_secrets(template: Template, values: Mapping[str, Any], workspace: Workspace) -> None:
     remember_all_secrets(workspace.settings.path(workspace.settings.workspace.secrets))
@@ -214,7 +200,7 @@ def _refuse_secrets(template: Template, values: Mapping[str, Any], workspace: Wo
     if told:
         raise InputError(f"The parameter {told[0]} of {template.name} holds a secret, and parameters are written down. "
                          "Let the template read it: read_secret('name').")
-    if gives_away(template.path.read_bytes()):
+    if secret_inside(template.path):
         raise InputError(f"The template {template.path} contains the value of a secret. "
                          "Take it out and let a cell read it: read_secret('name').")
 
@@ -226,17 +212,18 @@ def recover(
     found = []
     error = {"step": "", "type": "abandoned", "message": "the process that ran it died", "cell": None}
     for run in list_runs(workspace.settings.path(workspace.settings.workspace.reports)):
-        if not run.folder.name.endswith(".part"): continue
+        if not run.folder.name.endswith(".part") or run.folder.is_symlink(): continue
         try: lock = lock_run(run.folder)
         except OSError: continue  # it is alive, or another process is at it
         try:
             if not (run.folder/"run.json").is_file(): continue
             if run.manifest["status"] == "running":  # else it was complete but for its name
                 end_family(str(run.folder))
-                _clean(run.folder)
+                gone = _log_removed(run.folder, clean_folder(run.folder), workspace.clock)
+                record = {**run.manifest["record"], **({"removed": gone} if gone else {})}
                 _merge(run.folder, workspace.ledger, run.manifest["inputs"])  # somebody may have seen its trials
                 shutil.rmtree(run.folder/"work", ignore_errors=True)
-                write_manifest(run.folder, {**run.manifest, "status": "abandoned", "error": error})
+                write_manifest(run.folder, {**run.manifest, "record": record, "status": "abandoned", "error": error})
                 found.append(Run(run.folder.with_name(run.id)))
             (run.folder/".lock").unlink(missing_ok=True)
             os.replace(run.folder, run.folder.with_name(run.id))
@@ -401,6 +388,13 @@ def _with_imported(begun: _Begun) -> dict[str, Any]:
     inputs = {**begun.inputs, "code": read_imported(begun.part/"work"/MODULES, root, code)}
     return {**begun.manifest, "inputs": inputs, "identity": identity(inputs)}
 
+def _clean_tracked(begun: _Begun) -> list[Removed]:
+    "Mask what the template tracked, wherever MLflow keeps it: in the workspace's database, or where the kernel ran."
+    settings, started = begun.workspace.settings, begun.manifest["record"]["started"]
+    urls = [tracking_url(settings), os.environ.get("MLFLOW_TRACKING_URI", "")]
+    files = [Path(url.removeprefix("sqlite:///")) for url in urls if url.startswith("sqlite:///")]
+    return clean_tracked([*files, settings.root/"mlflow.db"], datetime.fromisoformat(started).timestamp())
+
 def _changed(template: Template, recorded: dict[str, Any], workspace: Workspace) -> list[str]:
     "Inputs that are no longer what they were when the run began."
     if template.effects: return []
@@ -425,6 +419,7 @@ def _publish(
     if status == "succeeded": tell("record", "hashes and report")
     part, watch, workspace = begun.part, begun.watch, begun.workspace
     error = {k: v for k, v in watch.error.items() if k != "source"} if watch.error else None
+    dropped = drop_links(part)  # from here on what is opened in the run's folder lies there
     try:
         if not begun.reproduces: _keep_judged(part, begun.inputs)
         _merge(part, workspace.ledger, begun.inputs)
@@ -434,8 +429,9 @@ def _publish(
     if status == "succeeded" and (changed := _changed(begun.template, manifest["inputs"], workspace)):
         text = f"changed while the run was going on: {', '.join(changed)}. Run it again"
         status, error = _failed("input changed", text)
-    if removed := _clean(part):
-        text = f"{', '.join(removed)} contained a secret and was removed; save no secrets"
+    removed = [*dropped, *clean_folder(part), *_clean_tracked(begun)]
+    if given_away := [found for found in removed if found.secret]:
+        text = "; ".join(f"{name} was removed: {why}" for name, why, _ in given_away) + ". Save no secrets"
         status, error = _failed("secret in an artifact", text)
     finished, outputs = workspace.clock.now(), {}
     try: outputs = hash_outputs(part, (str(part), str(workspace.settings.root)))
@@ -445,10 +441,11 @@ def _publish(
               "peak_memory": watch.peak, "output_cut": watch.cut,
               "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"]),
               "ledger_head": list(workspace.ledger.head)}
+    if removed: record["removed"] = _log_removed(part, removed, workspace.clock)
     manifest |= {"status": status, "outputs": outputs, "record": record, "steps": watch.steps, "error": error}
     _render(part, manifest)
     write_manifest(part, manifest)
-    (part/".lock").unlink()
+    (part/".lock").unlink(missing_ok=True)
     os.replace(part, begun.target)
     return Run(begun.target)
 
@@ -496,7 +493,7 @@ def _give_up(begun: _Begun, e: Exception) -> None:
     with suppress(OSError, AlgoError):  # where its trials cannot be counted now, `recover` does it later
         _merge(begun.part, begun.workspace.ledger, begun.inputs)
         shutil.rmtree(begun.part/"work", ignore_errors=True)
-        _clean(begun.part)
+        clean_folder(begun.part)
         write_manifest(begun.part, begun.manifest | {"status": "failed", "steps": steps, "error": error})
         (begun.part/".lock").unlink(missing_ok=True)
         os.replace(begun.part, begun.target)

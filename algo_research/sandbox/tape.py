@@ -6,7 +6,6 @@ replayed from captured messages.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from bisect import bisect_right
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from algo_research.core.errors import DataError, InputError
+from algo_research.core.unpacking import BROKEN, unpacked_lines
 from algo_research.data.market.book import DepthSnapshot, DepthUpdate, MarketTrade, OrderBook, decode_message
 
 if TYPE_CHECKING:
@@ -247,9 +247,11 @@ def read_capture(path: Path) -> Capture:
     }
     events: list[tuple[int, DepthSnapshot | DepthUpdate]] = []
     symbol, offset, number_ = "", None, 0
+    if not path.exists():
+        raise InputError(f"There is no capture {path}.")
     try:
-        with (gzip.open if path.name.endswith(".gz") else open)(path, "rt", encoding="utf-8") as file:
-            lines = [(int(received), message) for received, _, message in (line.partition(" ") for line in file)]
+        parts = (line.partition(" ") for line in unpacked_lines(path))
+        lines = [(int(received), message) for received, _, message in parts]
         for received, message in lines:
             number_ += 1
             event, data = decode_message(message, received), json.loads(message)
@@ -277,9 +279,7 @@ def read_capture(path: Path) -> Capture:
                 symbol = data["s"]
                 told[kind][0].append(now)
                 told[kind][1].append(data)
-    except FileNotFoundError as e:
-        raise InputError(f"There is no capture {path}.") from e
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (*BROKEN, KeyError, TypeError, AttributeError) as e:
         raise DataError(
             f"{path}, line {number_ + 1} is no captured message ({e!r}). A line is the time in ns, a space and JSON."
         ) from e

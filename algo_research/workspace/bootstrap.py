@@ -7,18 +7,19 @@ __all__ = ['tracking_url', 'Workspace', 'with_perpetuals', 'open_workspace']
 
 # %% ../../nbs/workspace/01_bootstrap.ipynb #a642ed34
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import polars as pl
 from fastcore.basics import patch
 
 from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock, SystemClock
+from ..core.errors import InputError
 from ..core.logging import configure_logging
-from ..core.secrets import remember_all_secrets, remember_secret
+from ..core.secrets import address_secrets, remember_all_secrets, remember_secret
 from ..core.services import Health, check_health, make_registry, svcs
 from ..core.settings import Settings, require_root
 from ..data.catalog import load_panel, match_datasets
@@ -136,9 +137,9 @@ def open_workspace(
     "The one bootstrap of every process."
     settings, clock = load_settings(root or require_root(), env=env, **overrides), clock or SystemClock()
     remember_all_secrets(settings.path(settings.workspace.secrets))
-    # a password in an address is a secret, too
-    for url in (settings.store.url, settings.store.cache, settings.tracking.url):
-        if (password := urlsplit(url).password) and len(password) >= 6: remember_secret(password)
+    for told in settings.model_dump(mode="json").values():
+        for password in {p for value in told.values() for p in address_secrets(str(value))}:
+            with suppress(InputError): remember_secret(password)  # a password in an address is a secret, too
     configure_logging(settings.logging.level, settings.logging.format, clock=clock)
     registry = make_registry(settings, clock)
     def store() -> Store:

@@ -17,6 +17,7 @@ from pydantic import Field, create_model
 from ..core.errors import SettingsError
 from ..core.logging import LoggingSettings
 from ..core.settings import Section, Settings, read_settings
+from ..core.unpacking import UnpackingSettings
 from ..data.quality.score import QualitySettings
 from ..data.stores.base import StoreSettings
 from ..execution.costs import PercentageCosts
@@ -37,7 +38,7 @@ class WorkspaceSettings(Section):
 
 _OWN: dict[str, type[Section]] = {"workspace": WorkspaceSettings, "store": StoreSettings, "tracking": TrackingSettings,
                                   "logging": LoggingSettings, "costs": PercentageCosts, "model": LightGBM,
-                                  "quality": QualitySettings}
+                                  "quality": QualitySettings, "unpacking": UnpackingSettings}
 
 # %% ../../nbs/workspace/00_settings.ipynb #9c715b4c
 @cache

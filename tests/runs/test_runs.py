@@ -345,7 +345,7 @@ def test_a_planted_secret_reaches_no_file(workspace):
     leaks = [(p, form) for p in written for form in forms if form.encode() in p.read_bytes()]
     assert leaks == []
     binary = next(m for m in manifests(workspace).values() if m["inputs"]["parameters"]["where"] == "binary")
-    assert binary["status"] == "failed" and "model.bin contained a secret" in binary["error"]["message"]
+    assert binary["status"] == "failed" and "model.bin was removed: it holds a secret" in binary["error"]["message"]
 
 
 @pytest.mark.process

@@ -7,6 +7,7 @@ __all__ = ['SYNONYMS', 'read_table', 'find_columns', 'parse_times', 'detect_labe
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #c4dc754d
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,8 @@ import polars as pl
 
 from ...core.clock import Clock, SystemClock
 from ...core.errors import DataError, InputError, near_names, unknown_name
+from ...core.files import open_regular
+from ...core.unpacking import BROKEN, UnpackingSettings, check_table, unpack_text
 from algo_research.data.market.bars import (
     PRICES, TIME, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name,
 )
@@ -23,26 +26,42 @@ from ..market.instruments import ALWAYS, Instrument, Kind, exchange_zone, sessio
 from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/00_importing.ipynb #776035a5
-_readers = {"csv": lambda p: pl.read_csv(p, infer_schema_length=None), "parquet": pl.read_parquet,
-            "feather": pl.read_ipc, "arrow": pl.read_ipc}
+def _read_csv(path: Path, limits: UnpackingSettings, tell: Callable[[str], None]) -> pl.DataFrame:
+    with unpack_text(path, limits, tell) as text:
+        columns = text.readline(2**20).count(b",") + 1
+        if columns > limits.columns:
+            limits.refuse(path.name, f"has {columns:,} columns", f"{limits.columns:,} are", "columns")
+        text.seek(0)
+        return pl.read_csv(text, infer_schema_length=None)
 
-def read_table(
-    path: Path | str, # .csv, .csv.gz (and what else polars decompresses), .parquet, .feather or .arrow
-) -> pl.DataFrame:    # as it stands in the file
-    "The file's table, or an error that says what the file is."
-    path = Path(path)
-    if not path.is_file():
+_readers = {"csv": _read_csv, "parquet": lambda p, *_: pl.read_parquet(p), "feather": lambda p, *_: pl.read_ipc(p),
+            "arrow": lambda p, *_: pl.read_ipc(p)}
+
+def _require_file(path: Path) -> None:
+    if path.exists() or path.is_symlink(): open_regular(path).close()
+    else:
         near = near_names(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else []
         raise InputError(f"There is no file {str(path)!r}. "
                          + (f"Did you mean {' or '.join(map(repr, near))}?" if near else "Check the path."))
+
+# %% ../../../nbs/data/intake/00_importing.ipynb #110ddcb7
+def read_table(
+    path: Path | str, # .csv, .csv.gz (also .bz2, .xz, .zst, .lz4), .parquet, .feather or .arrow
+    limits: UnpackingSettings | None = None, # what it may hold, unpacked
+    tell: Callable[[str], None] = lambda text: None, # told how far it is, where it takes long
+) -> pl.DataFrame:    # as it stands in the file
+    "The file's table, or an error that says what the file is; one that unpacks to too much is refused before it does."
+    path, limits = Path(path), limits or UnpackingSettings()
+    _require_file(path)
     kinds = [s.lstrip(".").lower() for s in path.suffixes]
     kind = next((k for k in reversed(kinds) if k in _readers), None)
     if kind is None:
         raise InputError(f"{path.name!r} is of no known kind. Allowed endings: {', '.join('.' + k for k in _readers)}, "
                          f"also with .gz.")
     if path.stat().st_size == 0: raise DataError(f"{path.name!r} is empty. Download it again.")
-    try: table = _readers[kind](path)
-    except (pl.exceptions.PolarsError, OSError) as e:
+    check_table(path, limits)
+    try: table = _readers[kind](path, limits, tell)
+    except (pl.exceptions.PolarsError, *BROKEN) as e:
         raise DataError(f"{path.name!r} cannot be read as {kind}: {str(e).splitlines()[0]}. Check that the file is "
                         f"whole and begins with the names of its columns.") from e
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
@@ -241,6 +260,10 @@ def _with_prices(frame: pl.DataFrame, columns: dict[str, str]) -> tuple[pl.DataF
     closes = frame.with_columns(open="close", high="close", low="close")
     return closes, [*decisions, "only closes: open, high and low set to the close"]
 
+def _check_choices(label: str, adjustment: str) -> None:
+    if label not in ("auto", "open", "close"): raise unknown_name("label", label, ("auto", "open", "close"))
+    if adjustment not in get_args(Adjustment): raise unknown_name("adjustment", adjustment, get_args(Adjustment))
+
 def _instrument(id: DatasetId, kind: Kind, calendar: str) -> Instrument:
     paired = kind != "equity" and re.fullmatch(r"[A-Z0-9]+-([A-Z]{3,5})(:[A-Z]+)?", id.symbol)
     return Instrument(id.symbol, id.venue, kind, calendar=calendar, **({"quote": paired[1]} if paired else {}))
@@ -258,12 +281,12 @@ def import_file(
     sort: bool = False,                     # accept rows in any order
     drop_duplicates: bool = False,          # keep the last of the rows with the same time
     clock: Clock | None = None,             # tells which bars lie in the future
+    limits: UnpackingSettings | None = None, # what the file may hold, unpacked
+    tell: Callable[[str], None] = lambda text: None, # told how far it is, where it takes long
 ) -> Imported:
     "Read bars from a file; nothing is stored yet."
-    if label not in ("auto", "open", "close"): raise unknown_name("label", label, ("auto", "open", "close"))
-    if adjustment not in get_args(Adjustment): raise unknown_name("adjustment", adjustment, get_args(Adjustment))
-    path = Path(path)
-    table = read_table(path)
+    _check_choices(label, adjustment)
+    path, table = Path(path), read_table(path, limits, tell)
     found = find_columns(table.columns, columns or {})
     stem = "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in path.name.split(".")[0])
     only = DatasetId.parse(dataset).symbol if dataset else stem  # the symbol where the file names none

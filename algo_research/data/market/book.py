@@ -11,6 +11,7 @@ __all__ = ['Levels', 'Event', 'Rules', 'Status', 'RECEIVED', 'UPDATES_SCHEMA', '
 import gzip
 import json
 import math
+import os
 import zlib
 from bisect import bisect_left, insort
 from collections import deque
@@ -23,6 +24,7 @@ import polars as pl
 from fastcore.basics import patch
 
 from ...core.errors import DataError, InputError, unknown_name
+from ...core.unpacking import TooMuch, UnpackingSettings, unpacked_lines
 from .bars import TIME
 from .trades import make_trades
 
@@ -125,17 +127,18 @@ def decode_message(
 
 # %% ../../../nbs/data/market/03_book.ipynb #b0595662
 def replay_capture(
-    path: str | Path,  # lines of "<ns since 1970> <JSON>", gzipped when the name ends in .gz
+    path: str | Path,  # lines of "<ns since 1970> <JSON>", also gzipped
+    limits: UnpackingSettings | None = None, # what it may hold, unpacked
 ) -> Iterator[Event]:  # in the order of the file; messages of other kinds are left out
     "The events of a captured stream, one after the other."
+    if not os.path.lexists(path): raise InputError(f"There is no capture {path}.")
     line, number = "", 0
     try:
-        with (gzip.open if str(path).endswith(".gz") else open)(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                number += 1
-                received, _, message = line.partition(" ")
-                if (event := decode_message(message, int(received))) is not None: yield event
-    except FileNotFoundError as e: raise InputError(f"There is no capture {path}.") from e
+        for line in unpacked_lines(path, limits):
+            number += 1
+            received, _, message = line.partition(" ")
+            if (event := decode_message(message, int(received))) is not None: yield event
+    except TooMuch: raise
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise DataError(f"{path} breaks off after line {number}: {e}. What came before is intact; cut it there or "
                         f"capture again.") from e

@@ -11,6 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from fastcore.basics import patch
 
 from ...core.errors import InputError, RetryableError, unknown_name
 from ...core.logging import get_logger
+from ...core.secrets import address_secrets, remember_secret
 
 # %% ../../../nbs/data/stores/02_cache.ipynb #29f1f462
 class Cache(ABC):
@@ -88,6 +90,8 @@ class RedisCache(Cache):
         clock: Callable[[], float] = time.monotonic,
     ):
         import redis
+        for password in address_secrets(url):
+            with suppress(InputError): remember_secret(password)
         parts = urlsplit(url)
         self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without user and password
         if not parts.hostname or not re.fullmatch(r"(/\d*)?", parts.path):

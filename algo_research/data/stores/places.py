@@ -10,6 +10,7 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from datetime import timedelta
 from io import BytesIO
 from itertools import chain
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 
 from ...core.errors import AlgoError, FatalError, InputError, RetryableError
 from ...core.files import atomic_write, ensure_folder
+from ...core.secrets import remember_secret
 
 # %% ../../../nbs/data/stores/01_places.ipynb #d39c72d3
 class Place(ABC):
@@ -105,6 +107,7 @@ class LocalPlace(Place):
 
 # %% ../../../nbs/data/stores/01_places.ipynb #7112d9e2
 _ROLES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _LIMITS = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 
 def _require_bucket(bucket: str, plain: bool) -> None:
@@ -113,6 +116,8 @@ def _require_bucket(bucket: str, plain: bool) -> None:
         raise InputError(f"{bucket.rpartition('@')[2]!r} is no name of a bucket. Write s3://BUCKET/PREFIX; "
                          f"bucket names have 3 to 63 lower-case letters, digits, dots and hyphens. Credentials "
                          f"belong into the environment.")
+    for name in _KEYS:  # what is asked for here is masked from here on
+        with suppress(InputError): remember_secret(os.environ.get(name, ""))
     keyed = os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY")
     if not keyed and not any(os.environ.get(name) for name in _ROLES):
         raise InputError(f"The bucket {bucket!r} needs credentials, and the environment has none. Set "
