@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from .common import Env, Root, Set, console, open_workspace, table
+from .common import Env, Root, Set, console, line, open_workspace, table
 
 EXAMPLE = "Example: algo doctor"
 SETTINGS_EXAMPLE = "Example: algo settings --set costs.fees=0.001"
@@ -165,19 +165,17 @@ def doctor(env: Env = None, root: Root = None) -> None:
     """Look at the environment, the versions and the services, and say what to do.
     Exit code 1 when something is wrong.
     """
-    from rich.markup import escape
-
     rows, wrong, following = table("", "check", "found", numbers=0), [], "algo run research"
     for check in examine(root, env):
         if check.name == "workspace":
             following = "algo init my_research"
-        rows.add_row("[green]✓[/green]" if check.good else "[red]x[/red]", check.name, escape(check.found))
+        rows.add_row(line(("✓", "green") if check.good else ("x", "red")), check.name, check.found)
         if not check.good:
             wrong.append(check)
     out = console()
     out.print(rows)
     for check in wrong:
-        out.print(f"[red]{check.name}:[/red] {escape(check.remedy)}")
+        out.print(line((f"{check.name}:", "red"), f" {check.remedy}"))
     if wrong:
         raise typer.Exit(1)
     out.print(f"All is well. Next: {following}")

@@ -88,11 +88,12 @@ def run(app: Callable[[], None] = app) -> None:
     except Exception as error:
         from algo_research.core.errors import AlgoError
         from algo_research.core.secrets import redact
+        from algo_research.core.text import visible
 
         if not isinstance(error, AlgoError):
             raise
         names = [cls.__name__ for cls in type(error).__mro__]
-        typer.secho(f"Error: {redact(str(error))}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Error: {visible(redact(str(error)))}", fg=typer.colors.RED, err=True)
         sys.exit(next((code for name, code in EXIT_CODES.items() if name in names), 1))
 
 
