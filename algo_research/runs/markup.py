@@ -42,6 +42,8 @@ def _allowed(links: str) -> Callable[[str, str, str], bool]:
 # %% ../../nbs/runs/08_markup.ipynb #954a7f77
 OWN, ANY = r"#", r"#|https?://|mailto:"  # where a link may lead: within the page; where the author of a template says
 
+_SVG = re.compile(r"<svg\b.*?(?:(</svg\s*>)|\Z)", re.S | re.I)  # one without an end is dropped, with what it holds
+
 @cache
 def _cleaner(links: str) -> Any:
     from bleach.css_sanitizer import CSSSanitizer
@@ -63,7 +65,7 @@ def clean_html(
     links: str = OWN,  # a regular expression: how an address must begin that a link may lead to
 ) -> str:              # well-formed
     "HTML without what could run, ask, cover or lead away."
-    drawn = re.sub(r"<svg\b.*?</svg\s*>", lambda m: svg_image(m[0]), html, flags=re.S | re.I)
+    drawn = _SVG.sub(lambda m: svg_image(m[0]) if m[1] else "", html)
     return _cleaner(links).clean(_DROPPED.sub("", visible(drawn)))
 
 # %% ../../nbs/runs/08_markup.ipynb #4234cf7e

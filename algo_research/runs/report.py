@@ -75,8 +75,7 @@ def figure_html(
 # %% ../../nbs/runs/05_report.ipynb #627f0bd5
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
-def _safe(data: Mapping[str, Any]) -> dict[str, Any]:
-    "The richest form of an output that a report shows, with nothing in it that could run or lead away."
+def _richest(data: Mapping[str, Any]) -> dict[str, Any]:
     told = {kind: "".join(text) if isinstance(text, list) else text for kind, text in data.items()}
     if isinstance(told.get(PLOTLY), Mapping): return {"text/html": figure_html(told[PLOTLY])}
     if "image/svg+xml" in told: return {"text/html": clean_html(svg_image(told["image/svg+xml"]))}
@@ -84,6 +83,12 @@ def _safe(data: Mapping[str, Any]) -> dict[str, Any]:
     for kind in _IMAGES:
         if kind in told: return {"text/html": clean_html(f'<img alt="" src="data:{kind};base64,{told[kind]}">')}
     return {kind: told[kind] for kind in ("text/markdown", "text/plain") if kind in told}
+
+def _safe(data: Mapping[str, Any]) -> dict[str, Any]:
+    "The richest form of an output that a report shows, with nothing in it that could run or lead away."
+    try: return _richest(data)
+    except Exception as e:  # one odd output must not take the report
+        return {"text/plain": f"This output cannot be shown: {type(e).__name__}."}
 
 def _drawn(outputs: list[NotebookNode]) -> list[NotebookNode]:
     shown = [{**o, "data": NotebookNode(_safe(o.data)), "metadata": {}} if "data" in o else o for o in outputs]

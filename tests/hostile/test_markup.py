@@ -674,6 +674,23 @@ def test_markdown_of_settings_plans_and_runs(tmp_path):
         assert set(re.findall(r"</?([a-z0-9]+)", html)) <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
 
 
+def test_an_output_that_cannot_be_read_does_not_take_the_report(monkeypatch):
+    from algo_research.runs import report
+
+    odd = [{"data": 3, "layout": "x"}, {"layout": {"title": 3, "height": "<b>", "margin": 1}}, {}]
+    outputs = [new_output("display_data", {"application/vnd.plotly.v1+json": figure}) for figure in odd]
+    outputs.append(new_output("display_data", {"text/html": "<svg>" * 20_000}))
+    book = new_notebook(cells=[new_code_cell("x", outputs=outputs), new_markdown_cell("The end.")])
+    html = report.render_report(book)
+    assert "The end." in html and html.count("<figure>") == 3 and "cannot be shown" not in html
+
+    def too_deep(html: str):
+        raise RecursionError
+
+    monkeypatch.setattr(report, "clean_html", too_deep)
+    assert "This output cannot be shown: RecursionError." in report.render_report(new_notebook(cells=book.cells[:1]))
+
+
 def test_a_picture_is_kept_as_one():
     from algo_research.runs.markup import clean_html
 
