@@ -6,8 +6,11 @@ be asked of that server, no click on what was planted may lead away, and a termi
 
 import base64
 import http.server
+import io
 import json
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -615,6 +618,24 @@ def test_symbols_notes_and_reasons_of_a_dataset(tmp_path):
     assert_shown(wide(tmp_path, "data", "history", "demo/A/1h"), reason)
     assert_shown(wide(tmp_path, "data", "check", "demo/A/1h", "--all"), *symbols)
     assert_shown(wide(tmp_path, "data", "check", "demo/A/1h", "--all", "--repair"))
+
+
+@pytest.mark.parametrize("sign", [sign for sign in OBEYED if not sign.isascii() or not sign.isprintable()])
+def test_what_is_logged_to_people(sign):
+    from algo_research.core.logging import configure_logging, get_logger
+
+    stream = io.StringIO()
+    configure_logging(format="console", stream=stream)
+    get_logger(dataset=f"n{sign}n").warning(f"n{sign}n")
+    assert f"n{written(sign)}n" in stream.getvalue() and ALLOWED.fullmatch(stream.getvalue())
+
+
+@pytest.mark.process
+def test_an_unexpected_error_on_the_terminal():
+    code = "from algo_research.cli.main import run\ndef fail(): raise ValueError('n\\x1b[31m\\u202en')\nrun(fail)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("Traceback")
+    assert_shown(done, "ValueError: n\x1b[31m\u202en")
 
 
 def test_settings_templates_and_components_of_a_workspace(tmp_path):
