@@ -48,8 +48,8 @@ ELSEWHERE = "It comes from another page. Open the dashboard with the address tha
 
 def is_local(host: str) -> bool:
     """Whether a request was addressed to this machine by a name that nobody else can give to it."""
-    name = urlsplit(f"//{host}").hostname or ""
     try:
+        name = urlsplit(f"//{host}").hostname or ""
         return name == "localhost" or ip_address(name).is_loopback
     except ValueError:
         return False

@@ -142,6 +142,17 @@ def test_other_pages_and_hosts_are_refused_whatever_they_know(server, headers):
     assert ask(server.address, **key(server), **headers)[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1:8866", True), ("localhost:9", True), ("[::1]:8866", True), ("127.1.2.3", True), ("a]b", False)]
+    + [(name, False) for name in ("evil.example", "localhost.evil.example", "10.0.0.1", "0.0.0.0", "", "[::1")],
+)
+def test_names_of_this_machine(host, local):
+    from algo_research.cli.doors import is_local
+
+    assert is_local(host) is local
+
+
 def test_a_link_elsewhere_may_bring_the_token(server):
     assert ask(server.url, **{**OPENED, "Sec-Fetch-Site": "cross-site"})[0] == 200
 
