@@ -475,10 +475,13 @@ def test_the_quality_of_foreign_data(browser, listener, tmp_path, wall):
 
 
 def test_an_error_message_in_place_of_a_view():
+    import traitlets
+
     from algo_research.dashboards.widget import Dashboard
 
     class Broken(Dashboard):
-        controls = []  # noqa: RUF012 - there are none
+        controls = traitlets.List([{"kind": "check", "name": "shown", "text": "shown"}])
+        shown = traitlets.Bool(True)
 
         def refresh(self):
             self.update_view()
