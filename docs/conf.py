@@ -42,6 +42,7 @@ html_theme_options = {
         "index": [],
         "explanation/road": [],
         "explanation/reproducibility": [],
+        "explanation/foreign": [],
         "explanation/architecture": [],
     },
     "footer_start": ["copyright"],

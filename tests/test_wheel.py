@@ -135,17 +135,18 @@ def test_a_wheel_is_enough_for_a_workspace_with_runs_and_a_dashboard(tmp_path):
     compared = max(workspace.glob("reports/compare/*"), key=lambda folder: folder.name)
     assert "dip" in (compared / "report.html").read_text()
 
-    port = free_port()
+    port, token = free_port(), "of-this-test"
     server = subprocess.Popen(
         [algo, "dashboard", "--no-browser", "--port", str(port), "--warm", "1"],
         cwd=workspace,
-        env=clean,
+        env={**clean, "JUPYTER_TOKEN": token},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         until(lambda: listens(port) or server.poll() is not None, 90)
-        html = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read().decode()
+        page = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Authorization": f"token {token}"})
+        html = urllib.request.urlopen(page, timeout=60).read().decode()
         assert run.name in html and "dip" in html  # the newest run comes first
         static = urllib.request.urlopen(
             f"http://127.0.0.1:{port}/voila/templates/algo/static/plotly.min.js", timeout=60

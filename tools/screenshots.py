@@ -16,7 +16,7 @@ import polars as pl
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from dashboard import ALGO, DRAWN, Server, browser, environment  # noqa: E402
+from dashboard import ALGO, DRAWN, Server, browser, environment, wait  # noqa: E402
 
 from algo_research.data.market.bars import DatasetId  # noqa: E402
 from algo_research.data.samples.synthetic import make_market  # noqa: E402
@@ -41,7 +41,7 @@ def shoot(chromium, server: Server, path: Path, height: int, scheme: str = "ligh
     """A dashboard as a reader sees it."""
     page = chromium.new_page(viewport={"width": 1180, "height": height}, color_scheme=scheme)
     page.goto(server.url)
-    page.wait_for_function(DRAWN)
+    wait(page, DRAWN)
     page.wait_for_timeout(800)
     page.screenshot(path=path)
     page.close()
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
         with browser() as chromium:
             page = chromium.new_page(viewport={"width": 1180, "height": 900})
             page.goto(reports[0].as_uri())
-            page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 3")
+            wait(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length > 3")
             page.wait_for_timeout(500)
             page.screenshot(path=images / "report.png")
             page.close()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
     from rich.table import Table
+    from rich.text import Text
 
     from algo_research.workspace.bootstrap import Workspace
 
@@ -81,24 +82,34 @@ def _nearest_folder() -> Path:
     root = find_root()
     if not (root / SETTINGS).is_file():
         said = f"no workspace here (no {SETTINGS} in {root} or above): only what is built in or installed is seen"
-        console(stderr=True).print(f"[yellow]Note:[/yellow] {said}. `algo init` makes one.", markup=True)
+        console(stderr=True).print(line(("Note:", "yellow"), f" {said}. `algo init` makes one."))
     return root
 
 
 def console(stderr: bool = False) -> Console:
-    """Where to print: results on standard output, progress on standard error."""
-    from rich.console import Console
+    """Where to print: results on standard output, progress on standard error. Texts are shown as they are."""
+    from .plain import PlainConsole
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    return (
-        made
-        if made.is_terminal
-        else Console(stderr=stderr, highlight=False, soft_wrap=True, width=max(made.width, 120))
-    )
+    made = PlainConsole(stderr=stderr, highlight=False, soft_wrap=True)
+    if made.is_terminal:
+        return made
+    return PlainConsole(stderr=stderr, highlight=False, soft_wrap=True, width=max(made.width, 120))
+
+
+def line(*parts: str | tuple[str, str]) -> Text:
+    """A line put together from texts, some of them with a style: (text, style). No text is read as markup."""
+    from rich.text import Text
+
+    from algo_research.core.text import visible
+
+    told = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((visible(text), style) for text, style in told))
 
 
 def table(*columns: str, title: str | None = None, numbers: int = 99) -> Table:
-    """A plain table; columns after the first are right-aligned up to `numbers`, the id of a run is not broken."""
+    """A plain table for a `console`, which shows its texts as they are. Columns after the first are right-aligned up to
+    `numbers`; the id of a run is not broken.
+    """
     from rich import box
     from rich.table import Table
 
@@ -142,22 +153,20 @@ class Steps:
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         self._finish(failed=self.failed or (kind is not None and not stopped))
         if stopped:
-            self.console.print("[yellow]interrupted[/yellow]: a trial is counted once its step is done, and not before")
+            self.console.print(
+                line(("interrupted", "yellow"), ": a trial is counted once its step is done, and not before")
+            )
         self.status.__exit__(kind, *rest)
-        self.console.print(f"[dim]{time.monotonic() - self.begun:.1f} s[/dim]")
+        self.console.print(line((f"{time.monotonic() - self.begun:.1f} s", "dim")))
 
     def _finish(self, failed: bool = False) -> None:
         if self.name:
-            from rich.markup import escape
-
-            mark = "[red]x[/red]" if failed else "[green]✓[/green]"
-            self.console.print(f"{mark} {escape(self.name):<11} {escape(self.text)}")
+            mark = ("x", "red") if failed else ("✓", "green")
+            self.console.print(line(mark, f" {self.name:<11} {self.text}"))
 
     def __call__(self, step: str, text: str) -> None:
         """Tell that `step` is under way; the same step again updates its text."""
         if step != self.name:
             self._finish()
         self.name, self.text = step, text or (self.text if step == self.name else "")
-        from rich.markup import escape
-
-        self.status.update(f"{escape(step)}: {escape(text)} ...")
+        self.status.update(f"{step}: {text} ...")

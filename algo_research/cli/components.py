@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace, table
+from .common import Env, Root, console, line, open_workspace, table
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from algo_research.core.components import Component, Kind
 
 EXAMPLE = "Example: algo components strategies"
@@ -59,29 +61,25 @@ def components(
         console().print(rows)
 
 
-def described(component: Component) -> tuple[str, str]:
+def described(component: Component) -> tuple[str | Text, str]:
     """A component's first line and its parameters, or why it cannot be imported."""
-    from rich.markup import escape
-
     from algo_research.core.components import component_parameters, load_component
     from algo_research.core.errors import AlgoError
 
     try:
         made = load_component(component)
     except AlgoError as error:
-        return f"[red]{escape(str(error))}[/red]", ""
+        return line((str(error), "red")), ""
     if not isinstance(made, type):
-        return escape(str(getattr(made, "intuition", "") or getattr(made, "source", ""))), ""
+        return str(getattr(made, "intuition", "") or getattr(made, "source", "")), ""
     told = [
         f"{p.name}={'must be told' if p.default is ... else repr(p.default)}"
         for p in component_parameters(made).values()
     ]
-    return escape((made.__doc__ or "").strip().split("\n")[0]), escape(" ".join(told))
+    return (made.__doc__ or "").strip().split("\n")[0], " ".join(told)
 
 
 def _add_templates(rows, own: Path) -> None:
-    from rich.markup import escape
-
     from algo_research.core.errors import AlgoError
     from algo_research.runs.parameters import find_template, list_templates
 
@@ -95,9 +93,9 @@ def _add_templates(rows, own: Path) -> None:
         )
         try:
             found = find_template(name, own)
-            rows.add_row(name, escape(found.promise), escape(" ".join(found.parameters)), origin)
+            rows.add_row(name, found.promise, " ".join(found.parameters), origin)
         except AlgoError as error:
-            rows.add_row(name, f"[red]{escape(str(error))}[/red]", "", origin)
+            rows.add_row(name, line((str(error), "red")), "", origin)
 
 
 MODULE = '''"""{title}: say here what the idea is, where it comes from, and when it should fail."""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, Set, console, open_workspace
+from .common import Env, Root, Set, console, line, open_workspace
 
 EXAMPLE = "Example: algo dashboard performance --port 8900 --no-browser\n\nOr: algo dashboard data_quality"
 
@@ -55,14 +55,78 @@ def lay_out_assets(folder: Path) -> None:
     shutil.copytree(assets / "voila", folder / "voila", dirs_exist_ok=True)
     static = folder / "voila" / "templates" / "algo" / "static"
     static.mkdir()
-    shutil.copy(assets / "dashboard.css", static)
+    for name in ("dashboard.css", "page.js"):
+        shutil.copy(assets / name, static)
     shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static)
 
 
-def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
+def choose_token() -> tuple[str, bool]:
+    """What a browser must bring, as Jupyter has it: of JUPYTER_TOKEN, of the file JUPYTER_TOKEN_FILE, or a new random
+    one; and whether it is new. There is no option for it: other users see the words of a command.
+    """
+    from jupyter_server.auth.identity import IdentityProvider
+
+    from algo_research.core.errors import InputError
+
+    provider = IdentityProvider()
+    try:
+        token = provider.token.strip()
+    except OSError as error:
+        raise InputError(f"JUPYTER_TOKEN_FILE cannot be read: {error}. Name a file, or unset it.") from None
+    if not token:
+        raise InputError(
+            "JUPYTER_TOKEN, or the file JUPYTER_TOKEN_FILE, is empty, and a dashboard is not served without a token. "
+            "Unset it: a random one is made."
+        )
+    return token, provider.token_generated
+
+
+def default_kernels() -> int:
+    """Half of the memory at 250 MB a kernel, and not more than eight a core; between 4 and 64."""
+    import os
+
+    import psutil
+
+    memory = psutil.virtual_memory().total // (2 * 250_000_000)
+    return int(max(4, min(memory, 8 * (os.cpu_count() or 1), 64)))
+
+
+def write_private(path: Path, text: str) -> Path:
+    """A file that nobody else can read."""
+    path.touch(0o600)
+    path.write_text(text)
+    return path
+
+
+def open_browser(page: Path, port: int) -> None:
+    """Open a page in a browser, by a file that leads there once somebody listens: a token in the browser's command line
+    could be seen.
+    """
+    import socket
+    import threading
+    import webbrowser
+
+    def wait_and_open() -> None:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    webbrowser.open(page.as_uri())
+                    return
+            time.sleep(0.1)
+
+    threading.Thread(target=wait_and_open, daemon=True).start()
+
+
+def voila_settings(warm: int, idle: int, kernels: int, token: str) -> dict[str, dict[str, object]]:
     """What Voila is told, and all that it is told: no configuration of the user's or of the folder's is read."""
+    import tempfile
+
+    # Sockets in a folder that is ours alone: to ports anybody on the machine could listen. Their paths may not be long.
+    transport = "ipc" if len(tempfile.gettempdir()) < 38 else "tcp"
     return {
         "Voila": {
+            "token": token,
+            "identity_provider_class": "voila.voila_identity_provider.VoilaIdentityProvider",  # no passwords
             "ip": "127.0.0.1",
             "port_retries": 0,
             "log_level": "WARN",
@@ -72,8 +136,12 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
                 "disable_check_xsrf": True,
             },
         },
+        "IdentityProvider": {"cookie_options": {"samesite": "Strict"}},
+        "DashboardKernelManager": {"limit": kernels},
         "VoilaConfiguration": {
             "template": "algo",
+            "allow_template_override": "NO",
+            "allow_theme_override": "NO",
             "preheat_kernel": warm > 0,
             "default_pool_size": warm,
             "multi_kernel_manager_class": "algo_research.cli.kernels.DashboardKernelManager",
@@ -83,6 +151,7 @@ def voila_settings(warm: int, idle: int) -> dict[str, dict[str, object]]:
                 "anywidget",
             ],  # others only cost time
         },
+        "KernelManager": {"transport": transport},
         "VoilaKernelManager": {"fill_delay": 2.0},  # the page that was just opened needs the machine first
         "MappingKernelManager": {
             "cull_idle_timeout": idle,
@@ -104,6 +173,15 @@ def dashboard(
     warm: Annotated[
         int, typer.Option(min=0, help="Kernels that wait with the dashboard computed; each takes about 100 MB.")
     ] = 2,
+    kernels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="At most so many kernels, one a page, those that wait included; a page that comes when all are taken "
+            "waits. By default what half of the memory holds, at 250 MB each, and at most eight a core (4 to 64).",
+            show_default=False,
+        ),
+    ] = None,
     idle: Annotated[
         int, typer.Option(min=1, help="Seconds after which the kernel of a page that went away is shut down.")
     ] = 60,
@@ -114,13 +192,14 @@ def dashboard(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Serve a dashboard on this machine until Ctrl-C;
+    """Serve a dashboard on this machine until Ctrl-C, to who has the token in the address that is printed;
     runs and datasets that are made meanwhile appear by themselves.
     """
     import json
     import os
     import signal
     import tempfile
+    from urllib.parse import quote
 
     from algo_research.core.errors import unknown_name
 
@@ -130,12 +209,16 @@ def dashboard(
     with open_workspace(root, env, set_) as workspace:
         settings = workspace.settings
     port = free_port(port)
+    token, new = choose_token()
+    kernels = default_kernels() if kernels is None else kernels
+    address = f"http://127.0.0.1:{port}/"
     with tempfile.TemporaryDirectory(prefix="algo-dashboard-") as folder:
         lay_out_assets(Path(folder))
-        (Path(folder) / "voila.json").write_text(json.dumps(voila_settings(warm, idle)))
+        told = json.dumps(voila_settings(min(warm, kernels), idle, kernels, token))
+        write_private(Path(folder) / "voila.json", told)
         paths = [folder, *filter(None, [os.environ.get("JUPYTER_PATH")])]
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("JUPYTER_TOKEN")},
             "JUPYTER_PATH": os.pathsep.join(paths),
             "ALGO_DASHBOARD_WORKSPACE": str(settings.root),
             "ALGO_DASHBOARD_PARENT": str(os.getpid()),
@@ -156,18 +239,21 @@ def dashboard(
             servers.append(subprocess.Popen(preload, env=environment))
             begun = time.monotonic()
         console(stderr=True).print(
-            f"[bold]{name}[/bold] of {settings.root} at [link]http://127.0.0.1:{port}/[/link]  (Ctrl-C stops it)"
+            line((name, "bold"), f" of {settings.root} at {address}?token={token if new else '...'}  (Ctrl-C stops it)")
         )
         command = [
             sys.executable,
             "-m",
-            "voila",
+            "algo_research.cli.doors",
             str(known[name]),
             f"--port={port}",
             f"--Voila.config_file_paths={folder}",
-            *(() if browser else ("--no-browser",)),
+            "--no-browser",
         ]
         servers.append(server := subprocess.Popen(command, env=environment))
+        if browser:
+            leads = f'<meta http-equiv="refresh" content="0;url={address}?token={quote(token, safe="")}">'
+            open_browser(write_private(Path(folder) / "open.html", leads), port)
         for number in (
             signal.SIGINT,
             signal.SIGTERM,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Env, Root, console, open_workspace, table
+from .common import Env, Root, console, line, open_workspace, table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -145,7 +145,7 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     if versions:
         out.print(f"  version {found.version}; readable versions {', '.join(map(str, versions))}")
     for note in found.notes:
-        out.print(f"  [yellow]Note:[/yellow] {note}")
+        out.print(line("  ", ("Note:", "yellow"), f" {note}"))
     for symbol in found.symbols[:20]:
         part = b.filter(symbol=symbol)
         out.print(
@@ -202,7 +202,6 @@ def check(
     Changes nothing without --yes.
     """
     import polars as pl
-    from rich.markup import escape
 
     from algo_research.core.errors import InputError, unknown_name
     from algo_research.data.catalog import load_dataset
@@ -220,7 +219,7 @@ def check(
         out, minimum = console(), workspace.settings.quality.minimum
         if damage := find_damage(workspace.store, DatasetId.parse(dataset)):
             for text in damage:
-                out.print(f"[red]Damaged:[/red] {escape(text)}")
+                out.print(line(("Damaged:", "red"), f" {text}"))
             go_back(workspace.store, DatasetId.parse(dataset), repair, yes)
             raise typer.Exit(0 if repair and yes else 1)
         found = load_dataset(dataset, workspace.store, workspace.settings.root)
@@ -228,8 +227,9 @@ def check(
         out.print(f"{found!r}")
         findings = check_bars(found, workspace.clock.now() if current else None)
         score = quality_score(findings, found.bars)
-        state = "fit for research" if score >= minimum else f"[red]in quarantine[/red]: research asks for {minimum:g}"
-        out.print(f"Quality {score:.4f}, {state}.")
+        said = f"Quality {score:.4f}, "
+        asked = (("in quarantine", "red"), f": research asks for {minimum:g}.")
+        out.print(line(said, "fit for research.") if score >= minimum else line(said, *asked))
         most = None if every else MOST
         print_findings(findings, quality_reasons(findings, found.bars), most)
         if not repair:
@@ -313,8 +313,11 @@ def print_findings(findings: pl.DataFrame, reasons: pl.DataFrame, most: int | No
     ranked = sorted(findings.iter_rows(named=True), key=lambda r: -worth[r["finding"]] * r["bars"])
     for row in ranked[:most]:
         out.print(
-            f"  -{worth[row['finding']] * row['bars']:.4f}  [bold]{row['finding']}[/bold]: {span(row)}\n           "
-            f"{row['evidence']}"
+            line(
+                f"  -{worth[row['finding']] * row['bars']:.4f}  ",
+                (row["finding"], "bold"),
+                f": {span(row)}\n           {row['evidence']}",
+            )
         )
     print_rest([row["finding"] for row in ranked[most:]] if most else [])
 
@@ -327,8 +330,11 @@ def print_proposals(proposals: pl.DataFrame, most: int | None = MOST) -> None:
     out.print("Repairs:")
     for row in proposals.head(most or proposals.height).iter_rows(named=True):
         out.print(
-            f"  [bold]{row['rule']}[/bold]: {span(row)}: {row['action']}\n    before  {row['before']}\n    after   "
-            f"{row['after']}"
+            line(
+                "  ",
+                (row["rule"], "bold"),
+                f": {span(row)}: {row['action']}\n    before  {row['before']}\n    after   {row['after']}",
+            )
         )
     print_rest(proposals["rule"][most:].to_list() if most else [])
 

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from .common import Env, Root, Set, console, open_workspace, table
+from .common import Env, Root, Set, console, line, open_workspace, table
 
 EXAMPLE = "Example: algo doctor"
 SETTINGS_EXAMPLE = "Example: algo settings --set costs.fees=0.001"
@@ -194,14 +194,12 @@ def doctor(env: Env = None, root: Root = None) -> None:
     """Look at the environment, the versions and the services, and say what to do.
     Exit code 1 when something is wrong.
     """
-    from rich.markup import escape
-
     rows, wrong, warned, following = table("", "check", "found", numbers=0), [], [], "algo run research"
     for check in examine(root, env):
         if check.name == "workspace":
             following = "algo init my_research"
-        mark = "[yellow]![/yellow]" if check.warns else "[green]✓[/green]" if check.good else "[red]x[/red]"
-        rows.add_row(mark, check.name, escape(check.found))
+        mark = ("!", "yellow") if check.warns else ("✓", "green") if check.good else ("x", "red")
+        rows.add_row(line(mark), check.name, check.found)
         if check.warns:
             warned.append(check)
         elif not check.good:
@@ -209,9 +207,9 @@ def doctor(env: Env = None, root: Root = None) -> None:
     out = console()
     out.print(rows)
     for check in warned:
-        out.print(f"[yellow]{check.name}:[/yellow] {escape(check.remedy)}")
+        out.print(line((f"{check.name}:", "yellow"), f" {check.remedy}"))
     for check in wrong:
-        out.print(f"[red]{check.name}:[/red] {escape(check.remedy)}")
+        out.print(line((f"{check.name}:", "red"), f" {check.remedy}"))
     if wrong:
         raise typer.Exit(1)
     out.print(f"All is well. Next: {following}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import console
+from .common import console, line
 
 EXAMPLE = "Example: algo init my_research"
 
@@ -72,7 +72,7 @@ def init(
     for name, content in contents().items():
         target = folder / name
         if target.exists():
-            out.print(f"[dim]kept   {name}[/dim]")
+            out.print(line((f"kept   {name}", "dim")))
             continue
         out.print(f"{'would write' if dry_run else 'wrote'}  {name}")
         if not dry_run:
@@ -82,4 +82,4 @@ def init(
         secrets = folder / "secrets"
         ensure_folder(secrets).chmod(0o700)
         where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-        out.print(f"\nA workspace. Next: [bold]{where}algo run research[/bold]")
+        out.print(line("\nA workspace. Next: ", (f"{where}algo run research", "bold")))

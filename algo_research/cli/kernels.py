@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from traitlets import Int
 
+PAUSE = 0.05  # seconds between two looks whether there is room
 PARENT = "ALGO_DASHBOARD_PARENT"  # the process that started the server
 
 
@@ -29,10 +35,16 @@ class DashboardKernelManager(AsyncMappingKernelManager):
     three times as long: on a busy machine scripts take their time. Voila asks `cull_kernel_if_idle`, every
     `cull_interval`, only for kernels outside its pool: the first question after a pause says that a kernel was just
     taken.
+
+    There are never more than `limit`. Whoever wants one, a page or the pool, waits in line until one has ended.
     """
+
+    limit = Int(64, min=1, config=True, help="At most so many kernels, those that wait warm included.")
 
     def __init__(self, **kwargs: Any) -> None:
         self._asked: dict[str, tuple[Any, Any, bool]] = {}  # kernel id -> (taken at, asked last, was connected)
+        self._starting = self._admitted = 0
+        self._line, self._pages = asyncio.Lock(), deque[object]()
         super().__init__(**kwargs)
         if parent := int(os.environ.get(PARENT, 0)):
             threading.Thread(target=end_with, args=(parent,), daemon=True).start()
@@ -49,6 +61,42 @@ class DashboardKernelManager(AsyncMappingKernelManager):
         }
         if now - taken >= timedelta(seconds=self.cull_idle_timeout * (1 if connected else 3)):
             await super().cull_kernel_if_idle(kernel_id)
+
+    async def start_kernel(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
+        """Its id, once there is room for it; who asked first gets it first."""
+        async with self._line:
+            while len(self.list_kernel_ids()) + self._starting >= self.limit:
+                await asyncio.sleep(PAUSE)
+            self._starting += 1
+        try:
+            return await super().start_kernel(*args, **kwargs)
+        finally:
+            self._starting -= 1
+
+    def with_pages(self) -> int:
+        """How many kernels belong to pages, or are promised to one."""
+        pooled = [task for pool in getattr(self, "_pools", {}).values() for task in pool]
+        ready = [task for task in pooled if task.done() and not task.cancelled() and task.exception() is None]
+        warm = {task.result()["kernel_id"] for task in ready}
+        return len(set(self.list_kernel_ids()) - warm) + self._admitted
+
+    @asynccontextmanager
+    async def place(self, seconds: float, gone: Callable[[], bool]) -> AsyncIterator[bool]:
+        """Wait in line for a page's kernel; whether one is promised, for as long as it takes to get it."""
+        ticket, until = object(), time.monotonic() + seconds
+        self._pages.append(ticket)
+        try:
+            while not (mine := self._pages[0] is ticket and self.with_pages() < self.limit):
+                if gone() or time.monotonic() > until:
+                    break
+                await asyncio.sleep(PAUSE)
+        finally:
+            self._pages.remove(ticket)
+        self._admitted += mine
+        try:
+            yield mine
+        finally:
+            self._admitted -= mine
 
     async def shutdown_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """A page says goodbye, and Voila's script may say it once more: what is gone already is no error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -81,6 +82,15 @@ def _root(
     pass
 
 
+def _show_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback as Python prints it, with nothing in it that a terminal would obey."""
+    import traceback
+
+    from algo_research.core.text import visible
+
+    print(visible("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+
 def run(app: Callable[[], None] = app) -> None:
     """Run the command; an expected error is one message and an exit code, not a traceback."""
     try:
@@ -88,11 +98,13 @@ def run(app: Callable[[], None] = app) -> None:
     except Exception as error:
         from algo_research.core.errors import AlgoError
         from algo_research.core.secrets import redact
+        from algo_research.core.text import visible
 
         if not isinstance(error, AlgoError):
+            sys.excepthook = _show_unexpected
             raise
         names = [cls.__name__ for cls in type(error).__mro__]
-        typer.secho(f"Error: {redact(str(error))}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Error: {visible(redact(str(error)))}", fg=typer.colors.RED, err=True)
         sys.exit(next((code for name, code in EXIT_CODES.items() if name in names), 1))
 
 

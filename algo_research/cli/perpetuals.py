@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace, tell
+from .common import Env, Root, console, line, open_workspace, tell
 
 EXAMPLE = "Example: algo data perpetuals BTC/USDT:USDT --exchange binance --since 2024-01-01 --what funding"
 
@@ -61,7 +61,7 @@ def perpetuals(
             except AlgoError as e:  # the others are no worse for it
                 failed.append(e)
                 if len(wanted) > 1:
-                    progress.print(f"[red]{symbol}, {kind}[/red]: {e}")
+                    progress.print(line((f"{symbol}, {kind}", "red"), f": {e}"))
                 continue
             out.print(str(done))
             for begin, end in done.holes[:5]:

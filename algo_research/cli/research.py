@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Env, Root, Set, console, open_workspace, table
+from .common import Env, Root, Set, console, line, open_workspace, table
 from .runs import Memory, Timeout, run
 
 if TYPE_CHECKING:
@@ -104,8 +104,6 @@ def trials(
     """List every configuration that was tried on a dataset: the verdict counts them."""
     import json
 
-    from rich.markup import escape
-
     from algo_research.core.errors import InputError
     from algo_research.runs.record import lost_entries
 
@@ -149,9 +147,9 @@ def trials(
     only = f", {len(planned)} of them planned and not yet judged" if planned else ""
     out.print(f"{count} trial{'s' * (count != 1)} on {name}{also}{only}, {independent:.1f} of them independent.")
     if lost:
-        out.print(f"[yellow]Note:[/yellow] {escape(lost)}. `algo doctor` says what to do.")
+        out.print(line(("Note:", "yellow"), f" {lost}. `algo doctor` says what to do."))
     for loss in losses:
-        out.print(f"[yellow]Note:[/yellow] {escape(loss)}.")
+        out.print(line(("Note:", "yellow"), f" {loss}."))
     for row in opened.iter_rows(named=True):
         out.print(
             f"Reserved period from {row['start'][:10]} opened at {row['opened'][:16]} by {row['config_hash'][:12]}."
@@ -175,8 +173,8 @@ def _accept_loss(workspace: Workspace, reason: str, yes: bool) -> None:
         rows.add_row(knew, str(seq), last[:12])
     out = console()
     out.print(rows)
-    out.print(f"{ledger.path} has {held} entries, and not these. What was tried in them counts no more.", markup=False)
+    out.print(f"{ledger.path} has {held} entries, and not these. What was tried in them counts no more.")
     if not yes:
         typer.confirm("Enter the loss for good, and let every verdict say so?", abort=True, err=True)
     ledger.accept_loss(lost, reason)
-    out.print(f"Entered: {ledger.losses()[-1]}.", markup=False)
+    out.print(f"Entered: {ledger.losses()[-1]}.")

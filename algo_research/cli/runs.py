@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import Env, Root, Set, Steps, console, open_workspace, table
+from .common import Env, Root, Set, Steps, console, line, open_workspace, table
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from algo_research.runs.batch import Batch, Planned
     from algo_research.runs.parameters import Template
     from algo_research.runs.record import Run
@@ -67,9 +69,8 @@ def _given(parameters: list[str] | None) -> dict[str, str]:
     return given
 
 
-def _status(status: str) -> str:
-    colour = COLOURS.get(status, "red")
-    return f"[{colour}]{status}[/{colour}]"
+def _status(status: str) -> Text:
+    return line((status, COLOURS.get(status, "red")))
 
 
 def run(
@@ -127,7 +128,7 @@ def run(
         result = before or made
         show_run(result)
         if before:
-            console(stderr=True).print("[dim]Done before; --force runs it again.[/dim]")
+            console(stderr=True).print(line(("Done before; --force runs it again.", "dim")))
         if result.status != "succeeded":
             raise typer.Exit(130 if result.status == "cancelled" else 1)
 
@@ -154,6 +155,7 @@ def _check_choices(
 
 def _ask_before_opening(values: dict[str, Any], workspace: Workspace, yes: bool) -> None:
     """Whether the reserved period may be opened, and then whether it shall be."""
+    from algo_research.core.text import visible
     from algo_research.research.plan import make_plan, plan_from_settings
     from algo_research.research.road import ask_reserved
     from algo_research.workspace.settings import with_dotted
@@ -167,26 +169,25 @@ def _ask_before_opening(values: dict[str, Any], workspace: Workspace, yes: bool)
     begins = ask_reserved(workspace.load(wanted), plan, workspace.ledger, workspace.settings.root)
     if not yes:
         what = f"The reserved period of {', '.join(plan.datasets)} from {begins:%Y-%m-%d} can be opened once"
-        typer.confirm(f"{what}, for this plan ({plan.content[:12]}). Open it?", abort=True, err=True)
+        typer.confirm(visible(f"{what}, for this plan ({plan.content[:12]}). Open it?"), abort=True, err=True)
 
 
-def _print_line(line: str) -> None:
-    from rich.markup import escape
-
-    console(stderr=True).print(f"[dim]  {escape(line)}[/dim]")
+def _print_line(text: str) -> None:
+    console(stderr=True).print(line((f"  {text}", "dim")))
 
 
 def _say_recovered(runs: list[Run]) -> None:
     for found in runs:
         console(stderr=True).print(
-            f"[yellow]Note:[/yellow] the run {found.id} of {found.template} was abandoned: its process died. "
-            "It is kept, with that status."
+            line(
+                ("Note:", "yellow"),
+                f" the run {found.id} of {found.template} was abandoned: its process died. It is kept, with that "
+                "status.",
+            )
         )
 
 
 def _list_templates(own: Path) -> None:
-    from rich.markup import escape
-
     from algo_research.core.errors import AlgoError
     from algo_research.runs.parameters import find_template, list_templates
 
@@ -194,35 +195,31 @@ def _list_templates(own: Path) -> None:
     for name in list_templates(own):
         try:
             found = find_template(name, own)
-            rows.add_row(name, escape(found.promise), " ".join(found.parameters))
+            rows.add_row(name, found.promise, " ".join(found.parameters))
         except AlgoError as error:
-            rows.add_row(name, f"[red]{escape(str(error))}[/red]", "")
+            rows.add_row(name, line((str(error), "red")), "")
     console().print(rows)
 
 
 def _list_parameters(template: Template) -> None:
-    from rich.markup import escape
-
     rows = table("parameter", "type", "default", "meaning", numbers=0, title=f"{template.title}: {template.promise}")
     for p in template.parameters.values():
-        rows.add_row(
-            p.name, escape(p.type), "must be given" if p.default is ... else escape(repr(p.default)), escape(p.meaning)
-        )
+        rows.add_row(p.name, p.type, "must be given" if p.default is ... else repr(p.default), p.meaning)
     console().print(rows)
 
 
 def show_run(run: Run) -> None:
     """What one wants to know of a run at a glance."""
-    from rich.markup import escape
-
     out, manifest = console(), run.manifest
     out.print(
-        f"\n[bold]{run.template}[/bold] {run.id}  {_status(run.status)}  {manifest['record'].get('seconds') or 0:.1f} s"
+        line("\n", (run.template, "bold"), f" {run.id}  ")
+        + _status(run.status)
+        + line(f"  {manifest['record'].get('seconds') or 0:.1f} s")
     )
     if error := manifest.get("error"):
         where = f"step {error['step']}, " if error.get("step") else ""
         cell = f"cell {error['cell']}: " if error.get("cell") is not None else ""
-        out.print(f"[red]{escape(where + cell + str(error['type']))}[/red] {escape(str(error['message']))}")
+        out.print(line((f"{where}{cell}{error['type']}", "red"), f" {error['message']}"))
     verdict = _verdict(run)
     if run.metrics:
         from algo_research.stats.metrics import in_units
@@ -230,18 +227,18 @@ def show_run(run: Run) -> None:
         rows = table("metric", "value", "unit", numbers=1)
         for name, value in run.metrics.items():
             number, unit = in_units(name, value, verdict.get("currency") or "")
-            rows.add_row(escape(name), number, escape(unit))
+            rows.add_row(name, number, unit)
         out.print(rows)
     if verdict:
-        out.print(f"[bold]{escape(verdict.get('sentence', ''))}[/bold]")
+        out.print(line((str(verdict.get("sentence", "")), "bold")))
         for note in verdict.get("notes", ()):
-            out.print(f"[yellow]Note:[/yellow] {escape(note)}")
+            out.print(line(("Note:", "yellow"), f" {note}"))
         hashes = "  ".join(f"{name} {value[:16]}" for name, value in (verdict.get("hashes") or {}).items())
-        out.print(f"[dim]{hashes}[/dim]")
+        out.print(line((hashes, "dim")))
     if cut := manifest["record"].get("output_cut"):
-        out.print(f"[yellow]Note:[/yellow] {escape(cut)}")
+        out.print(line(("Note:", "yellow"), f" {cut}"))
     view = run.folder / "report.html"
-    out.print(f"[dim]{view if view.is_file() else run.folder}[/dim]")
+    out.print(line((str(view if view.is_file() else run.folder), "dim")))
 
 
 def _verdict(run: Run) -> dict[str, Any]:
@@ -267,8 +264,6 @@ def runs(
     root: Root = None,
 ) -> None:
     """List runs: what they were told, how they went, what they found."""
-    from rich.markup import escape
-
     from algo_research.core.errors import DataError, unknown_name
     from algo_research.runs.parameters import list_templates
     from algo_research.runs.record import STATUSES, list_runs
@@ -306,13 +301,13 @@ def runs(
                 _status(r.status),
                 seconds,
                 *numbers,
-                escape(" ".join(f"{k}={_in_short(v)}" for k, v in r.told.items())),
+                " ".join(f"{k}={_in_short(v)}" for k, v in r.told.items()),
             )
         except DataError as error:
-            rows.add_row(r.id, r.template, "[red]damaged[/red]", "", *("-" for _ in metric or []), escape(str(error)))
+            rows.add_row(r.id, r.template, line(("damaged", "red")), "", *("-" for _ in metric or []), str(error))
     console().print(rows)
     if len(found) > limit:
-        console().print(f"[dim]{len(found) - limit} older ones; --limit shows more.[/dim]")
+        console().print(line((f"{len(found) - limit} older ones; --limit shows more.", "dim")))
 
 
 def _in_short(value: Any) -> str:
@@ -351,7 +346,7 @@ def _clean(doomed: list[Run], yes: bool) -> None:
         console().print("Every run succeeded or is running: nothing to delete.")
         return
     for r in doomed:
-        console().print(f"{r.folder}  {_status(r.status)}")
+        console().print(line(f"{r.folder}  ") + _status(r.status))
     if not yes:
         typer.confirm(f"Delete these {len(doomed)} folders?", abort=True, err=True)
     for r in doomed:
@@ -367,8 +362,6 @@ def show(
     root: Root = None,
 ) -> None:
     """Show one run: status, metrics, verdict, where its report is."""
-    from rich.markup import escape
-
     from algo_research.core.hashing import canonical_json
     from algo_research.runs.record import find_run
 
@@ -378,17 +371,17 @@ def show(
     out, m = console(), found.manifest
     steps = table("step", "status", "seconds", numbers=2)
     for s in m["steps"]:
-        steps.add_row(escape(s["name"]), _status(s["status"]), f"{s['seconds']:.2f}")
+        steps.add_row(s["name"], _status(s["status"]), f"{s['seconds']:.2f}")
     if m["steps"]:
         out.print(steps)
     if m["inputs"].get("parameters"):
-        out.print("parameters  " + escape(" ".join(f"{k}={v!r}" for k, v in m["inputs"]["parameters"].items())))
+        out.print("parameters  " + " ".join(f"{k}={v!r}" for k, v in m["inputs"]["parameters"].items()))
     if inputs:
         for kind in ("template", "data", "settings", "runs", "files", "seed", "ledger", "dependencies"):
             if m["inputs"].get(kind):
-                out.print(f"{kind}  {escape(canonical_json(m['inputs'][kind]))}")
+                out.print(f"{kind}  {canonical_json(m['inputs'][kind])}")
     if log and (path := found.folder / "log.txt").is_file():
-        out.print(escape(path.read_text()))
+        out.print(path.read_text())
 
 
 def reproduce(
@@ -443,8 +436,9 @@ def reproduce(
         _differences("What came out differs", found.outputs)
         out.print(f"{found.equal} of {len(original.manifest['outputs'])} output hashes are equal.")
         for name, value in original.manifest["outputs"].items() if found.reproduced else ():
-            out.print(f"[green]=[/green] {name}  {value[:16]}")
-    out.print("[bold green]Reproduced.[/bold green]" if found.reproduced else "[bold red]Not reproduced.[/bold red]")
+            out.print(line(("=", "green"), f" {name}  {value[:16]}"))
+    end = ("Reproduced.", "bold green") if found.reproduced else ("Not reproduced.", "bold red")
+    out.print(line(end))
     if not found.reproduced:
         raise typer.Exit(1)
 
@@ -484,9 +478,11 @@ def batch(
         planned = plan_batch(read, workspace, force)
         if any(p.key and not p.inputs["data"] for p in planned):
             console().print(
-                f"[yellow]Note:[/yellow] {read.template.name} names no dataset by the type of a parameter: its trials "
-                "are counted one by one, and not planned.",
-                highlight=False,
+                line(
+                    ("Note:", "yellow"),
+                    f" {read.template.name} names no dataset by the type of a parameter: its trials are counted one "
+                    "by one, and not planned.",
+                )
             )
         if not dry_run:
             with BatchView(read, planned) as view:
@@ -495,14 +491,12 @@ def batch(
     missing = [p for p in planned if not p.finished]
     if missing and not dry_run:
         console().print(
-            f"[yellow]{len(missing)} of {len(planned)} are missing;[/yellow] the same command runs them again."
+            line((f"{len(missing)} of {len(planned)} are missing;", "yellow"), " the same command runs them again.")
         )
         raise typer.Exit(1)
 
 
 def _show_batch(batch: Batch, planned: list[Planned]) -> None:
-    from rich.markup import escape
-
     from algo_research.stats.metrics import UNITS, in_units
 
     names = [
@@ -518,10 +512,10 @@ def _show_batch(batch: Batch, planned: list[Planned]) -> None:
         why = p.error or (
             str((p.run.manifest.get("error") or {}).get("message", "")) if p.run and not p.finished else ""
         )
-        why = escape(why if len(why) <= 80 else why[:79] + "…")
+        why = why if len(why) <= 80 else why[:79] + "…"
         rows.add_row(
             str(i + 1),
-            *(escape(str(p.values[v])) for v in batch.varied),
+            *(str(p.values[v]) for v in batch.varied),
             _status(p.state),
             *numbers,
             (p.run.id if p.run else "") + (f"  {why}" if why else ""),
@@ -538,7 +532,7 @@ class BatchView:
         self.batch, self.planned, self.console = batch, planned, console(stderr=True)
         self.progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
@@ -558,21 +552,21 @@ class BatchView:
 
     def __call__(self, index: int, step: str, text: str) -> None:
         """Tell how run `index` is going."""
-        from rich.markup import escape
+        from algo_research.core.text import visible
 
         p = self.planned[index]
-        name = escape(f"{index + 1} " + " ".join(f"{v}={p.values[v]}" for v in self.batch.varied))
+        name = visible(f"{index + 1} " + " ".join(f"{v}={p.values[v]}" for v in self.batch.varied))
         steps = [*self.batch.template.steps, "record"]
         if p.state == "running":
             if index not in self.tasks:
                 self.tasks[index] = self.progress.add_task(name, total=len(steps))
             self.progress.update(
                 self.tasks[index],
-                description=f"{name}  {escape(step)} {escape(text)}",
+                description=f"{name}  {visible(step)} {visible(text)}",
                 completed=steps.index(step) if step in steps else None,
             )
             return
         if index in self.tasks:
             self.progress.remove_task(self.tasks.pop(index))
-        self.console.print(f"{_status(p.state)}  {name}")
+        self.console.print(_status(p.state) + line(f"  {name}"))
         self.progress.update(self.all, advance=1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Env, Root, console, open_workspace, tell
+from .common import Env, Root, console, line, open_workspace, tell
 
 EXAMPLE = "Example: algo data sync BTC/USDT ETH/USDT --exchange binance --timeframe 1h --since 2024-01-01"
 
@@ -73,14 +73,13 @@ def sync(
                         None if dry_run else fill(plan, source, workspace.store, workspace.clock, partial(tell, status))
                     )
             except KeyboardInterrupt:
-                progress.print(
-                    "[yellow]interrupted[/yellow]: what came before is stored; the same command goes on there"
-                )
+                said = ": what came before is stored; the same command goes on there"
+                progress.print(line(("interrupted", "yellow"), said))
                 raise
             except AlgoError as e:  # the other symbols are no worse for it
                 failed.append(e)
                 if len(symbols) > 1:
-                    progress.print(f"[red]{symbol}[/red]: {e}")
+                    progress.print(line((symbol, "red"), f": {e}"))
                 continue
             if done is None:
                 out.print(

@@ -19,6 +19,7 @@ from .clock import Clock, SystemClock
 from .errors import InputError
 from .secrets import redact
 from .settings import Section
+from .text import visible
 
 # %% ../../nbs/core/05_logging.ipynb #e7b797fa
 class LoggingSettings(Section):
@@ -38,6 +39,9 @@ def _redact_values(value: Any) -> Any:
 def _redact_event(logger, method, event):
     return {key: _redact_values(value) for key, value in event.items()}
 
+def _show_event(logger, method, event):  # to people: what a terminal would obey is written out
+    return {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
+
 # %% ../../nbs/core/05_logging.ipynb #48190d22
 def configure_logging(
     level: str = "INFO",                                # DEBUG, INFO, WARNING, ERROR or CRITICAL
@@ -55,11 +59,11 @@ def configure_logging(
         head = {"time": now, "level": event.pop("level"), "event": event.pop("event")}
         return head | dict(sorted(event.items()))
     console = structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time")
-    shown = console if people else structlog.processors.JSONRenderer()
+    shown = [_show_event, console] if people else [structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, stamp,
-            structlog.processors.format_exc_info, _redact_event, shown,
+            structlog.processors.format_exc_info, _redact_event, *shown,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(stream),

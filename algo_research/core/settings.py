@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import SettingsError, unknown_name
+from .text import markdown_row
 
 # %% ../../nbs/core/06_settings.ipynb #f5a83931
 class Section(BaseModel):
@@ -65,7 +66,7 @@ class Settings(Section):
                 for section, part in self.model_dump().items() for key, value in part.items()]
 
     def _repr_markdown_(self) -> str:
-        rows = (f"| {key} | {value} | {origin} |" for key, value, origin in self.table())
+        rows = map(markdown_row, self.table())
         return "\n".join(["| setting | value | from |", "|---|---|---|", *rows])
 
 # %% ../../nbs/core/06_settings.ipynb #ad8bb12f

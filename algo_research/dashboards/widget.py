@@ -19,6 +19,8 @@ from fastcore.basics import patch
 from jinja2 import Environment
 
 from ..core.errors import AlgoError
+from ..core.text import visible
+from ..runs.markup import plain_texts
 from ..runs.parameters import shipped
 from ..views.drawing import go, page_templates
 
@@ -38,8 +40,9 @@ def view_document(
     figures: Iterable[tuple[str, bool, go.Figure]], # a name, whether it takes the whole width, and the picture
 ) -> dict[str, Any]:
     "All that a page shows, as a document."
-    drawn = [{"id": name, "wide": wide, "figure": json.loads(figure.to_json())} for name, wide, figure in figures]
-    return {"about": about, "cards": cards, "table": table, "figures": drawn}
+    drawn = [{"id": name, "wide": wide, "figure": plain_texts(json.loads(figure.to_json()))}
+             for name, wide, figure in figures]
+    return {"about": visible(about), "cards": cards, "table": table, "figures": drawn}
 
 def _jsonable(value: Any) -> Any:
     if hasattr(value, "to_plotly_json"): return value.to_plotly_json()

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from ..core.components import Kind, explained
 from ..core.errors import DataError, InputError
 from ..core.hashing import hash_params
+from ..core.text import markdown_row
 from ..data.market.bars import Dataset
 
 # %% ../../nbs/features/00_contract.ipynb #59025678
@@ -201,8 +202,9 @@ def __repr__(self: FeatureSet) -> str: return f"FeatureSet({self.version}, {len(
 
 @patch
 def _repr_markdown_(self: FeatureSet) -> str:
-    rows = [f"| `{f.name}` | {f.memory} | {', '.join(f.inputs)} | {f.unit} | {f.source} |" for f in self.plain]
-    rows += [f"| `{f.name}` | fitted | {', '.join(f.reads)} | {f.unit} | {f.source} |" for f in self.fitted]
+    told = [(f.name, f.memory, f.inputs, f.unit, f.source) for f in self.plain]
+    told += [(f.name, "fitted", f.reads, f.unit, f.source) for f in self.fitted]
+    rows = [markdown_row((f"`{name}`", memory, ", ".join(reads), *more)) for name, memory, reads, *more in told]
     head = ["| feature | memory (rows) | reads | unit | source |", "|---|---|---|---|---|"]
     return "\n".join([f"FeatureSet `{self.version}`", "", *head, *rows])
 

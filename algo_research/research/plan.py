@@ -21,6 +21,7 @@ from ..core.errors import InputError, unknown_name
 from ..core.files import atomic_write, read_yaml
 from ..core.hashing import hash_params
 from ..core.settings import Count, Fraction, Section, Settings
+from ..core.text import markdown_row
 from ..execution.costs import COSTS, CostModel
 from ..features.contract import FeatureSet
 from ..features.indicators import feature_set
@@ -89,7 +90,7 @@ class Plan(BaseModel):
         return hash_params(self.model_dump(mode="json"))
 
     def _repr_markdown_(self) -> str:
-        rows = [f"| {name} | `{value}` |" for name, value in self.shown().items()]
+        rows = [markdown_row((name, f"`{value}`")) for name, value in self.shown().items()]
         return "\n".join([f"Plan `{self.content[:12]}`", "", "| | |", "|:--|:--|", *rows])
 
     def shown(self) -> dict[str, str]:

@@ -31,6 +31,7 @@ from ..core.files import path_part, read_regular
 from ..core.hashing import hash_params
 from ..core.imports import GRAMMAR, unseen
 from ..core.settings import Count, Fraction, Settings
+from ..core.text import markdown_row, markdown_text
 from ..execution.costs import COSTS
 from ..models.contract import MODELS
 from ..research.plan import Plan, make_plan, resolve_plan
@@ -201,13 +202,12 @@ class Template:
     def _repr_markdown_(self) -> str:
         rows = [_parameter_row(p) for p in self.parameters.values()]
         head = ["| parameter | type | default | meaning |", "|:--|:--|:--|:--|"]
-        return "\n".join([f"**{self.title}**: {self.promise}", "", *head, *rows])
+        return "\n".join([f"**{markdown_text(self.title)}**: {markdown_text(self.promise)}", "", *head, *rows])
 
 def _parameter_row(parameter: Parameter) -> str:
     "One parameter in a template's table."
     default = "must be given" if parameter.default is ... else f"`{parameter.default!r}`"
-    type_shown = parameter.type.replace("|", r"\|")
-    return f"| `{parameter.name}` | `{type_shown}` | {default} | {parameter.meaning} |"
+    return markdown_row((f"`{parameter.name}`", f"`{parameter.type}`", default, parameter.meaning))
 
 # %% ../../nbs/runs/00_parameters.ipynb #d30c6910
 def cell_tags(

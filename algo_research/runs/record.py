@@ -34,6 +34,7 @@ from ..core.components import Choice
 from ..core.errors import AlgoError, DataError, FatalError, InputError, near_names
 from ..core.files import atomic_write, read_regular
 from ..core.hashing import hash_file, hash_frame, hash_params
+from ..core.text import markdown_row
 from ..core.unpacking import check_table
 from ..research.plan import Plan, make_plan, resolve_plan
 from ..workspace.bootstrap import Workspace, open_workspace
@@ -198,7 +199,7 @@ def _repr_markdown_(self: Run) -> str:
             **{f"parameter `{k}`": f"`{v!r}`" for k, v in self.parameters.items()},
             **{f"metric {k}": f"{v:.4g}" for k, v in self.metrics.items()}}
     link = [f"[report]({os.path.relpath(report)})", ""] if report.is_file() else []
-    return "\n".join([*link, "| run | |", "|:--|:--|", *(f"| {k} | {v} |" for k, v in rows.items())])
+    return "\n".join([*link, "| run | |", "|:--|:--|", *map(markdown_row, rows.items())])
 
 # %% ../../nbs/runs/01_record.ipynb #3643b9f7
 def list_runs(

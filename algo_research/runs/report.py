@@ -8,6 +8,7 @@ __all__ = ['PLOTLY', 'figure_html', 'readable', 'failure', 'made', 'render_repor
 # %% ../../nbs/runs/05_report.ipynb #137c1d06
 import base64
 import gzip
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,10 @@ with unseen(GRAMMAR):
 
 from ..core.files import atomic_write
 from ..core.hashing import canonical_json
+from ..core.text import visible
+from .markup import ANY, clean_html, plain_texts, svg_image
 from .parameters import cell_tags, read_heading, shipped
+from ..views.cards import STYLE
 
 # %% ../../nbs/runs/05_report.ipynb #c0c225f9
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -42,27 +46,53 @@ def _script_json(value: Any) -> str: return json.dumps(value, separators=(",", "
 
 def _title(layout: dict[str, Any]) -> tuple[str, str]:
     title = layout.pop("title", None) or {}
-    if isinstance(title, str): return title, ""
-    return title.get("text") or "", (title.get("subtitle") or {}).get("text") or ""
+    if not isinstance(title, Mapping): return visible(str(title)), ""
+    below = title.get("subtitle")
+    more = below.get("text") if isinstance(below, Mapping) else below
+    return visible(str(title.get("text") or "")), visible(str(more or ""))
+
+def _pixels(told: Any) -> int:
+    return int(told) if isinstance(told, int | float) and 0 < told < 10_000 else 340
 
 def figure_html(
     spec: Mapping[str, Any], # a plotly figure as JSON
 ) -> str:                    # a caption, an empty place, and the data
     "A place for a figure, which the report's script draws."
-    data, layout = spec["data"], {k: v for k, v in spec["layout"].items() if k not in ("template", "width")}
+    told = spec.get("layout")
+    data, layout = spec.get("data") or [], dict(told) if isinstance(told, Mapping) else {}
+    layout = {k: v for k, v in layout.items() if k not in ("template", "width")}
+    margin = layout.get("margin")
+    if not isinstance(margin, Mapping): margin = {}
     text, more = _title(layout)
-    height = int(layout.pop("height", None) or 340) - (48 if text else 0)
-    layout = {**layout, "height": height, "autosize": True, "margin": {**layout.get("margin", {}), "t": 16}}
+    height = _pixels(layout.pop("height", None)) - (48 if text else 0)
+    layout = {**layout, "height": height, "autosize": True, "margin": {**margin, "t": 16}}
     caption = f"<figcaption>{escape(text)}{f'<span>{escape(more)}</span>' if more else ''}</figcaption>" if text else ""
     label = escape(text or "figure")
     return (f'<figure>{caption}<div class="plot" role="img" aria-label="{label}" style="height:{height}px"></div>'
-            f'<script type="application/json">{_script_json({"data": data, "layout": layout})}</script></figure>')
+            f'<script type="application/json">{_script_json(plain_texts({"data": data, "layout": layout}))}</script>'
+            '</figure>')
 
 # %% ../../nbs/runs/05_report.ipynb #627f0bd5
+_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+def _richest(data: Mapping[str, Any]) -> dict[str, Any]:
+    told = {kind: "".join(text) if isinstance(text, list) else text for kind, text in data.items()}
+    if isinstance(told.get(PLOTLY), Mapping): return {"text/html": figure_html(told[PLOTLY])}
+    if "image/svg+xml" in told: return {"text/html": clean_html(svg_image(told["image/svg+xml"]))}
+    if "text/html" in told: return {"text/html": clean_html(told["text/html"])}
+    for kind in _IMAGES:
+        if kind in told: return {"text/html": clean_html(f'<img alt="" src="data:{kind};base64,{told[kind]}">')}
+    return {kind: told[kind] for kind in ("text/markdown", "text/plain") if kind in told}
+
+def _safe(data: Mapping[str, Any]) -> dict[str, Any]:
+    "The richest form of an output that a report shows, with nothing in it that could run or lead away."
+    try: return _richest(data)
+    except Exception as e:  # one odd output must not take the report
+        return {"text/plain": f"This output cannot be shown: {type(e).__name__}."}
+
 def _drawn(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    for output in outputs:
-        if PLOTLY in output.get("data", {}): output.data = NotebookNode({"text/html": figure_html(output.data[PLOTLY])})
-    return outputs
+    shown = [{**o, "data": NotebookNode(_safe(o.data)), "metadata": {}} if "data" in o else o for o in outputs]
+    return [NotebookNode(output) for output in shown if output.get("data") != {}]
 
 def readable(
     notebook: NotebookNode,  # executed
@@ -83,7 +113,7 @@ def readable(
     last = shown[-1] if shown else None
     if last and last.cell_type == "markdown" and re.fullmatch(r"#+ .*", last.source.strip()):
         shown.pop()  # a heading that only the summary stood under
-    return NotebookNode({**notebook, "cells": [*first, *shown]}), title, promise
+    return NotebookNode({**notebook, "metadata": NotebookNode(), "cells": [*first, *shown]}), title, promise
 
 # %% ../../nbs/runs/05_report.ipynb #a43c8954
 _ENDS = {"failed": "failed", "cancelled": "was cancelled", "timeout": "ran out of time",
@@ -105,13 +135,13 @@ def failure(
     step, cell = error.get("step"), error.get("cell")
     where = (f" in the step “{step}”" if step else "") + (f", cell {cell}" if cell is not None else "")
     trace = error.get("traceback") or (broken.traceback if broken else [])
-    return {"headline": f"This run {_ENDS.get(status, status)}{where}.",
-            "message": f"{kind}: {message}".strip(": ") if kind not in ("", status) else message,
-            "traceback": "\n".join(trace) if isinstance(trace, list) else str(trace)}
+    told = f"{kind}: {message}".strip(": ") if kind not in ("", status) else str(message)
+    return {"headline": visible(f"This run {_ENDS.get(status, status)}{where}."), "message": visible(told),
+            "traceback": "\n".join(map(str, trace)) if isinstance(trace, list) else str(trace)}
 
 # %% ../../nbs/runs/05_report.ipynb #c6ba5426
 def _rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(k, v if isinstance(v, str) else canonical_json(v)) for k, v in values.items()]
+    return [(visible(str(k)), visible(v if isinstance(v, str) else canonical_json(v))) for k, v in values.items()]
 
 def made(
     run: Mapping[str, Any] | None, # run.json
@@ -133,8 +163,9 @@ def made(
 # %% ../../nbs/runs/05_report.ipynb #fbf25c6d
 def _exporter() -> Any:
     from nbconvert import HTMLExporter
+    filters = {"output_html": clean_html, "author_html": lambda html: clean_html(html, ANY)}
     return HTMLExporter(template_name="_report", extra_template_basedirs=[str(shipped("templates"))],
-                        exclude_input=True,
+                        filters=filters, exclude_input=True,
                         exclude_input_prompt=True, exclude_output_prompt=True,
                         require_js_url="", mathjax_url="", jquery_url="", mermaid_js_url="", widget_renderer_url="",
                         html_manager_semver_range="", anchor_link_text=" ")
@@ -145,7 +176,14 @@ def _contents(page: str) -> Iterator[str]:
 
 def _about(run: Mapping[str, Any] | None) -> str:
     given = (run or {}).get("inputs", {}).get("parameters", {})
-    return ", ".join(str(given[k]) for k in ("dataset", "strategy") if given.get(k))
+    return visible(", ".join(str(given[k]) for k in ("dataset", "strategy") if given.get(k)))
+
+def _policy(*scripts: str) -> str:
+    "What the page may do: run these scripts, and nothing else; ask nobody."
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    known = " ".join(f"'sha256-{value}'" for value in hashes) or "'none'"
+    return (f"default-src 'none'; script-src {known}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+            "base-uri 'none'; form-action 'none'")
 
 # %% ../../nbs/runs/05_report.ipynb #0bf9ab28
 def render_report(
@@ -157,13 +195,16 @@ def render_report(
     shown, title, promise = readable(notebook, failed is not None)
     folder = shipped("templates")/"_report"
     outputs = [o for c in shown.cells if c.cell_type == "code" for o in c.outputs]
-    drawn = any("data" in o and "<figure>" in o.data.get("text/html", "") for o in outputs)
-    page = {"title": title or (run or {}).get("title") or "Report", "promise": promise, "about": _about(run),
-            "failure": failed, "made": made(run), "style": (folder/"style.css").read_text(), "plotly": ""}
+    drawn = any(o.get("data", {}).get("text/html", "").startswith("<figure>") for o in outputs)
+    page = {"title": visible(str(title or (run or {}).get("title") or "Report")), "promise": visible(promise),
+            "about": _about(run), "failure": failed, "made": made(run), "policy": _policy(), "plotly": "",
+            "style": (folder/"style.css").read_text() + STYLE}
     if drawn:
         from algo_research.views.drawing import page_templates
-        page |= {"plotly": _plotly(), "script": (folder/"report.js").read_text(),
-                 "looks": _script_json(page_templates())}
+        from plotly.offline import get_plotlyjs
+        script = (folder/"report.js").read_text()
+        page |= {"plotly": _plotly(), "script": script, "looks": _script_json(page_templates()),
+                 "policy": _policy(script, get_plotlyjs())}
     html = _exporter().from_notebook_node(shown, resources={"report": page})[0]
     entries = "".join(_contents(html))
     return html.replace("<!--contents-->", f'<nav aria-label="Contents"><ol>{entries}</ol></nav>' if entries else "", 1)

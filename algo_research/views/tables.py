@@ -11,11 +11,9 @@ from typing import Any
 
 from jinja2 import Environment
 
-# %% ../../nbs/views/02_tables.ipynb #bc41c261
-def _line(cells: Sequence[Any]) -> str:
-    texts = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
-    return "| " + " | ".join(texts) + " |"
+from ..core.text import markdown_row, visible
 
+# %% ../../nbs/views/02_tables.ipynb #bc41c261
 def markdown_table(
     header: Sequence[Any],
     rows: Sequence[Sequence[Any]], # the first column is text
@@ -23,10 +21,10 @@ def markdown_table(
 ) -> str:                          # Markdown
     "A table for a notebook and a report."
     alignment = "|:--" + ("|--:" if numbers else "|:--") * (len(header) - 1) + "|"
-    return "\n".join([_line(header), alignment, *map(_line, rows)])
+    return "\n".join([markdown_row(header), alignment, *map(markdown_row, rows)])
 
 # %% ../../nbs/views/02_tables.ipynb #1dce50ce
-_TABLE = Environment(autoescape=True).from_string(
+_TABLE = Environment(autoescape=True, finalize=lambda value: visible(str(value))).from_string(
     "<table{% if kind %} class=\"{{ kind }}\"{% endif %}>"
     "<thead><tr>{% for text in header %}<th>{{ text }}</th>{% endfor %}</tr></thead>"
     "<tbody>{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody>"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environment, leave, make_runs, visit
+from dashboard import ALGO, CHROMIUM, DRAWN, Server, browser, choose, environment, leave, make_runs, visit, wait
 
 from algo_research.data.market.bars import DatasetId
 from algo_research.data.quality.repairs import apply_repairs, propose_repairs
@@ -97,7 +97,7 @@ def test_key_figures_come_without_scripts_and_figures_follow(server, watched):
     )
     page = watched()
     visit(page, server.url)
-    page.wait_for_function(FITS, timeout=20_000)
+    wait(page, FITS, timeout=20_000)
     assert figures_are_drawn(page) == 9
 
 
@@ -118,9 +118,10 @@ def test_pickers_periods_and_comparison_work(server, watched):
     assert runs[1] in page.inner_text(".algo.live .quiet >> nth=0") != about
     page.click(".algo.live details.compare summary")
     page.check(f".algo.live details.compare input[value='{runs[0]}']")
-    page.wait_for_function(
+    wait(
+        page,
         f"document.querySelector('.algo.live table').innerText.includes('{runs[0][-8:]}') && "
-        "!document.querySelector('.algo.live .busy')"
+        "!document.querySelector('.algo.live .busy')",
     )
     assert "Compared with 1" in page.inner_text(".algo.live summary")
     figures_are_drawn(page)
@@ -130,7 +131,7 @@ def test_pickers_periods_and_comparison_work(server, watched):
 def test_dark_and_narrow(server, watched):
     page = watched(viewport={"width": 400, "height": 800}, color_scheme="dark")
     visit(page, server.url)
-    page.wait_for_function(FITS, timeout=20_000)
+    wait(page, FITS, timeout=20_000)
     assert figures_are_drawn(page) == 9
     heads = page.evaluate("""[...document.querySelectorAll('.figure')].flatMap(f => {
         const box = f.getBoundingClientRect(), plot = box.top + f._fullLayout._size.t;
@@ -154,7 +155,7 @@ def test_pages_that_go_away_leave_no_kernel(server, watched, chromium):
     for page in pages:
         page.goto(server.url, wait_until="commit", timeout=60_000)
     for page in pages:
-        page.wait_for_function(DRAWN, timeout=90_000)
+        wait(page, DRAWN, timeout=90_000)
     assert len(server.kernels()) >= 3
     for page in pages:
         page.close(run_before_unload=False)
@@ -175,8 +176,10 @@ def test_a_page_that_says_goodbye_takes_its_kernel_along(workspace, chromium):
 
 
 def test_pages_of_other_hosts_and_origins_are_refused(server):
+    token = {"Authorization": f"token {server.token}"}
+
     def status(path: str, data: bytes | None = None, **headers: str) -> int:
-        request = urllib.request.Request(server.url + path, data=data, headers=headers)
+        request = urllib.request.Request(server.address + path, data=data, headers={**token, **headers})
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status
@@ -200,7 +203,7 @@ def test_an_empty_workspace_says_so_and_a_new_run_appears_by_itself(workspace, w
         assert page.is_hidden(".algo.live .controls")
         run = next(workspace.glob("reports/backtest/*"))
         shutil.copytree(run, tmp_path / "reports" / "backtest" / run.name)
-        page.wait_for_function(DRAWN, timeout=20_000)
+        wait(page, DRAWN, timeout=20_000)
         assert run.name in page.inner_text(".algo.live .quiet >> nth=0")
 
 
@@ -240,7 +243,7 @@ def test_data_quality_shows_what_is_wrong_and_follows_a_repair(tmp_path, watched
         page.goto(server.url)
         page.wait_for_selector(".algo.live .empty")
         store.write(dataset)
-        page.wait_for_function(DRAWN, timeout=20_000)
+        wait(page, DRAWN, timeout=20_000)
         assert figures_are_drawn(page) == 4
         assert "quality score" in page.inner_text(
             ".algo.live .cards"
@@ -254,9 +257,9 @@ def test_data_quality_shows_what_is_wrong_and_follows_a_repair(tmp_path, watched
         proposals = propose_repairs(dataset)
         turn = page.evaluate("document.querySelector('.algo.live').dataset.turn")
         store.write(apply_repairs(dataset, proposals), reason="repaired", replace=True)
-        page.wait_for_function(f"document.querySelector('.algo.live').dataset.turn !== '{turn}'", timeout=20_000)
+        wait(page, f"document.querySelector('.algo.live').dataset.turn !== '{turn}'", timeout=20_000)
         assert "swapped" not in page.inner_text(".algo.live table") and "repaired" in page.inner_text(
             ".algo.live .cards"
         )
         page.set_viewport_size({"width": 400, "height": 800})
-        page.wait_for_function(FITS, timeout=20_000)  # figures are drawn anew one after the other
+        wait(page, FITS, timeout=20_000)  # figures are drawn anew one after the other

@@ -120,15 +120,8 @@ def test_figures_are_drawn_and_nothing_is_asked_of_the_network(browser, reports,
 
 
 def test_the_guard_sees_what_it_must_see(browser, tmp_path):
-    leaky = new_notebook(
-        cells=[
-            new_markdown_cell("# Leak"),
-            new_code_cell(
-                "x", outputs=[new_output("display_data", {"text/html": '<img src="http://192.0.2.1/pixel.png">'})]
-            ),
-        ]
-    )
-    page = write_report(leaky, tmp_path / "leak.html")
+    page = write_report(new_notebook(cells=[new_markdown_cell("# Leak")]), tmp_path / "leak.html")
+    page.write_text(page.read_text().replace("</main>", '<img src="http://192.0.2.1/pixel.png"></main>'))
     with Visit(browser, page) as visit:
         assert any("Content Security Policy" in e for e in visit.errors)
     page.write_text(re.sub(r"<meta[^>]*Content-Security-Policy[^>]*>", "", page.read_text()))

@@ -1,5 +1,5 @@
 "use strict";
-const looks = JSON.parse(document.getElementById("looks").textContent);
+const looks = JSON.parse(document.querySelector("script#looks").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const slots = [...document.querySelectorAll(".plot")];
 const look = () => (dark.matches ? looks.dark : looks.light);
@@ -19,7 +19,7 @@ function fromBase85(text) {
 }
 
 async function unpack(id) {
-  const packed = fromBase85(document.getElementById(id).textContent);
+  const packed = fromBase85(document.querySelector(`script#${id}`).textContent);
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
