@@ -92,12 +92,13 @@ def _parts(value: str) -> set[str]:
 
 def remember_secret(
     value: str,  # a value that must not be shown; one of fewer than 6 characters is refused
+    declared: bool = False, # somebody said that it is a secret, and did not only name it like one
 ) -> SecretStr:  # the value, wrapped: `.get_secret_value()` opens it
     "Wrap a secret and have `redact` mask it from now on, unless it would mask ordinary text (`why_not_masked`)."
     if len(value) < _SHORTEST:
         raise InputError(f"A secret of {len(value)} characters is too short to be masked reliably; "
                          f"at least {_SHORTEST} are needed.")
-    if not why_not_masked(value): _seen.update({value, *_parts(value)})
+    if declared or not why_not_masked(value): _seen.update({value, *_parts(value)})
     return SecretStr(value)
 
 # %% ../../nbs/core/04_secrets.ipynb #9d797905
@@ -236,7 +237,7 @@ def read_secret(
     if not value:
         raise SettingsError(f"The secret {name!r} is not set. Set the environment variable {variable}, "
                             f"or write its value into the file {path} (readable by you alone).")
-    return remember_secret(value)
+    return remember_secret(value, declared=True)
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, str]]:
     "(name, value) of every file in a secrets folder that is text; container platforms mount links, which are followed."
@@ -246,10 +247,14 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, str]]:
             if path.is_file() and path.stat().st_size < 2**20 and (value := path.read_text().strip()):
                 yield path.relative_to(folder).as_posix(), value
 
-def _all_secrets(folder: Path | str, environ: Mapping[str, str] | None) -> list[tuple[str, str]]: # (name, value)
-    found = [*_in_environment(os.environ if environ is None else environ), *_in_folder(Path(folder))]
+def _all_secrets(
+    folder: Path | str,
+    environ: Mapping[str, str] | None,
+) -> list[tuple[str, str, bool]]: # (name, value, whether somebody declared it a secret)
     own = "ALGO_SECRET_"
-    return [(name.removeprefix(own).lower() if name.startswith(own) else name, value) for name, value in found]
+    named = list(_in_environment(os.environ if environ is None else environ))
+    return [*((n.removeprefix(own).lower() if n.startswith(own) else n, v, n.startswith(own)) for n, v in named),
+            *((name, value, True) for name, value in _in_folder(Path(folder)))]
 
 # %% ../../nbs/core/04_secrets.ipynb #17b7addc
 def remember_all_secrets(
@@ -260,16 +265,18 @@ def remember_all_secrets(
 
     Those of which `unmasked_secrets` tells, and binary files, are not masked."""
     known = _all_secrets(folder, environ)
-    for _, value in known:  # a file that the environment outvotes is a secret, too
-        with suppress(InputError): remember_secret(value)
-    return sorted({name for name, _ in known})
+    for _, value, declared in known:  # a file that the environment outvotes is a secret, too
+        with suppress(InputError): remember_secret(value, declared)
+    return sorted({name for name, *_ in known})
 
 def unmasked_secrets(
     folder: Path | str = "secrets", # the secrets folder
     environ: Mapping[str, str] | None = None, # by default os.environ
 ) -> dict[str, str]:                # name -> why
     "Secrets that are set and are not masked where they are shown."
-    return {name: why for name, value in _all_secrets(folder, environ) if (why := why_not_masked(value))}
+    def why(value: str, declared: bool) -> str:
+        return why_not_masked(value) if not declared or len(value) < _SHORTEST else ""
+    return {name: said for name, value, declared in _all_secrets(folder, environ) if (said := why(value, declared))}
 
 def open_secrets(
     folder: Path | str = "secrets", # the secrets folder
