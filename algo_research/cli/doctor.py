@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
@@ -101,6 +103,32 @@ def check_cache(url: str) -> Check:
     return Check("cache", True, getattr(cache, "name", url) if cache else "none")
 
 
+SECONDS = 10.0  # at most, for looking at the data files of the store
+
+
+def check_datasets(store) -> Check:
+    """Every dataset's log, and as many of the data files as can be held against their hashes in a few seconds."""
+    from algo_research.core.errors import AlgoError
+
+    begun, wrong, looked = time.monotonic(), [], 0
+    try:
+        datasets = store.datasets()
+        for id in datasets:
+            try:
+                store.extent(id)
+                if time.monotonic() - begun < SECONDS:
+                    looked += 1
+                    wrong += [f"{id}: {name} does not hold what was written" for name in store.verify(id)]
+            except AlgoError as error:
+                wrong.append(str(error))
+    except AlgoError as error:
+        wrong = [str(error)]
+        datasets = []
+    named = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    found = f"{len(datasets)} in the store; the data files of {looked} of them are what was written"
+    return Check("datasets", not wrong, named or found, "`algo data check ID --repair` offers the last good version.")
+
+
 def check_ledger(workspace) -> Check:
     """The chain of the ledger's entries, and what the runs knew of it."""
     from algo_research.core.errors import AlgoError
@@ -156,7 +184,7 @@ def examine(root, env) -> Iterator[Check]:
     yield check_python()
     yield from check_packages()
     yield check_libraries()
-    if root is None and not (find_root() / SETTINGS).is_file():
+    if root is None and not os.path.lexists(find_root() / SETTINGS):
         found = f"none: no {SETTINGS} in {find_root()} or above; store, tracking and ledger were not looked at"
         yield Check("workspace", True, found)
         return
@@ -186,6 +214,7 @@ def examine(root, env) -> Iterator[Check]:
                 health.detail or addresses.get(health.service, ""),
                 "Correct its address in settings.ini, or start the server it names.",
             )
+        yield check_datasets(workspace.store)
         yield check_ledger(workspace)
         yield check_cache(workspace.settings.store.cache)
 

@@ -381,7 +381,7 @@ def show(
             if m["inputs"].get(kind):
                 out.print(f"{kind}  {canonical_json(m['inputs'][kind])}")
     if log and (path := found.folder / "log.txt").is_file():
-        out.print(path.read_text())
+        out.print(path.read_text(errors="replace"))
 
 
 def reproduce(

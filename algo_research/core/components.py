@@ -31,6 +31,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from .errors import AlgoError, InputError, unknown_name
+from .files import read_regular
 from .hashing import canonical_json, hash_file, hash_params, hash_text
 
 # %% ../../nbs/core/09_components.ipynb #7f11890a
@@ -170,8 +171,8 @@ def _of_workspace(kind: Kind, folder: Path, known: list[Component]) -> list[Comp
     bases = {c.__name__ for c in kind.contracts} | {c.target.rpartition(":")[2] for c in known}
     found = []
     for path in sorted(folder.glob("*.py")):
-        try: declared = _declared(path.read_text(), bases)
-        except (SyntaxError, UnicodeDecodeError, OSError): continue  # it is named when somebody asks for it
+        try: declared = _declared(read_regular(path).decode(), bases)
+        except (SyntaxError, ValueError, RecursionError, InputError): continue  # it is named when somebody asks for it
         found += [Component(kind, name, f"{path.stem}:{attribute}", f"workspace, {path.name}", folder)
                   for name, attribute in declared]
     return found

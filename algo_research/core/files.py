@@ -139,5 +139,6 @@ def read_yaml(
         _check_size(root := loader.get_single_node(), path)
         return None if root is None else loader.construct_document(root)
     except RecursionError as e: raise InputError(f"{path} is nested too deep. Write it flatter.") from e
+    except UnicodeDecodeError as e: raise InputError(f"{path} is no YAML: it is no text in UTF-8.") from e
     except (yaml.YAMLError, ValueError) as e:
         raise InputError(f"{path} is no YAML: {' '.join(str(e).split())}") from e

@@ -17,7 +17,8 @@ from typing import Annotated, Any, ClassVar, get_args
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from .errors import SettingsError, unknown_name
+from .errors import InputError, SettingsError, unknown_name
+from .files import read_regular
 from .text import markdown_row
 
 # %% ../../nbs/core/06_settings.ipynb #f5a83931
@@ -76,9 +77,11 @@ Layer = dict[tuple[str, str], str]
 
 def _ini_layer(path: Path) -> Layer:
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
-    try: parser.read(path, encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as e:
-        raise SettingsError(f"{path} cannot be read: {' '.join(str(e).split())} "
+    if not os.path.lexists(path): return {}
+    try: parser.read_string(read_regular(path).decode(), str(path))  # `read` passes over what it cannot read
+    except (configparser.Error, UnicodeDecodeError, InputError) as e:
+        said = "It is no text in UTF-8." if isinstance(e, UnicodeDecodeError) else " ".join(str(e).split())
+        raise SettingsError(f"{path} cannot be read: {said} "
                             "Save it as UTF-8 and write [section] lines and key = value lines.") from e
     return {(section, key): value for section in parser.sections() for key, value in parser.items(section)}
 
@@ -147,7 +150,7 @@ def find_root(
 ) -> Path:                           # the nearest folder upwards that holds settings.ini, else `start`
     "The workspace a command was started in."
     start = Path(start or Path.cwd()).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder/SETTINGS).is_file()), start)
+    return next((folder for folder in (start, *start.parents) if os.path.lexists(folder/SETTINGS)), start)
 
 # %% ../../nbs/core/06_settings.ipynb #93da7120
 def require_root(
@@ -155,7 +158,7 @@ def require_root(
 ) -> Path:                           # the nearest folder upwards that holds settings.ini
     "The workspace a command was started in, or how to get one: nothing is begun where nobody will look for it."
     root = find_root(start)
-    if not (root/SETTINGS).is_file():
+    if not os.path.lexists(root/SETTINGS):
         raise SettingsError(f"There is no workspace here: neither {root} nor a folder above it holds {SETTINGS}. "
                             "Make one with `algo init FOLDER`, or name one: --workspace FOLDER, in Python "
                             "open_workspace(FOLDER).")

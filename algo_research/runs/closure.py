@@ -41,7 +41,8 @@ def workspace_code(
         for path in sorted(folders.pop().iterdir()):
             if path.is_symlink() or path.name.startswith(".") or path.name in _SKIPPED or path == own: continue
             if path.is_dir(): folders.append(path)
-            elif path.suffix == ".py": found[f"./{path.relative_to(root).as_posix()}"] = hash_file(path)
+            elif path.suffix != ".py" or not path.is_file(): continue
+            else: found[f"./{path.relative_to(root).as_posix()}"] = hash_file(path)
     return found
 
 def code_snapshot(root: Path) -> dict[str, str]:

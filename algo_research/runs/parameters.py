@@ -244,7 +244,7 @@ def read_template(
     content = read_regular(path, 2**28)
     try: nb = nbformat.reads(content.decode(), 4)
     except Exception as e:
-        raise InputError(f"{path} cannot be read as a notebook: {type(e).__name__}. "
+        raise InputError(f"{path} is no notebook. "
                          "Open it in JupyterLab, or restore it.") from e
     cells = [c for c in nb.cells if "parameters" in cell_tags(c)]
     if len(cells) != 1:

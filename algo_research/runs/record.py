@@ -31,7 +31,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..backtest.ledger import TrialLedger
 from ..core.components import Choice
-from ..core.errors import AlgoError, DataError, FatalError, InputError, near_names
+from ..core.errors import AlgoError, DataError, FatalError, InputError, in_short, near_names
 from ..core.files import atomic_write, read_regular
 from ..core.hashing import hash_file, hash_frame, hash_params
 from ..core.text import markdown_row
@@ -88,7 +88,8 @@ def read_manifest(
     remedy = "The other files of the run are as they were; restore run.json from a backup, or run the template again."
     if not os.path.lexists(path): raise DataError(f"{path} is missing. {remedy}")
     try: manifest = json.loads(read_regular(path))
-    except (ValueError, RecursionError, InputError) as e: raise DataError(f"{path} is damaged: {e}. {remedy}") from e
+    except (ValueError, RecursionError, InputError) as e:
+        raise DataError(f"{path} is damaged: {in_short(e)}. {remedy}") from e
     version = manifest.get("schema") if isinstance(manifest, dict) else None
     if not isinstance(version, int):
         raise DataError(f"{path} is no manifest of a run: it has no schema version. {remedy}")
@@ -167,7 +168,7 @@ class Run:
         path = self.folder/"metrics.json"
         try: return {str(k): float(v) for k, v in json.loads(read_regular(path)).items()} if path.is_file() else {}
         except (ValueError, TypeError, AttributeError, RecursionError, InputError) as e:
-            raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
+            raise DataError(f"{path} is damaged: {in_short(e)}. Run the template again.") from e
 
     @property
     def artifacts(self) -> list[str]:
@@ -188,7 +189,7 @@ def artifact(self: Run, name: str) -> Any:
         check_table(path)
         if path.suffix == ".parquet": return pl.read_parquet(path)
         return json.loads(read_regular(path, 2**30)) if path.suffix == ".json" else read_regular(path, 2**32)
-    except Exception as e: raise DataError(f"{path} is damaged: {e}. Run the template again.") from e
+    except Exception as e: raise DataError(f"{path} is damaged: {in_short(e)}. Run the template again.") from e
 
 # %% ../../nbs/runs/01_record.ipynb #750daee0
 @patch

@@ -32,7 +32,7 @@ import algo_research
 from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock
 from ..core.contents import secret_inside
-from ..core.errors import AlgoError, DataError, FatalError, InputError
+from ..core.errors import AlgoError, DataError, FatalError, InputError, in_short
 from ..core.files import ensure_folder
 from ..core.hashing import canonical_json, hash_file, hash_params
 from ..core.secrets import redact, redact_values, remember_all_secrets
@@ -166,8 +166,7 @@ def compare_inputs(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
     return found
 
 # %% ../../nbs/runs/03_runner.ipynb #1e98bc2b
-def _git(*arguments: str) -> str:
-    folder = Path(algo_research.__file__).parent
+def _git(folder: Path, *arguments: str) -> str:
     try: asked = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired): return ""
     return asked.stdout.strip()
@@ -176,11 +175,14 @@ def _origin(
     started: datetime,
     template: Template,
     own: Path,           # the workspace's folder of templates
+    root: Path,          # and its own
 ) -> dict[str, Any]:
     "Where and when a run was made; no part of its identity."
     found_by_name = template.path in list_templates(own).values()
-    changed = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return {"package": algo_research.__version__, "git_commit": _git("rev-parse", "HEAD"), "git_dirty": changed,
+    package, commit = Path(algo_research.__file__).parent, ("rev-parse", "HEAD")
+    changed = {place: bool(_git(place, "status", "--porcelain", "--untracked-files=no")) for place in (package, root)}
+    return {"package": algo_research.__version__, "git_commit": _git(package, *commit), "git_dirty": changed[package],
+            "workspace_commit": _git(root, *commit), "workspace_dirty": changed[root],
             "template_path": None if found_by_name else str(template.path.resolve()),
             "platform": f"{platform.system()} {platform.machine()}",
             "started": started.isoformat(timespec="seconds"), "finished": None, "seconds": None}
@@ -286,7 +288,7 @@ def _begin(
     own, reports = identity(inputs), ensure_folder(settings.path(settings.workspace.reports))
     part = _new_folder(reports/template.name, f"{started:%Y%m%d-%H%M%S}-{own[:8]}")
     run_id, lock = part.name.strip(".").removesuffix(".part"), lock_run(part)
-    origin = _origin(started, template, settings.path(settings.workspace.templates))
+    origin = _origin(started, template, settings.path(settings.workspace.templates), settings.root)
     manifest = {"schema": SCHEMA, "run_id": run_id, "template": template.name, "title": template.title,
                 "status": "running", "identity": own, "inputs": inputs, "outputs": {},
                 "record": {**origin, **record}, "steps": [], "error": None}
@@ -577,7 +579,7 @@ def _check_original(original: Run) -> None:
                         f"{identified[:16]}. Restore it from a backup.")
     try: present = hash_outputs(original.folder)
     except Exception as e:
-        raise DataError(f"{original.folder} is damaged: {type(e).__name__}: {e}. Restore it from a backup.") from e
+        raise DataError(f"{original.folder} is damaged: {in_short(e)}. Restore it from a backup.") from e
     changed = [name for name in outputs if name != "notebook" and present.get(name) != outputs[name]]
     if changed:
         raise DataError(f"{original.folder} was changed: {', '.join(changed)} is not what run.json recorded. "

@@ -384,7 +384,7 @@ BAD = {
     "no batch file": (["batch", "grid.yaml"], "There is no file"),
     "negative limit": (["run", "dice", "--timeout", "-1"], "timeout"),
     "notebook without parameters": (["run", "{bare}"], "needs one: tag the cell"),
-    "notebook that is none": (["run", "{torn}"], "cannot be read as a notebook"),
+    "notebook that is none": (["run", "{torn}"], "is no notebook"),
 }
 
 

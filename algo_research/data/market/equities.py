@@ -16,7 +16,7 @@ from typing import Literal
 
 import polars as pl
 
-from ...core.errors import DataError, InputError, unknown_name
+from ...core.errors import DataError, InputError, in_short, unknown_name
 from ...core.files import atomic_write, path_part
 from .bars import PRICES, TIME, Dataset, timeframe_duration
 from .instruments import session_schedule
@@ -150,10 +150,16 @@ def save_actions(
         with atomic_write(_file_of(folder, venue, symbol)) as file:
             actions.filter(symbol=symbol).write_parquet(file)
 
+def _read_actions(path: Path) -> pl.DataFrame:
+    try: return pl.read_parquet(path).cast(ACTIONS_SCHEMA).select(*ACTIONS_SCHEMA)
+    except (pl.exceptions.PolarsError, OSError) as e:
+        raise DataError(f"{path} is damaged: {in_short(e)}. Give the actions again (`algo data adjust --actions FILE`) "
+                        "after removing it, or restore it from a backup.") from e
+
 def load_actions(folder: Path, venue: str, symbols: Iterable[str]) -> pl.DataFrame:
     "What is known of the actions of some symbols; none where nothing is kept."
     files = [p for s in symbols if (p := _file_of(folder, venue, s)).is_file()]
-    return validate_actions(pl.concat([pl.DataFrame(schema=ACTIONS_SCHEMA), *(pl.read_parquet(p) for p in files)])
+    return validate_actions(pl.concat([pl.DataFrame(schema=ACTIONS_SCHEMA), *map(_read_actions, files)])
                             .sort("symbol", "ex", "kind", "value"))
 
 # %% ../../../nbs/data/market/04_equities.ipynb #bb205ea9

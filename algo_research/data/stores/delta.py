@@ -28,7 +28,8 @@ from fastcore.basics import patch
 
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
-from ...core.errors import AlgoError, DataError, FatalError, unknown_name
+from ...core.errors import AlgoError, DataError, FatalError, InputError, in_short, unknown_name
+from ...core.files import open_regular
 from ...core.hashing import hash_frame
 
 from ..market.bars import BARS_SCHEMA, Dataset, DatasetId, join_metadata, validate_bars
@@ -177,9 +178,11 @@ def _table(self: _DeltaTables, id: DatasetId, version: int | None = None):
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
     address, options = self.place.address(self._path(id))
+    if odd := self.place.listing(f"{self._path(id)}/_delta_log")[2]:  # a pipe would be waited for
+        raise _damaged(id, f"{odd[0]} in its log is neither a file nor a folder", address)
     try: return DeltaTable(address, version=version, storage_options=options or None)
     except (DeltaError, OSError) as e:
-        what = f"its log cannot be read ({str(e).splitlines()[0]})"
+        what = f"its log cannot be read ({in_short(e)})"
         raise self.place.explain(e) or _damaged(id, what, address) from e
 
 def _damaged(id: DatasetId, what: str, where: str) -> DataError:
@@ -198,7 +201,7 @@ def _as_of(self: _DeltaTables, id: DatasetId, table) -> _Version:
             raise _damaged(id, f"its log does not lead to what version {number} was: an entry was lost or changed",
                            address)
     except (ValueError, KeyError, TypeError, OSError, pl.exceptions.PolarsError) as e:
-        raise self.place.explain(e) or _damaged(id, f"its log is damaged ({type(e).__name__}: {e})", address) from e
+        raise self.place.explain(e) or _damaged(id, f"its log is damaged ({in_short(e)})", address) from e
     return _Version(number, files, metadata, self.place.stamps([self._log(id, number)])[0])
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #7937caa0
@@ -251,8 +254,9 @@ def _migrated(frame: pl.DataFrame, id: DatasetId, schema_version: int) -> pl.Dat
 @contextmanager
 def _whole(id: DatasetId, place: Place) -> Iterator[None]:
     try: yield
-    except (pl.exceptions.PolarsError, OSError) as e:
-        what = f"a data file is damaged or missing ({str(e).splitlines()[0]})"
+    except (pl.exceptions.PolarsError, OSError, InputError) as e:
+        if isinstance(e, DataError): raise
+        what = f"a data file is damaged or missing ({in_short(e)})"
         raise place.explain(e) or _damaged(id, what, str(place)) from e
 
 @patch
@@ -283,7 +287,7 @@ def _content(source: Path | BytesIO) -> Iterator[memoryview | mmap.mmap | bytes]
     "The bytes, without a copy."
     if isinstance(source, BytesIO): yield source.getbuffer()
     else:
-        with source.open("rb") as file:
+        with open_regular(source) as file:
             if not os.fstat(file.fileno()).st_size: yield b""
             else:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped: yield mapped

@@ -36,7 +36,7 @@ class Place(ABC):
     @abstractmethod
     def stamps(self, paths: list[str]) -> list[str | None]: "What changes with each of a folder's files."
     @abstractmethod
-    def listing(self, path: str) -> tuple[list[str], list[str]]: "Names of the folders and of the files in a folder."
+    def listing(self, path: str) -> tuple[list[str], list[str], list[str]]: "Names of folders, files, others."
     @abstractmethod
     def move(self, path: str, to: str) -> None: "The file is there under another name, and no longer under its own."
     @abstractmethod
@@ -47,6 +47,11 @@ class Place(ABC):
     def ping(self, path: str = "") -> None: "Raise when files cannot be kept here, in this folder."
 
 # %% ../../../nbs/data/stores/01_places.ipynb #cccbe270
+def _kind(entry: os.DirEntry) -> int:
+    "0: a folder, 1: a file, 2: something else, such as a pipe or a link to nowhere."
+    try: return 0 if entry.is_dir() else 1 if entry.is_file() else 2
+    except OSError: return 2  # a link to itself
+
 def _sync(folder: Path, path: str, excused: tuple[int, ...] = ()) -> None:
     "Have the disk confirm that it has a file."
     try:
@@ -72,7 +77,10 @@ class LocalPlace(Place):
 
     def __str__(self) -> str: return str(self.folder)
     def source(self, path: str) -> Path: return self.folder/path
-    def read(self, path: str) -> bytes: return (self.folder/path).read_bytes()
+    def read(self, path: str) -> bytes:
+        file = self.folder/path
+        if os.path.lexists(file) and not file.is_file(): raise OSError(f"{path} is no file")  # as a pipe, which waits
+        return file.read_bytes()
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         with atomic_write(self.folder/path) as file: file.write(data)
@@ -87,13 +95,17 @@ class LocalPlace(Place):
 
     def _stamp(self, path: str) -> str | None:
         try: found = os.stat(f"{self.folder}/{path}")
-        except (FileNotFoundError, NotADirectoryError): return None
+        except OSError as e:
+            if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP): return None
+            raise
         return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
 
-    def listing(self, path: str) -> tuple[list[str], list[str]]:
-        try: there = {entry.name: entry.is_dir() for entry in os.scandir(self.folder/path)}
-        except (FileNotFoundError, NotADirectoryError): there = {}
-        return sorted(name for name, folder in there.items() if folder), sorted(n for n, f in there.items() if not f)
+    def listing(self, path: str) -> tuple[list[str], list[str], list[str]]:
+        kinds: tuple[list[str], list[str], list[str]] = ([], [], [])
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for entry in sorted(os.scandir(self.folder/path), key=lambda entry: entry.name):
+                kinds[_kind(entry)].append(entry.name)
+        return kinds
 
     def move(self, path: str, to: str) -> None:
         ensure_folder((self.folder/to).parent)
@@ -180,11 +192,11 @@ class S3Place(Place):
         found = {file["path"]: f"{file['e_tag']}-{file['last_modified']}" for file in listed}
         return [found.get(path) for path in paths]
 
-    def listing(self, path: str) -> tuple[list[str], list[str]]:
+    def listing(self, path: str) -> tuple[list[str], list[str], list[str]]:
         there = self._ask("list_with_delimiter", path or None)
         paths = there["common_prefixes"], [file["path"] for file in there["objects"]]
         folders, files = (sorted(path.rpartition("/")[2] for path in found) for found in paths)
-        return folders, files
+        return folders, files, []
 
     def move(self, path: str, to: str) -> None: self._ask("rename", path, to)
 
