@@ -4,7 +4,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # One worker more than two cores: a test often waits for what it started.
 PYTEST := $(BIN)/pytest -n 3 --dist worksteal
-.PHONY: help setup demo test test-all check coverage lab dashboard docs bench rates clean
+.PHONY: help setup demo test test-all check coverage audit lab dashboard docs bench rates clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?/  make \1	/' | expand -t 18
@@ -47,6 +47,11 @@ style: setup
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/python tools/secret_scan.py
+
+audit: setup ## security: bandit, the scan for secrets, and everything an adversary tried (half an hour on two cores)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive algo_research tools
+	$(BIN)/python tools/secret_scan.py
+	$(PYTEST) tests/hostile
 
 lab: setup ## JupyterLab at its start notebook, on this machine only
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=. nbs/tutorials/start.ipynb

@@ -9,7 +9,7 @@ __all__ = ['LIVE', 'PRICES', 'Script', 'RARE', 'OTHER', 'ReplayLimits', 'Claim',
 import copy
 import importlib
 import os
-import pickle
+import pickle  # between this process and one that it has started  # nosec B403
 import subprocess
 import sys
 import sysconfig
@@ -303,7 +303,7 @@ def serve() -> None:
     live = None
     with suppress(EOFError, BrokenPipeError):
         while True:
-            how, answer = _answer(live, pickle.loads(inward.recv_bytes()))
+            how, answer = _answer(live, pickle.loads(inward.recv_bytes()))  # nosec B301
             if isinstance(answer, _Answers): live, answer = answer, answer.names()
             outward.send_bytes(pickle.dumps((how, answer)))
 
@@ -331,7 +331,7 @@ class _Process:
         except BrokenPipeError: raise self._died() from None
 
     def receive(self) -> Any:
-        try: how, answer = pickle.loads(self.inward.recv_bytes())
+        try: how, answer = pickle.loads(self.inward.recv_bytes())  # nosec B301
         except (EOFError, ConnectionResetError): raise self._died() from None
         if how != "done": raise (LeakError if how == "leak" else InputError)(f"In the live replay: {answer}")
         return answer

@@ -309,7 +309,7 @@ def _pipe_to(log: Callable[[str], None]) -> int:
 @contextmanager
 def socket_folder() -> Iterator[str]:
     "A folder of one's own for sockets, whose paths may have 107 bytes; empty: there is none with a short name."
-    places = [tempfile.gettempdir(), "/tmp", "/dev/shm", "/var/tmp"]
+    places = [tempfile.gettempdir(), "/tmp", "/dev/shm", "/var/tmp"]  # a folder of our own in one  # nosec B108
     short = (p for p in places if len(os.fsencode(p)) < 80 and os.access(p, os.W_OK | os.X_OK))
     if (place := next(short, None)) is None: yield ""
     else:
