@@ -123,7 +123,7 @@ class RunClient(PapermillNotebookClient):
     save_every = 5.0 # seconds at least
 
     def __init__(self, nb_man, watch: Watch, save: Callable[[], None], sockets: str, **kw):
-        super().__init__(nb_man, iopub_timeout=10**7, **kw)  # seconds; a kernel that dies ends the waiting
+        super().__init__(nb_man, iopub_timeout=600, **kw)  # seconds; a kernel that dies ends the waiting
         self.extra_arguments = ["--IPKernelApp.outstream_class=algo_research.runs.kernel.RunStream"]
         self.watch, self._save, self._sockets = watch, save, sockets
         self._room, self._lines = Room(watch.output), Lines(watch.log)

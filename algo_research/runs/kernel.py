@@ -7,6 +7,7 @@ __all__ = ['FAMILY', 'LOCK', 'RUNNER', 'RunStream', 'end_family', 'prepare_kerne
 
 # %% ../../nbs/runs/08_kernel.ipynb #f2bb6233
 import codecs
+import faulthandler
 import fcntl
 import io
 import os
@@ -33,7 +34,8 @@ class RunStream(OutStream):
         self._taking, self._waits = threading.RLock(), 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         super().__init__(session, pub_thread, name, *more, **{**options, "watchfd": "force"})
-        with suppress(OSError): fcntl.fcntl(self._fid, fcntl.F_SETPIPE_SZ, 2**20)
+        with suppress(OSError, AttributeError): fcntl.fcntl(self._fid, fcntl.F_SETPIPE_SZ, 2**20)
+        if name == "stderr": faulthandler.enable(self._original_stdstream_copy)  # last words
         pub_thread.schedule(lambda: pub_thread.socket.setsockopt(zmq.XPUB_NODROP, 1))
         # bytes for Python's own way past text
         self.buffer = io.BufferedWriter(io.FileIO(self._original_stdstream_fd, "wb", closefd=False))
