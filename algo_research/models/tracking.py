@@ -6,9 +6,12 @@
 __all__ = ['TrackingSettings', 'Lineage', 'code_version', 'Tracker']
 
 # %% ../../nbs/models/03_tracking.ipynb #54fbeabd
+import fcntl
 import logging
+import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,23 @@ def code_version() -> str:
     return hash_code()
 
 # %% ../../nbs/models/03_tracking.ipynb #345a3eae
+_PLACES = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
+           "model_versions": ("source", "storage_location")}  # where MLflow writes down whole paths
+
+def _follow_move(
+    database: Path,
+    before: str, # where an experiment's files were
+    now: str,    # where they are since the workspace was moved
+) -> None:
+    "Have MLflow look for files, and write them, where the workspace is."
+    with closing(sqlite3.connect(database, timeout=30)) as db, db:
+        for table, columns in _PLACES.items():
+            there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+            for column in there & {*columns}:
+                db.execute(f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                           (now, len(before) + 1, len(before), before))
+
+# %% ../../nbs/models/03_tracking.ipynb #3fcbd250
 class Tracker:
     "Logs runs to MLflow without touching its global state."
 
@@ -67,19 +87,34 @@ class Tracker:
         if self._client is None:
             from mlflow import MlflowClient  # configures its own logging: quieten it after
             for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.WARNING)
-            if self.url.startswith("sqlite:///"): ensure_folder(Path(self.url.removeprefix("sqlite:///")).parent)
-            try: self._client = MlflowClient(self.url)
+            try:
+                with self._alone(): self._client = MlflowClient(self.url)
             except Exception as e:
                 raise FatalError(redact(f"The tracking server {self.url} cannot be used: {e}. "
                                         "Check [tracking] url in settings.ini.")) from e
         return self._client
 
+    @property
+    def file(self) -> Path | None:
+        "The database, where it is a file."
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        "No other process makes tables, or an experiment, meanwhile."
+        if self.file is None: return (yield)
+        lock = ensure_folder(self.file.parent)/f".{self.file.name}.lock"
+        with open(lock, "w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+
     def _experiment_id(self) -> str:
-        found = self.client.get_experiment_by_name(self.experiment)
-        if found: return found.experiment_id
-        local = self.url.startswith("sqlite:///")
-        folder = Path(self.url.removeprefix("sqlite:///")).parent/"artifacts" if local else None
-        return self.client.create_experiment(self.experiment, artifact_location=folder.as_uri() if folder else None)
+        client, folder = self.client, (self.file.parent/"artifacts").as_uri() if self.file else None
+        with self._alone():
+            found = client.get_experiment_by_name(self.experiment)
+            if not found: return client.create_experiment(self.experiment, artifact_location=folder)
+            if folder and found.artifact_location != folder: _follow_move(self.file, found.artifact_location, folder)
+        return found.experiment_id
 
     def ping(self) -> None:
         "Raise when runs cannot be logged."
