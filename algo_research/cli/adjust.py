@@ -143,10 +143,10 @@ def adjust(
     out = console()
     with open_workspace(root, env) as workspace:
         raw = workspace.store.read(dataset)
-        target = adjusted_id(raw, to, id, workspace)
-        before = newest_version(workspace.store, target)
         given, replaced = new_actions(raw, actions, url, workspace)
         known = known_actions(raw, given, replaced, workspace.actions)
+        target = adjusted_id(raw, to, id, workspace)
+        before = newest_version(workspace.store, target)
         adjusted = adjust_bars(raw, known, to)  # type: ignore[arg-type]
         reason = adjusted.notes[-1]
         require_newest(raw.id, newest_version(workspace.store, raw.id), raw.version)

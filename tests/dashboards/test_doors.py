@@ -259,7 +259,7 @@ def test_pages_of_a_stranger_on_this_machine_make_no_kernel(workspace, tmp_path)
             stranger = context.new_page()
             for host in ("127.0.0.1", "localhost"):
                 stranger.goto(f"http://{host}:{evil.server_port}/")
-                stranger.wait_for_timeout(1500)
+                stranger.wait_for_timeout(1500)  # a real sleep: what must not happen has the time to
             stranger.evaluate(f"setTimeout(() => location.href = '{there}')")
             stranger.wait_for_selector("text=another page")
             assert len(server.kernels()) == 2

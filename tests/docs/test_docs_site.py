@@ -213,6 +213,10 @@ SEARCHES = {
 }  # what somebody looks for, and the guide that must be among the first three, all of them before the reference
 
 
+# results come one after the other, and are counted at the end
+FOUND = "/found \\d+ page/.test(document.querySelector('#search-results .search-summary')?.innerText ?? '')"
+
+
 def visit(page, served: str, width: int, scheme: str) -> None:
     """Open home, a tutorial, a page with plotly figures and the search, and see that nothing is wrong."""
     said, left = [], []
@@ -250,11 +254,11 @@ def visit(page, served: str, width: int, scheme: str) -> None:
         assert drawn["height"] > 100 and 200 < drawn["width"] <= column["width"] + 1  # fitted, not clipped
 
     opened("search.html?q=bootstrap")
-    page.wait_for_selector("#search-results li a")
+    page.wait_for_function(FOUND)
     assert any("ootstrap" in text for text in page.locator("#search-results li a").all_inner_texts())
     for words, guide in SEARCHES.items():
         opened(f"search.html?q={words}")
-        page.wait_for_selector("#search-results li a")
+        page.wait_for_function(FOUND)
         links = page.locator("#search-results li a").all()
         found = [link.get_attribute("href").partition(".html")[0] for link in links]
         assert guide in found[:3] and found[0].startswith("howto/"), (words, found[:5])

@@ -252,17 +252,17 @@ class Look:
         for _ in range(400):
             if self.page.evaluate(ready):
                 break
-            self.page.wait_for_timeout(50)
+            self.page.wait_for_timeout(50)  # a real sleep: what a page would do comes later
         else:
             raise AssertionError(f"never so: {ready}")
-        self.page.wait_for_timeout(500)  # handlers of what failed to load come later
+        self.page.wait_for_timeout(500)  # a real sleep: handlers of what failed to load come later
 
     def quiet(self) -> None:
         """Nothing ran, nothing was asked, nothing leads away."""
         assert self.page.evaluate(PWNED), self.page.evaluate("[window.__pwned, document.title]")
         assert self.page.evaluate(FOUND) == []
         self.page.evaluate(CLICK)
-        self.page.wait_for_timeout(500)
+        self.page.wait_for_timeout(500)  # a real sleep: what a page would do comes later
         assert self.page.evaluate(PWNED), self.page.evaluate("[window.__pwned, document.title]")
         assert {url.partition("#")[0] for url in self.moved} == {self.url}
         assert len(self.context.pages) == 1 and self.listener.hits == []
@@ -308,7 +308,7 @@ def test_the_policy_of_a_report_is_a_wall_of_its_own(browser, listener, tmp_path
         assert listener.hits == []
         look.page.evaluate("document.querySelectorAll('[href^=javascript]').forEach((e) => e.click())")
         look.page.evaluate("document.querySelectorAll('form').forEach((e) => e.submit())")
-        look.page.wait_for_timeout(300)
+        look.page.wait_for_timeout(300)  # a real sleep: what a page would do comes later
         assert look.page.evaluate("window.__pwned === undefined") and listener.hits == []
 
 

@@ -111,10 +111,11 @@ def test_a_secret_in_pieces_is_masked_however_it_is_printed(tmp_path, monkeypatc
     write_template(
         tmp_path,
         "secret",
-        ("parameters", "n: int = 1"),
+        ("parameters", "pause: float = 0.3"),
         ("step:a", "import os, sys, time\nfor half in ('t0p-s3cr', 'et-value'):\n"
-                   "    print(half, end='', flush=True)\n    time.sleep(0.3)"),
-        ("step:b", "for half in ('\\nt0p-s3cr', 'et-value\\n'):\n    os.write(1, half.encode())\n    time.sleep(0.3)"),
+                   "    print(half, end='', flush=True)\n    time.sleep(pause)"),
+        ("step:b", "for half in ('\\nt0p-s3cr', 'et-value\\n'):\n"
+                   "    os.write(1, half.encode())\n    time.sleep(pause)"),
         ("step:c", "print('x' * 40_000 + 't0p-s3cret' + '-value' + 'x' * 40_000)"),
     )  # fmt: skip
     algo(tmp_path, "run", "secret", ALGO_SECRET_KEY="t0p-s3cret-value")

@@ -16,16 +16,17 @@ from algo_research.backtest.ledger import TrialLedger
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
-SLEEP = "[sys.executable, '-c', 'import time; time.sleep(300)', marker]"
+LONG, SHORT = 300, 0.5  # seconds: until it is killed, and until it was seen
+SLEEP = f"[sys.executable, '-c', 'import time; time.sleep({LONG})', marker]"
 STARTS = {
     "child": f"subprocess.Popen({SLEEP})",
     "session": f"subprocess.Popen({SLEEP}, start_new_session=True)",
     "daemon": "subprocess.run([sys.executable, '-c', 'import os, subprocess, sys; os.setsid(); "
-    'subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", sys.argv[1]])\', marker])',
-    "without an environment": f"subprocess.Popen({SLEEP}, env={{}}, start_new_session=True); time.sleep(0.5)",
+    f'subprocess.Popen([sys.executable, "-c", "import time; time.sleep({LONG})", sys.argv[1]])\', marker])',
+    "without an environment": f"subprocess.Popen({SLEEP}, env={{}}, start_new_session=True); time.sleep({SHORT})",
     "descriptors": f"subprocess.Popen({SLEEP}, close_fds=False)",
-    "fork": "os.fork() or time.sleep(300)",
-    "forked daemon": "os.fork() or (os.setsid(), os.fork() and os._exit(0), time.sleep(300))",
+    "fork": f"os.fork() or time.sleep({LONG})",
+    "forked daemon": f"os.fork() or (os.setsid(), os.fork() and os._exit(0), time.sleep({LONG}))",
     "pool": "multiprocessing.get_context('fork').Pool(2)",
     "spawned pool": "pool = multiprocessing.get_context('spawn').Pool(1); pool.apply_async(time.sleep, (300,))",
 }
@@ -36,7 +37,7 @@ ENDS = {
     "at once": ("os._exit(0)", "killed"),
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "killed"),
     "crashed": ("import ctypes; ctypes.string_at(0)", "killed"),
-    "in time": ("time.sleep(300)", "timeout"),
+    "in time": (f"time.sleep({LONG})", "timeout"),
 }
 HEAD = "import multiprocessing, os, signal, subprocess, sys, time"
 TRIAL = """
@@ -105,7 +106,7 @@ def test_what_a_run_started_ends_with_it(tmp_path, end):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_when_the_runner_is_killed_so_is_the_rest(tmp_path, number):
     """The run is not running any more, and its trial is counted by the next command that looks."""
-    template(tmp_path, "t", "time.sleep(300)")
+    template(tmp_path, "t", f"time.sleep({LONG})")
     (tmp_path / "settings.ini").write_text(SETTINGS)
     runner = subprocess.Popen([*ALGO, "run", "t"], cwd=tmp_path, env=environment())
     until(lambda: "[end]" in "".join(p.read_text() for p in tmp_path.glob("reports/t/.*.part/log.txt")), pause=0.1)
