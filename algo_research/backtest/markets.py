@@ -378,7 +378,7 @@ def _promising(
     stored: Mapping[Hashable, Fingerprint],
     known: set[Hashable],                   # those that are one market with a new one
 ) -> list[Hashable]:
-    "Known paths that all others together nearly explain: R² of each on all others, from one inverse; and shorter ones."
+    "Known paths that all others together nearly explain: R² of each on all others, from one inverse; shorter ones."
     found: list[Hashable] = []
     for step in sorted({stored[k].step for k in stored if k not in known}):
         near = {k: p for k, p in stored.items() if p.step <= 1.01 * step and _shared(p, new) > 0}

@@ -281,7 +281,8 @@ def go_back(store: Store, dataset: DatasetId, repair: bool, yes: bool) -> None:
     good, out = store.sound_version(dataset), console()
     if good is None:
         raise InputError(
-            f"No version of {dataset} is whole. Import the data again with --replace, or restore a backup of the store."
+            f"No version of {dataset} is whole. Restore a backup of the store; without one import the data again with "
+            "--replace, or, where that is refused because the log is damaged, under another --id."
         )
     bars = store.read(dataset, version=good).bars
     last = bars.select(pl.col("ts").max().dt.to_string("%Y-%m-%d %H:%M")).item()

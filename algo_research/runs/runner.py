@@ -620,9 +620,9 @@ def _repeated(
     recorded = {k: v for k, v in original.manifest["inputs"]["parameters"].items() if k in template.parameters}
     values = resolve_parameters(template, {**recorded, **given})
     if not trusted and (code := named_code(template, values)):
-        raise InputError(f"The run {original.id} was not made in this workspace, and names code that would be imported "
-                         f"to repeat it: {', '.join(code)}. Nothing was imported. Look at these modules here, then "
-                         "pass --trust.")
+        raise InputError(f"Nothing shows that the run {original.id} was made in this workspace, and it names code that "
+                         f"would be imported to repeat it: {', '.join(code)}. Nothing was imported. Look at these "
+                         "modules here, then pass --trust.")
     return values
 
 def _compare_outputs(was: Mapping[str, str], now: Mapping[str, str]) -> list[Difference]:

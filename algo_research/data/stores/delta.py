@@ -178,8 +178,10 @@ def _table(self: _DeltaTables, id: DatasetId, version: int | None = None):
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
     address, options = self.place.address(self._path(id))
-    if odd := self.place.listing(f"{self._path(id)}/_delta_log")[2]:  # a pipe would be waited for
-        raise _damaged(id, f"{odd[0]} in its log is neither a file nor a folder", address)
+    folders, _, others = self.place.listing(f"{self._path(id)}/_delta_log")  # a pipe would be waited for
+    numbered = [name for name in folders if name[:20].isdigit()]
+    if odd := [name for name in (*numbered, *others) if version is None or not _is_later(name, version)]:
+        raise _damaged(id, f"{odd[0]} in its log is no file; move it away", address)
     try: return DeltaTable(address, version=version, storage_options=options or None)
     except (DeltaError, OSError) as e:
         what = f"its log cannot be read ({in_short(e)})"
@@ -483,11 +485,13 @@ def verify(self: _DeltaTables, id: DatasetId | str) -> list[str]:
     return [path for path, good in zip(paths, side_by_side(sound, paths), strict=True) if not good]
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #58f7a0ee
+def _is_later(name: str, version: int) -> bool: return name[:20].isdigit() and int(name[:20]) > version
+
 @patch
 def sound_version(self: _DeltaTables, id: DatasetId | str) -> int | None:
     "The newest version whose log and data files are what was written; None: no version is whole."
     id, log = DatasetId.parse(id), f"{self._path(DatasetId.parse(id))}/_delta_log"
-    numbers = {int(name[:20]) for name in self.place.listing(log)[1] if name[:20].isdigit()}
+    numbers = {int(name[:20]) for names in self.place.listing(log) for name in names if name[:20].isdigit()}
     for number in sorted(numbers, reverse=True):
         try:
             found = self._as_of(id, self._table(id, number))
@@ -503,7 +507,9 @@ def restore(self: _DeltaTables, id: DatasetId | str, version: int) -> str:
     log, aside = f"{self._path(id)}/_delta_log", f"damaged/{id}/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     with self._lock(id):
         self._as_of(id, self._table(id, version))
-        later = [name for name in self.place.listing(log)[1] if not name[:20].isdigit() or int(name[:20]) > version]
+        folders, files, others = self.place.listing(log)
+        later = [name for name in (*folders, *files, *others) if _is_later(name, version)]
+        later += [name for name in files if not name[:20].isdigit()]  # what leads to a checkpoint
         for name in sorted(later, reverse=True): self.place.move(f"{log}/{name}", f"{aside}/{name}")
         self._tables.pop(id, None)
         self._newest.pop(id, None)
