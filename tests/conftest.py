@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 # jsonschema compiles a grammar of addresses when it finds it, which takes seconds; no test has addresses to check
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-pytest_plugins = ["support.kinds", "support.matrix", "support.servers", "support.budget"]
+pytest_plugins = ["support.browser", "support.kinds", "support.matrix", "support.servers", "support.budget"]
 
 # The same commit has the same result; `pytest --hypothesis-profile=default` looks for examples that were never tried.
 # No test fails for being slow: a machine may be busy.

@@ -23,8 +23,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from support.command import algo
 from support.journey import KERNEL
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 EVERY = [  # what a page could take for its own; {js} runs, {url} is the server that counts
     "<script>{js}</script>",
     "</script><script>{js}</script>",
@@ -122,17 +120,6 @@ def listener():
     with Listener() as running:
         yield running
         running.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.is_file():
-        pytest.skip(f"{CHROMIUM} is missing: no browser to look at pages with")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield started
-        started.close()
 
 
 class Plants:

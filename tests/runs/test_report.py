@@ -16,8 +16,6 @@ from algo_research.runs.parameters import shipped
 from algo_research.runs.report import failure, made, render_report, write_report
 from algo_research.views.performance import yearly_figure
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 RUN = {
     "schema": 2,
     "run_id": "20261121-040512-3f2a9c1b",
@@ -42,17 +40,6 @@ TEMPLATES = ["research", "features", "train", "backtest", "compare", "ingest", "
 def notebook(name: str) -> nbformat.NotebookNode:
     """A template with the outputs it is kept with."""
     return nbformat.read(shipped("templates") / f"{name}.ipynb", 4)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM.is_file():
-        pytest.skip(f"{CHROMIUM} is missing: no browser to look at the report with")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield started
-        started.close()
 
 
 class Visit:
