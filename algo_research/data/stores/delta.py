@@ -129,6 +129,7 @@ class _DeltaTables:
     def _lock(self, id: DatasetId) -> threading.RLock: return self._locks.setdefault(id, threading.RLock())
     def _path(self, id: DatasetId) -> str: return f"bars/{id.venue}/{id.symbol}/{id.timeframe}"
     def _log(self, id: DatasetId, version: int) -> str: return f"{self._path(id)}/_delta_log/{version:020}.json"
+    def _mark(self, id: DatasetId) -> str: return f"{self._path(id)}/_newest" # holds the number of the newest version
     def _entry(self, id: DatasetId, version: int) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.place.read(self._log(id, version)).splitlines()]
     def _exists(self, id: DatasetId) -> bool: # also when the first entry of its log is gone
@@ -155,6 +156,7 @@ def _version(self: _DeltaTables, id: DatasetId, number: int | None = None) -> _V
                         f"{', '.join(map(str, range(newest.number + 1)))}.")
     return self._as_of(id, self._table(id, number))
 
+# %% ../../../nbs/data/stores/04_delta.ipynb #c5e094cc
 @patch
 def _open(self: _DeltaTables, id: DatasetId) -> _Version:
     "The newest version, read from the log."
@@ -168,8 +170,18 @@ def _open(self: _DeltaTables, id: DatasetId) -> _Version:
     try: table.update_incremental() if grown else None
     except (DeltaError, OSError): grown = False
     if not grown or table.version() == known.number: table = self._table(id)
+    self._check_end(id, table.version())
     self._tables[id] = table
     return self._as_of(id, table)
+
+@patch
+def _check_end(self: _DeltaTables, id: DatasetId, number: int) -> None:
+    "Raise when versions were written after this one. Without a mark that can be read nothing is known."
+    try: marked = int(self.place.read(self._mark(id)))
+    except (OSError, ValueError): return
+    if marked > number:
+        raise _damaged(id, f"its log ends with version {number}, and version {marked} was written: the log has lost "
+                           "its end", self.place.address(self._path(id))[0])
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #02df0a49
 @patch
@@ -335,6 +347,7 @@ def _commit(self: _DeltaTables, id: DatasetId, before: _Version | None, plan: _P
     log = self._log(id, number)
     checkpoint = log.replace(".json", ".checkpoint.parquet")
     self.place.fsync([log, checkpoint, f"{self._path(id)}/_delta_log/_last_checkpoint"])
+    self.place.write(self._mark(id), str(number).encode())
     return number
 
 @patch
@@ -511,6 +524,7 @@ def restore(self: _DeltaTables, id: DatasetId | str, version: int) -> str:
         later = [name for name in (*folders, *files, *others) if _is_later(name, version)]
         later += [name for name in files if not name[:20].isdigit()]  # what leads to a checkpoint
         for name in sorted(later, reverse=True): self.place.move(f"{log}/{name}", f"{aside}/{name}")
+        self.place.write(self._mark(id), str(version).encode())
         self._tables.pop(id, None)
         self._newest.pop(id, None)
     return self.place.address(aside)[0]
