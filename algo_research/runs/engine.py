@@ -34,10 +34,13 @@ with unseen(GRAMMAR):
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
 
+from ..core.errors import DataError
+from ..core.files import atomic_write
 from ..core.secrets import redact, redact_values
-from .closure import REPORT
-from .kernel import FAMILY, LOCK, RUNNER, end_family
+from .closure import REPORT, read_told
+from .kernel import CODE, FAMILY, LOCK, RUNNER, end_family
 from .output import Lines, Room, Spool
 from .parameters import cell_step
 from .record import PROGRESS
@@ -50,7 +53,9 @@ class Watch:
     memory: float = 0.0    # GiB of the kernel and its children; 0: none
     environment: Mapping[str, str] = field(default_factory=dict) # added to the kernel's
     cwd: Path | None = None # the kernel's
-    modules: Path | None = None # where the kernel writes which modules it held at its end
+    modules: dict[str, str] | None = None # the file of each module that the kernel held at its end; None: nobody said
+    # files of code that it opened besides, and whether they were made meanwhile
+    opened: tuple[tuple[str, bool], ...] = ()
     lock: int | None = None # a descriptor the kernel holds too: the run is alive as long as either
     output: float = 0.0    # MB that cells may say; 0: as much as they like
     family: str = field(default_factory=lambda: uuid4().hex) # marks the kernel's processes
@@ -122,10 +127,10 @@ class RunClient(PapermillNotebookClient):
     "Executes the cells and tells the truth about them."
     save_every = 5.0 # seconds at least
 
-    def __init__(self, nb_man, watch: Watch, save: Callable[[], None], sockets: str, **kw):
+    def __init__(self, nb_man, watch: Watch, save: Callable[[], None], sockets: str, told: Path, **kw):
         super().__init__(nb_man, iopub_timeout=600, **kw)  # seconds; a kernel that dies ends the waiting
         self.extra_arguments = ["--IPKernelApp.outstream_class=algo_research.runs.kernel.RunStream"]
-        self.watch, self._save, self._sockets = watch, save, sockets
+        self.watch, self._save, self._sockets, self._told = watch, save, sockets, told
         self._room, self._lines = Room(watch.output), Lines(watch.log)
         self._asked, self._spools = {}, {}  # cell by message; cell's stream by cell
         self._cut_in: list | None = None    # outputs of the cell in which the room ended
@@ -246,7 +251,7 @@ def papermill_execute_cells(self: RunClient):
                 self.watch.error = {"cell": index, "source": cell.source}
                 raise
             self.nb_man.cell_complete(cell, cell_index=index)
-        if self.watch.modules and not self.watch.error: self._report_modules(self.watch.modules)
+        if not self.watch.error: self._report_modules()
     finally:
         done.set()
         watcher.join()
@@ -254,11 +259,13 @@ def papermill_execute_cells(self: RunClient):
 
 # %% ../../nbs/runs/02_engine.ipynb #0f16799b
 @patch
-def _report_modules(self: RunClient, path: Path) -> None:
+def _report_modules(self: RunClient) -> None:
     "Let the kernel write down which modules it holds; what it shows nobody."
+    path = self._told/"modules.json"
     asked = self.kc.execute(REPORT.format(path=str(path)), silent=True, store_history=False)
     self.wait_for_reply(asked)
     self._hear_out(asked)  # threads of cells that have ended may have printed meanwhile
+    self.watch.modules, self.watch.opened = read_told(path, self._told/"opened")
 
 @patch
 def _hear_out(self: RunClient, asked: str) -> None:
@@ -327,10 +334,13 @@ class RunEngine(NBClientEngine):
                        **watch.environment, FAMILY: watch.family, RUNNER: str(ours)}
         handed = [ours] if watch.lock is None else [ours, watch.lock]
         if watch.lock is not None: environment[LOCK] = str(watch.lock)
+        about = nb_man.nb.metadata.papermill
+        about["output_path"] = about["output_path"].removeprefix(_WHOLE)
         save, nb_man.save = nb_man.save, lambda **_: None
         try:
-            with socket_folder() as sockets:
-                client = RunClient(nb_man, watch, save, sockets, kernel_name=kernel_name, timeout=None,
+            with socket_folder() as sockets, tempfile.TemporaryDirectory(prefix="algo-") as told:
+                environment[CODE] = f"{told}/opened"
+                client = RunClient(nb_man, watch, save, sockets, Path(told), kernel_name=kernel_name, timeout=None,
                                    startup_timeout=start_timeout, log=logging.getLogger("papermill"))
                 return client.execute(env=environment, cwd=str(watch.cwd or Path.cwd()), stdout=into, stderr=into,
                                       pass_fds=handed)
@@ -340,6 +350,20 @@ class RunEngine(NBClientEngine):
             for number in (into, ours, runner): os.close(number)
 
 papermill_engines.register("algo", RunEngine)
+
+# %% ../../nbs/runs/02_engine.ipynb #1f2771c9
+_WHOLE = "whole:"  # before a path: written by this
+
+class _WholeFiles:
+    "papermill's way to files that appear whole, and that no link leads to."
+    def pretty_path(self, path: str) -> str: return path.removeprefix(_WHOLE)
+    def write(self, text: str, path: str) -> None:
+        file = Path(path.removeprefix(_WHOLE))
+        if file.parent.is_symlink():
+            raise DataError(f"{file.parent} was replaced by a link while cells ran; nothing was written through it.")
+        with atomic_write(file) as out: out.write(text.encode())
+
+papermill_io.register(_WHOLE, _WholeFiles())
 
 # %% ../../nbs/runs/02_engine.ipynb #6c5ae664
 class Interrupts:
@@ -384,8 +408,9 @@ def execute(
     try:
         if interrupts.waiting: raise KeyboardInterrupt
         interrupts.armed = True
-        execute_notebook(braces(template), braces(output), dict(parameters), engine_name="algo", kernel_name="python3",
-                         language="python", progress_bar=False, autosave_cell_every=0, watch=watch)
+        execute_notebook(braces(template), _WHOLE + braces(output), dict(parameters), engine_name="algo",
+                         kernel_name="python3", language="python", progress_bar=False, autosave_cell_every=0,
+                         watch=watch)
         status = "failed" if watch.error else "succeeded"
     except PapermillExecutionError as e:  # without an error of ours the cell is tagged `raises-exception`
         status = "succeeded" if not watch.error else "out of memory" if e.ename == "MemoryError" else "failed"

@@ -38,7 +38,7 @@ from ..core.hashing import canonical_json, hash_file, hash_params
 from ..core.secrets import redact, redact_values, remember_all_secrets
 from ..core.settings import Settings
 from .cleaning import Removed, clean_folder, clean_tracked, drop_links
-from .closure import MODULES, code_snapshot, dependency_versions, present_code, read_imported
+from .closure import code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
 from .kernel import end_family
 from .parameters import (Template, check_choices, find_template, list_templates, named_code,
@@ -293,8 +293,8 @@ def _begin(
                 "status": "running", "identity": own, "inputs": inputs, "outputs": {},
                 "record": {**origin, **record}, "steps": [], "error": None}
     write_manifest(part, manifest)
-    watch = Watch(settings.runs.timeout, settings.runs.memory, cwd=settings.root, modules=part/"work"/MODULES,
-                  lock=lock, output=settings.runs.output, family=str(part))
+    watch = Watch(settings.runs.timeout, settings.runs.memory, cwd=settings.root, lock=lock,
+                  output=settings.runs.output, family=str(part))
     return _Begun(template, workspace, part, reports/template.name/run_id, lock, manifest, watch)
 
 # %% ../../nbs/runs/03_runner.ipynb #60d4299b
@@ -380,6 +380,8 @@ def _execute(
         return execute(_copied(template, part), part/"notebook.ipynb", begun.inputs["parameters"], watch, interrupts)
 
 # %% ../../nbs/runs/03_runner.ipynb #29e68ea8
+_LEDGER_GONE = "its trial ledger is gone, so what it tried is not counted. Run it again"
+
 def _failed(kind: str, message: str) -> tuple[str, dict[str, Any]]: # (status, error)
     "What went wrong while a run was recorded."
     return "failed", {"step": "record", "cell": None, "type": kind, "message": redact(message), "traceback": []}
@@ -387,7 +389,7 @@ def _failed(kind: str, message: str) -> tuple[str, dict[str, Any]]: # (status, e
 def _with_imported(begun: _Begun) -> dict[str, Any]:
     "The manifest, of code only what was imported."
     root, code = begun.workspace.settings.root, begun.inputs["code"]
-    inputs = {**begun.inputs, "code": read_imported(begun.part/"work"/MODULES, root, code)}
+    inputs = {**begun.inputs, "code": read_imported(begun.watch.modules, begun.watch.opened, root, code)}
     return {**begun.manifest, "inputs": inputs, "identity": identity(inputs)}
 
 def _clean_tracked(begun: _Begun) -> list[Removed]:
@@ -422,10 +424,12 @@ def _publish(
     part, watch, workspace = begun.part, begun.watch, begun.workspace
     error = {k: v for k, v in watch.error.items() if k != "source"} if watch.error else None
     dropped = drop_links(part)  # from here on what is opened in the run's folder lies there
+    counted = (part/"work"/"ledger.db").is_file()
     try:
         if not begun.reproduces: _keep_judged(part, begun.inputs)
         _merge(part, workspace.ledger, begun.inputs)
     except InputError as e: status, error = _failed("reserved period", str(e))
+    if not (begun.template.effects or counted): status, error = _failed("trial ledger", _LEDGER_GONE)
     manifest = _with_imported(begun)
     shutil.rmtree(part/"work", ignore_errors=True)
     if status == "succeeded" and (changed := _changed(begun.template, manifest["inputs"], workspace)):
@@ -493,6 +497,10 @@ def _give_up(begun: _Begun, e: Exception) -> None:
     error = {"step": steps[-1]["name"] if steps else "", "cell": None,
              "type": type(e).__name__, "message": redact(str(e))}
     with suppress(OSError, AlgoError):  # where its trials cannot be counted now, `recover` does it later
+        if begun.part.is_symlink():  # whatever it leads to is not the run's
+            begun.part.unlink()
+            begun.part.mkdir()
+        drop_links(begun.part)
         _merge(begun.part, begun.workspace.ledger, begun.inputs)
         shutil.rmtree(begun.part/"work", ignore_errors=True)
         clean_folder(begun.part)

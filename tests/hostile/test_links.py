@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from support.command import algo
+from support.command import algo, files
 from support.journey import dice_workspace, write_template
 
 KEY = "zq-7f31c9-planted"
@@ -72,6 +72,41 @@ def test_a_run_harms_nothing_that_it_links_to(tmp_path, monkeypatch):
     assert left == {f"artifacts/{name}" for name in wanted}
     assert all(p.stat().st_nlink == 1 and KEY not in p.read_text() for p in folder.rglob("*.txt"))
     assert "artifacts/folder" in (folder / "log.txt").read_text() and KEY not in done.stdout + done.stderr
+
+
+SWAP = {
+    "its notebook": "file.unlink()\nos.symlink(outside/'note.txt', file)",
+    "its record": "(run.folder/'run.json').unlink()\nos.symlink(outside/'note.txt', run.folder/'run.json')",
+    "its log": "(run.folder/'log.txt').unlink()\nos.symlink(outside/'note.txt', run.folder/'log.txt')",
+    "its report": "os.symlink(outside/'note.txt', run.folder/'report.html')",
+    "its ledger": "(run.folder/'ledger.db').unlink(missing_ok=True)\n"
+    "os.symlink(outside/'note.txt', run.folder/'ledger.db')",
+    "its work": "os.rename(run.folder/'work', 'moved')\nos.symlink(outside, run.folder/'work')",
+    "itself": "os.rename(run.folder, 'moved')\nos.symlink(outside, run.folder)",
+}
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize("swapped", SWAP)
+@pytest.mark.parametrize("end", ["1", "1 / 0"], ids=["well", "with an error"])
+def test_nothing_is_written_through_what_a_run_puts_in_the_place_of(tmp_path, swapped, end):
+    workspace = dice_workspace(tmp_path)
+    outside_of(workspace)
+    (workspace / "outside" / "work").mkdir()
+    (workspace / "outside" / "work" / "kept.txt").write_text("not the run's")
+    before = files(workspace / "outside")
+    head = "import os\nfrom pathlib import Path\nfrom algo_research.runs.record import current_run\n"
+    swap = head + "run = current_run()\nfile, outside = run.folder/'notebook.ipynb', Path('outside').resolve()\n"
+    swap += SWAP[swapped]
+    write_template(workspace, "swap", ("parameters", "x: int = 0"), ("step:swap", swap), ("step:end", end))
+    done = algo(workspace, "run", "swap", code=None)
+    assert files(workspace / "outside") == before
+    (folder,) = (workspace / "reports" / "swap").iterdir()
+    assert not folder.is_symlink() and not [p for p in folder.rglob("*") if p.is_symlink()]
+    status = json.loads((folder / "run.json").read_text())["status"]
+    assert status == ("succeeded" if end == "1" and swapped not in ("itself", "its work") else "failed"), done
+    assert done.returncode == (0 if status == "succeeded" else 2 if swapped == "itself" else 1), done
 
 
 @pytest.fixture

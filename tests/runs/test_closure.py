@@ -1,13 +1,14 @@
 """What a run's code is: the modules it imported, wherever they lie."""
 
-import json
 import sys
 from importlib.metadata import PackageNotFoundError
 
+import nbformat
 import pytest
+from support.command import algo
+from support.journey import KERNEL, write_template
 
 from algo_research.runs.closure import (
-    MODULES,
     _component_packages,
     code_snapshot,
     dependency_versions,
@@ -17,8 +18,7 @@ from algo_research.runs.closure import (
 
 
 def imported(root, **files) -> dict[str, str]:
-    (root / MODULES).write_text(json.dumps({name: str(path) for name, path in files.items()}))
-    return read_imported(root / MODULES, root, code_snapshot(root))
+    return read_imported({name: str(path) for name, path in files.items()}, [], root, code_snapshot(root))
 
 
 def test_a_module_in_a_folder_called_reports_is_still_code(tmp_path):
@@ -69,3 +69,78 @@ def test_a_package_that_is_not_installed_has_no_dependencies(monkeypatch):
 
     monkeypatch.setattr("algo_research.runs.closure.distribution", missing)
     assert list(dependency_versions.__wrapped__()) == ["python"]
+
+
+def test_a_module_in_an_archive_and_one_that_is_compiled_count_as_their_files(tmp_path):
+    root, apart = tmp_path / "workspace", tmp_path / "apart"
+    root.mkdir()
+    apart.mkdir()
+    for folder in (root, apart):
+        (folder / "tools.zip").write_bytes(b"PK1")
+        (folder / "fast.so").write_bytes(b"1")
+    zipped = {"a": root / "tools.zip/a.py", "c": apart / "tools.zip/c/d.py"}
+    ran = imported(root, **zipped, b=root / "fast.so", d=apart / "fast.so")
+    assert list(ran) == ["./fast.so", "./tools.zip", f"file {apart}/fast.so", f"file {apart}/tools.zip"]
+    assert present_code(ran, code_snapshot(root), root) == ran
+    (apart / "tools.zip").write_bytes(b"PK2")
+    (root / "fast.so").unlink()
+    now = present_code(ran, code_snapshot(root), root)
+    assert now["./fast.so"] is None and [n for n in ran if now[n] != ran[n]] == ["./fast.so", f"file {apart}/tools.zip"]
+
+
+WAYS = {
+    "imported": "import helper",
+    "in a sub-folder": "import deep.under.helper",
+    "by its path": "import importlib.util as u\ns = u.spec_from_file_location('h', 'helper.py')\n"
+    "m = u.module_from_spec(s)\ns.loader.exec_module(m)",
+    "run": "%run helper.py",
+    "run elsewhere": "%run {outside}/helper.py",
+    "run as a module": "import runpy\nrunpy.run_module('helper')",
+    "run as a path": "import runpy\nrunpy.run_path('helper.py')",
+    "executed": "exec(open('helper.py').read())",
+    "executed by another way": "from pathlib import Path\nexec(compile(Path('helper.py').read_bytes(), 'x', 'exec'))",
+    "a notebook": "%run helper.ipynb",
+    "forgotten": "import sys, helper\ndel sys.modules['helper']",
+    "of a fork": "import os\npid = os.fork()\nif not pid:\n    import helper\n    os._exit(0)\nos.waitpid(pid, 0)",
+    "of a pool": "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(1) as pool: "
+    "pool.map(exec, ['import helper'])",
+    "of a spawned pool": "import multiprocessing\nwith multiprocessing.get_context('spawn').Pool(1) as pool: "
+    "pool.map(exec, ['import helper'])",
+    "of a child": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import helper'], check=True)",
+    "of a shell": "import os\nassert os.system('python3 helper.py') == 0",
+    "of a magic": "!python3 helper.py",
+}
+HELPER = "VALUE = {n}  # what a run executes\n"
+
+
+def write_helpers(workspace, outside, n: int) -> None:
+    for path in ("helper.py", "deep/under/helper.py", outside / "helper.py"):
+        (workspace / path).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / path).write_text(HELPER.format(n=n))
+    cell = nbformat.v4.new_code_cell(HELPER.format(n=n), id="helper")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), workspace / "helper.ipynb")
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("way", WAYS)
+def test_a_change_of_code_that_a_run_executes_however_it_does_runs_again(tmp_path, way):
+    workspace, outside = tmp_path / "workspace", tmp_path / "outside"
+    workspace.mkdir()
+    write_helpers(workspace, outside, 1)
+    (workspace / "other.py").write_text("")
+    made = "open('made.py', 'w').write('x = 1')\nimport made"
+    source = WAYS[way].replace("{outside}", str(outside))
+    write_template(workspace, "t", ("parameters", "x: int = 0"), ("step:a", source), ("step:b", made))
+
+    def runs(expected: int) -> None:
+        algo(workspace, "run", "t")
+        assert len(list(workspace.glob("reports/t/*"))) == expected
+
+    runs(1)
+    runs(1)  # it is done
+    write_helpers(workspace, outside, 2)
+    runs(2)
+    if "of a" not in way:  # another Python may import whatever there is
+        (workspace / "other.py").write_text("x = 1")
+        runs(2)
