@@ -40,7 +40,7 @@ from ..core.errors import DataError
 from ..core.files import atomic_write
 from ..core.secrets import redact, redact_values
 from .closure import REPORT, read_told
-from .kernel import CODE, FAMILY, LOCK, RUNNER, end_family
+from .kernel import CODE, FAMILY, LOCK, RUNNER, end_family, end_kernel
 from .output import Lines, Room, Spool
 from .parameters import cell_step
 from .record import PROGRESS
@@ -104,8 +104,7 @@ def _watch_kernel(
     except psutil.NoSuchProcess: return
     def kill(reason: str, detail: str) -> None:
         watch.stop(reason, detail)
-        with suppress(psutil.Error): family.update(kernel.children(recursive=True))
-        end_family(watch.family, {*family, kernel})
+        end_kernel(kernel, watch.family, family)
     while not done.wait(0.2):
         try:
             family.update(kernel.children(recursive=True))
@@ -247,7 +246,7 @@ def papermill_execute_cells(self: RunClient):
                 cell.metadata.papermill |= {"status": "failed", "exception": True}
                 self.nb.metadata.papermill["exception"] = True
                 if isinstance(e, DeadKernelError): self._explain(process)
-                if isinstance(e, KeyboardInterrupt): self._leave_cell()
+                if isinstance(e, KeyboardInterrupt): self._leave_cell(process.pid, family)
                 self.watch.error = {"cell": index, "source": cell.source}
                 raise
             self.nb_man.cell_complete(cell, cell_index=index)
@@ -284,8 +283,9 @@ def _end(self: RunClient, process: Any, family: set[psutil.Process]) -> None:
     end_family(self.watch.family, family, but=process.pid)
 
 @patch
-def _leave_cell(self: RunClient) -> None:
-    "Wait no more for a cell that was interrupted: what it still says would be an error that nobody asked for."
+def _leave_cell(self: RunClient, pid: int, family: set[psutil.Process]) -> None:
+    "End a cell that was interrupted with its kernel: what they still say would be an error that nobody asked for."
+    with suppress(psutil.Error): end_kernel(psutil.Process(pid), self.watch.family, family)
     task = self._executing
     if task is None or task.done(): return
     loop = task.get_loop()

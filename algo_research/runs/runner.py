@@ -167,7 +167,8 @@ def compare_inputs(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
 
 # %% ../../nbs/runs/03_runner.ipynb #1e98bc2b
 def _git(folder: Path, *arguments: str) -> str:
-    try: asked = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+    command = ["git", "-c", "core.fsmonitor=false", *arguments]  # which may be a program of the folder's choice
+    try: asked = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired): return ""
     return asked.stdout.strip()
 
@@ -180,7 +181,8 @@ def _origin(
     "Where and when a run was made; no part of its identity."
     found_by_name = template.path in list_templates(own).values()
     package, commit = Path(algo_research.__file__).parent, ("rev-parse", "HEAD")
-    changed = {place: bool(_git(place, "status", "--porcelain", "--untracked-files=no")) for place in (package, root)}
+    status = ("status", "--porcelain", "--untracked-files=no", "--", ".")
+    changed = {place: bool(_git(place, *status)) for place in (package, root)}
     return {"package": algo_research.__version__, "git_commit": _git(package, *commit), "git_dirty": changed[package],
             "workspace_commit": _git(root, *commit), "workspace_dirty": changed[root],
             "template_path": None if found_by_name else str(template.path.resolve()),

@@ -9,6 +9,7 @@ from support.command import algo, files
 from support.datasets import make_dataset
 
 from algo_research.core.errors import AlgoError
+from algo_research.data.market import equities
 from algo_research.data.stores import delta
 from algo_research.data.stores.delta import DeltaStore
 
@@ -67,25 +68,64 @@ def test_one_wins_and_the_other_is_told(tmp_path, monkeypatch, one, other, there
     assert again.returncode == 0 or "is no composite" in again.stderr
 
 
-def test_an_adjustment_of_bars_that_changed_meanwhile_is_not_stored(tmp_path, monkeypatch):
-    workspace = workspace_of(tmp_path)
-    algo(workspace, "data", "import", "a.csv", "--id", RAW)
-    from algo_research.data.market import equities
+STORED = {
+    "import": ["data", "import", "b.csv", "--id", RAW, "--replace"],
+    "aggregate": CHANGES["aggregate"],
+    "adjust": ["data", "adjust", RAW, "--actions", "c.csv"],
+    "repair": ["data", "check", RAW, "--repair", "--yes"],
+}
+PAIRS = [
+    (base, one, other)
+    for base in ("import", "aggregate")
+    for one, other in itertools.product((base, "adjust", "repair"), repeat=2)
+]
 
-    original = equities.adjust_bars
+
+def spiky(path, factor: float = 1.0) -> None:
+    """Bars of which one is ten times its neighbours: a repair drops it."""
+    bars = make_dataset("1d", 200).bars.with_row_index()
+    times = pl.when(pl.col("index") == 120).then(10 * factor).otherwise(factor)
+    bars = bars.with_columns(pl.col("open", "high", "low", "close") * times)
+    bars.select("ts", "open", "high", "low", "close", "volume").write_csv(path)
+
+
+# each day half of them
+@pytest.mark.parametrize(
+    ("base", "one", "other"), [pytest.param(*p, marks=[pytest.mark.long] if n % 2 else []) for n, p in enumerate(PAIRS)]
+)
+def test_of_two_that_change_what_is_stored_one_wins_and_the_other_is_told(tmp_path, monkeypatch, base, one, other):
+    workspace = workspace_of(tmp_path)
+    spiky(workspace / "a.csv")
+    for id in ("other/coins/1d", "third/coins/1d", *([RAW] if base == "import" else [])):
+        algo(workspace, "data", "import", "a.csv", "--id", id)
+    if base == "aggregate":
+        algo(workspace, *STORED["aggregate"])
+    spiky(workspace / "a.csv", 3.0)  # what will be brought anew
+    for id in ("other/coins/1d", "third/coins/1d"):
+        algo(workspace, "data", "import", "a.csv", "--id", id, "--replace")
+    place, name = (equities, "adjust_bars") if one == "adjust" else (delta._DeltaTables, "_change")
+    original = getattr(place, name)
 
     def overtaken(*arguments, **options):
         monkeypatch.undo()
-        algo(workspace, "data", "import", "b.csv", "--id", RAW, "--replace", apart=True)
+        command = [argument.replace("c.csv", "d.csv") for argument in STORED[other]]
+        won.append(algo(workspace, *command, apart=True, code=None))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(equities, "adjust_bars", overtaken)
+    won: list = []
+    monkeypatch.setattr(place, name, overtaken)
     before = files(workspace)
-    told = algo(workspace, "data", "adjust", RAW, "--actions", "c.csv", code=None)
-    assert "was changed meanwhile" in told.stderr
-    assert not [name for name in files(workspace).keys() - before.keys() if "actions" in name or "total" in name]
-    assert algo(workspace, "data", "adjust", RAW, "--actions", "c.csv").returncode == 0
-    assert DeltaStore(workspace / ".algo" / "store").read(ID).bars.height == 40
+    lost = algo(workspace, *STORED[one], code=None)
+    assert won[0].returncode == 0, won
+    if one == other or other != "adjust":
+        assert lost.returncode == 3 and "was changed meanwhile" in lost.stderr, lost  # it can be repeated
+        if one == "adjust" and other != "adjust":
+            assert not [new for new in files(workspace).keys() - before.keys() if "actions" in new or "total" in new]
+    else:  # that one changes another dataset
+        assert lost.returncode == 0, lost
+    again = algo(workspace, *STORED[one], code=None)
+    assert again.returncode == 0 or "is stored and is not adjusted so" in again.stderr, again
+    assert DeltaStore(workspace / ".algo" / "store").read(RAW).bars.height in (199, 200)
 
 
 @pytest.mark.parametrize("symbol", ["../../store/x", "..", "a/b", "_hidden", ".hidden", "x\0y", "x" * 300])

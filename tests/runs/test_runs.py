@@ -454,3 +454,39 @@ def test_damaged_and_older_manifests(workspace):
     (run / "metrics.json").write_text('{"mean": 6}')
     assert "metrics.json is not what run.json recorded" in algo(workspace, "reproduce", run.name, code=2).stderr
     assert "done before" not in algo(workspace, "run", "dice", "-p", "throws=11").stderr
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_run_records_the_commit_of_its_workspace(tmp_path):
+    """And whether that is what ran; other folders of the repository are none of its business."""
+
+    def git(*arguments: str) -> str:
+        own = ["-c", "user.name=A", "-c", "user.email=a@b.c", "-c", "core.fsmonitor=false"]
+        command = ["git", *own, *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    dice_workspace(workspace)
+    (tmp_path / "beside.txt").write_text("a")
+    (workspace / "rules.py").write_text("x = 1")
+    git("init", "-q")
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    hook.chmod(0o700)
+    git("add", ".")
+    git("commit", "-qm", "first")
+    git("config", "core.fsmonitor", str(hook))  # what a stranger's folder may bring along
+
+    def recorded(throws: int) -> tuple[str, bool]:
+        algo(workspace, "run", "dice", "-p", f"throws={throws}")
+        made = {m["inputs"]["parameters"]["throws"]: m["record"] for m in manifests(workspace).values()}
+        record = made[throws]
+        return record["workspace_commit"], record["workspace_dirty"]
+
+    (tmp_path / "beside.txt").write_text("b")
+    assert recorded(2) == (git("rev-parse", "HEAD").strip(), False)
+    (workspace / "rules.py").write_text("x = 2")
+    assert recorded(3) == (git("rev-parse", "HEAD").strip(), True)
+    assert not (tmp_path / "executed").exists()

@@ -79,6 +79,15 @@ class MemoryCache(Cache):
             with self._lock: self._frames[key] = frame
 
 # %% ../../../nbs/data/stores/02_cache.ipynb #f29a3ba8
+def _names_server(url: str) -> bool:
+    "Whether an address of Redis has a host, a port that there can be, and a number at most."
+    try: parts = urlsplit(url)
+    except ValueError: return False
+    port = re.fullmatch(r"(?:.*@)?(?:[^:]+|\[.*\]):?(\d*)", parts.netloc)
+    fits = port is not None and int(port[1] or 6379) < 2**16
+    return bool(parts.hostname and fits and re.fullmatch(r"(/\d*)?", parts.path))
+
+# %% ../../../nbs/data/stores/02_cache.ipynb #48b2ab82
 class RedisCache(Cache):
     "Keeps frames in a Redis server."
 
@@ -92,9 +101,9 @@ class RedisCache(Cache):
         import redis
         for password in address_secrets(url):
             with suppress(InputError): remember_secret(password)
-        parts = urlsplit(url)
-        self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without user and password
-        if not parts.hostname or not re.fullmatch(r"(/\d*)?", parts.path):
+        scheme, _, rest = url.partition("://")
+        self.name = f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"  # without user and password
+        if not _names_server(url):
             raise InputError(f"{self.name!r} is no address of a Redis server. Write redis://HOST:PORT/DB with a number "
                              f"for DB.")
         self._away, self._again = redis.RedisError, again
