@@ -68,7 +68,7 @@ def import_(
     root: Root = None,
 ) -> None:
     """Read a file of bars, say what was understood, and store it: all or nothing."""
-    from algo_research.core.errors import InputError, unknown_name
+    from algo_research.core.errors import DataError, InputError, unknown_name
     from algo_research.data.catalog import reserved_venues
     from algo_research.data.intake.importing import import_file, stored_changes
     from algo_research.data.stores.base import newest_version
@@ -108,12 +108,21 @@ def import_(
                 f"another, e.g. --id file/{dataset.id.symbol}/{dataset.id.timeframe}."
             )
         before = newest_version(workspace.store, dataset.id)
-        new, changed, same = stored_changes(dataset, workspace.store)
-        out = console()
+        out, damage = console(), None
+        try:
+            new, changed, same = stored_changes(dataset, workspace.store)
+        except DataError as error:
+            if not replace:
+                raise
+            damage = error
         out.print(f"{dataset!r}")
         for decision in imported.decisions:
             out.print(f"  {decision}")
-        out.print(f"  {new:,} new bars, {changed:,} changed, {same:,} already stored")
+        if damage is None:
+            out.print(f"  {new:,} new bars, {changed:,} changed, {same:,} already stored")
+        else:
+            new, changed, same = dataset.bars.height, 0, 0
+            out.print(f"  {new:,} bars take the place of what is stored and cannot be read: {damage}")
         if dry_run:
             out.print("Nothing was stored (--dry-run).")
             return
@@ -122,7 +131,7 @@ def import_(
                 f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace "
                 "to change them (earlier versions stay readable)."
             )
-        version = workspace.store.write(dataset, after=before)
+        version = workspace.store.write(dataset, after=before, replace=damage is not None)
         snapshot = workspace.store.snapshot(dataset.id, version)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
     out.print(f"Next: algo data check {snapshot.dataset}; algo run research -p dataset={snapshot.dataset}")

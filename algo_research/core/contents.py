@@ -13,8 +13,9 @@ import struct
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,14 +41,29 @@ class _Room:
 
 _BROKEN = (*BROKEN, zipfile.BadZipFile, tarfile.TarError)
 
-def _unpacked(stream: Any, room: _Room) -> IO[bytes]:
+def _bytes_after(stream: Any, start: int) -> Iterator[bytes]:
+    "What comes after so many bytes until a stream breaks, one by one: of a piece in which it does it gives nothing."
+    raw = getattr(getattr(stream, "_buffer", None), "raw", stream)  # which reads no more than is asked for
+    with suppress(*_BROKEN):
+        while start and (piece := raw.read(min(start, 2**16))): start -= len(piece)
+        while piece := raw.read(1): yield piece
+
+def _unpacked(
+    stream: Any,
+    room: _Room,
+    again: Callable[[], Any] | None = None, # the same stream from its beginning; None: torn, it cannot be looked into
+) -> IO[bytes]:
     "What a stream gives until it ends or breaks, in a temporary file."
     kept = tempfile.SpooledTemporaryFile(2**24)  # noqa: SIM115 - whoever asked closes it
     try:
         while piece := stream.read(2**20):
             room.take(len(piece))
             kept.write(piece)
-    except _BROKEN: pass
+    except _BROKEN:
+        if not again:
+            kept.close()
+            raise _Hidden("it is packed and torn") from None
+        for piece in _bytes_after(again(), kept.tell()): kept.write(piece)
     except BaseException:
         kept.close()
         raise
@@ -56,7 +72,10 @@ def _unpacked(stream: Any, room: _Room) -> IO[bytes]:
 
 # %% ../../nbs/core/10_contents.ipynb #3798a32e
 def _streams(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
-    if stream := unpacked_stream(file): yield _unpacked(stream, room)
+    def again() -> Any:
+        file.seek(0)
+        return unpacked_stream(file)
+    if stream := unpacked_stream(file): yield _unpacked(stream, room, again)
 
 # %% ../../nbs/core/10_contents.ipynb #6711874f
 def _zipped(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
@@ -76,7 +95,8 @@ def _tarred(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
     with suppress(tarfile.TarError, OSError, ValueError), tarfile.open(fileobj=file, mode="r:") as archive:
         for member in archive:
             room.take(64)
-            if stream := archive.extractfile(member) if member.isreg() else None: yield _unpacked(stream, room)
+            again = partial(archive.extractfile, member)
+            if stream := again() if member.isreg() else None: yield _unpacked(stream, room, again)
 
 # %% ../../nbs/core/10_contents.ipynb #dbb08208
 def _pictured(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
@@ -90,7 +110,8 @@ def _pictured(file: IO[bytes], head: bytes, room: _Room) -> Iterator[IO[bytes]]:
             content = file.read(min(size, 2**24))
             file.seek(size + 4 - len(content), 1)
             for found in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", content):
-                yield _unpacked(unpacked_stream(io.BytesIO(content[found.start():])), room)
+                def again(packed: bytes = content[found.start():]) -> Any: return unpacked_stream(io.BytesIO(packed))
+                yield _unpacked(again(), room, again)
 
 # %% ../../nbs/core/10_contents.ipynb #4db300c5
 def _worded(schema: Any) -> list[str]:

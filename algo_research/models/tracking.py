@@ -15,6 +15,8 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from fastcore.basics import patch
 from pydantic import Field
@@ -55,6 +57,11 @@ def code_version() -> str:
     return hash_code()
 
 # %% ../../nbs/models/03_tracking.ipynb #345a3eae
+def _is_moved(before: str, now: str) -> bool: # addresses of folders
+    "Whether what was kept in one folder is now in another; a bucket, or a folder that is still there, was chosen."
+    ours = before.startswith("file:") and before.endswith("/artifacts")
+    return before != now and ours and not Path(url2pathname(urlsplit(before).path)).is_dir()
+
 _PLACES = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
            "model_versions": ("source", "storage_location")}  # where MLflow writes down whole paths
 
@@ -69,7 +76,8 @@ def _follow_move(
             there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
             for column in there & {*columns}:
                 db.execute(f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                           (now, len(before) + 1, len(before), before))
+                           (f"{now}/", len(before) + 2, len(before) + 1, f"{before}/"))
+                db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (now, before))
 
 # %% ../../nbs/models/03_tracking.ipynb #3fcbd250
 class Tracker:
@@ -113,12 +121,11 @@ class Tracker:
         with self._alone():
             found = client.get_experiment_by_name(self.experiment)
             if not found: return client.create_experiment(self.experiment, artifact_location=folder)
-            if folder and found.artifact_location != folder: _follow_move(self.file, found.artifact_location, folder)
+            if folder and _is_moved(found.artifact_location, folder):
+                _follow_move(self.file, found.artifact_location, folder)
         return found.experiment_id
 
-    def ping(self) -> None:
-        "Raise when runs cannot be logged."
-        self._experiment_id()
+    def ping(self) -> None: self._experiment_id()  # raises when runs cannot be logged
 
 # %% ../../nbs/models/03_tracking.ipynb #26bd7246
 @patch

@@ -39,7 +39,7 @@ with unseen(GRAMMAR):
 from ..core.errors import DataError
 from ..core.files import atomic_write
 from ..core.secrets import redact, redact_values
-from .closure import REPORT, read_told
+from .closure import REPORT, Opened, read_told
 from .kernel import CODE, FAMILY, LOCK, RUNNER, end_family, end_kernel
 from .output import Lines, Room, Spool
 from .parameters import cell_step
@@ -54,8 +54,7 @@ class Watch:
     environment: Mapping[str, str] = field(default_factory=dict) # added to the kernel's
     cwd: Path | None = None # the kernel's
     modules: dict[str, str] | None = None # the file of each module that the kernel held at its end; None: nobody said
-    # files of code that it opened besides, and whether they were made meanwhile
-    opened: tuple[tuple[str, bool], ...] = ()
+    opened: list[Opened] = field(default_factory=list) # files of code that it opened besides
     lock: int | None = None # a descriptor the kernel holds too: the run is alive as long as either
     output: float = 0.0    # MB that cells may say; 0: as much as they like
     family: str = field(default_factory=lambda: uuid4().hex) # marks the kernel's processes
@@ -88,6 +87,10 @@ class Watch:
         if not self.reason: self.reason, self.detail = reason, detail
 
 # %% ../../nbs/runs/02_engine.ipynb #b3c99bd1
+def _lives(process: psutil.Process) -> bool:
+    try: return process.is_running()  # and is no other one that has its number now
+    except psutil.Error: return False
+
 def _memory(process: psutil.Process) -> int:
     "Bytes that it holds; none when it has ended."
     try: return process.memory_info().rss
@@ -107,6 +110,7 @@ def _watch_kernel(
         end_kernel(kernel, watch.family, family)
     while not done.wait(0.2):
         try:
+            family.intersection_update([p for p in family if _lives(p)])
             family.update(kernel.children(recursive=True))
             used = sum(_memory(p) for p in (kernel, *family))
         except psutil.Error: continue
@@ -262,15 +266,16 @@ def _report_modules(self: RunClient) -> None:
     "Let the kernel write down which modules it holds; what it shows nobody."
     path = self._told/"modules.json"
     asked = self.kc.execute(REPORT.format(path=str(path)), silent=True, store_history=False)
-    self.wait_for_reply(asked)
-    self._hear_out(asked)  # threads of cells that have ended may have printed meanwhile
+    self._hear_out(asked)  # threads of cells that have ended may have printed meanwhile, and go on
     self.watch.modules, self.watch.opened = read_told(path, self._told/"opened")
 
 @patch
 def _hear_out(self: RunClient, asked: str) -> None:
     "Take the messages until the answer to this one is complete."
     async def hear() -> None:
-        with suppress(TimeoutError): await asyncio.wait_for(self._async_poll_output_msg(asked, _NOBODY, -1), 10)
+        heard = self._async_poll_output_msg(asked, _NOBODY, -1)
+        both = asyncio.gather(self.async_wait_for_reply(asked), heard)  # it answers when what it says is taken
+        with suppress(TimeoutError): await asyncio.wait_for(both, 60)
     run_sync(hear)()
 
 @patch
@@ -406,8 +411,8 @@ def execute(
     def braces(path: Path) -> str:  # papermill fills in paths
         return str(path).replace("{", "{{").replace("}", "}}")
     try:
-        if interrupts.waiting: raise KeyboardInterrupt
         interrupts.armed = True
+        if interrupts.waiting: raise KeyboardInterrupt
         execute_notebook(braces(template), _WHOLE + braces(output), dict(parameters), engine_name="algo",
                          kernel_name="python3", language="python", progress_bar=False, autosave_cell_every=0,
                          watch=watch)

@@ -70,7 +70,8 @@ def _size(value: Any) -> int:
     if isinstance(value, Mapping): return sum(len(str(k)) + _size(v) for k, v in value.items())
     return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8
 
-_EACH = 64  # characters that an output takes beside its content
+_EACH = 64      # characters that an output takes beside its content
+_LAST = 100_000 # characters of an error that is kept although there is no room left
 
 class Room:
     "How much cells may still say."
@@ -83,8 +84,8 @@ class Room:
         "What is kept of a message's content; None: nothing."
         text = content.get("text", "") if kind == "stream" else ""
         size = len(text) if kind == "stream" else _size(content) + _EACH
-        if size <= self._left:
-            self._left -= size
+        if size <= self._left or (kind == "error" and size < _LAST):  # why a run failed is never left out
+            self._left = max(0, self._left - size)
             return content
         kept = text[:text.rfind("\n", 0, int(self._left)) + 1]
         self._left = 0  # what is smaller and comes later would stand where something is missing

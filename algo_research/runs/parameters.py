@@ -372,11 +372,13 @@ def named_content(
 def named_code(
     template: Template,              # of a run
     values: Mapping[str, Any],       # all parameters
+    settings: Mapping[str, Any],     # that shape its result
 ) -> list[str]:                      # module:attribute
-    "The code that parameters, or a plan among them, name by its module."
+    "The code that parameters, a plan among them, or settings name by its module."
     told = [values[p.name] for p in template.parameters.values() if p.chooses or "plan" in p.names]
     told = [{k: v for k, v in t.items() if k != "datasets"} if isinstance(t, dict) else t for t in told]
-    return sorted({code for text in _texts(told) for code in re.findall(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text)})
+    words = {word for text in _texts([*told, dict(settings)]) for word in re.split(r"[\s;,()\[\]{}='\"]+", text)}
+    return sorted(word for word in words if re.fullmatch(r"[\w.-]+:[^\W\d][\w.:-]*", word))
 
 # %% ../../nbs/runs/00_parameters.ipynb #b8566bb1
 def named_datasets(

@@ -7,6 +7,7 @@ __all__ = ['pin_runs', 'gather_inputs', 'identity', 'as_recorded', 'Difference',
            'run_template', 'run', 'work', 'Reproduction', 'template_of', 'reproduce']
 
 # %% ../../nbs/runs/03_runner.ipynb #3b41674e
+import hmac
 import multiprocessing
 import os
 import platform
@@ -22,7 +23,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any
+from uuid import uuid4
 
 from ..core.imports import GRAMMAR, unseen
 
@@ -33,18 +36,19 @@ from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock
 from ..core.contents import secret_inside
 from ..core.errors import AlgoError, DataError, FatalError, InputError, in_short
-from ..core.files import ensure_folder
+from ..core.files import ensure_folder, read_regular
 from ..core.hashing import canonical_json, hash_file, hash_params
 from ..core.secrets import redact, redact_values, remember_all_secrets
 from ..core.settings import Settings
+
+# %% ../../nbs/runs/03_runner.ipynb #4c9b04c3
 from .cleaning import Removed, clean_folder, clean_tracked, drop_links
 from .closure import code_snapshot, dependency_versions, present_code, read_imported
 from .engine import Interrupts, Watch, execute
 from .kernel import end_family
 from .parameters import (Template, check_choices, find_template, list_templates, named_code,
-                                           named_content,
-                                           named_datasets, pin_settings, read_template, refuse_beside_plan,
-                                           resolve_parameters)
+                                           named_content, named_datasets, pin_settings, read_template,
+                                           refuse_beside_plan, resolve_parameters)
 from .record import (FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, require_ledger,
                                        show_progress, write_manifest)
 from .report import write_report
@@ -287,6 +291,7 @@ def _begin(
 ) -> _Begun:
     "Prepare a hidden folder for a run."
     settings, started = workspace.settings, workspace.clock.now()
+    _key(workspace)  # refused now, if at all
     own, reports = identity(inputs), ensure_folder(settings.path(settings.workspace.reports))
     part = _new_folder(reports/template.name, f"{started:%Y%m%d-%H%M%S}-{own[:8]}")
     run_id, lock = part.name.strip(".").removesuffix(".part"), lock_run(part)
@@ -382,6 +387,24 @@ def _execute(
         return execute(_copied(template, part), part/"notebook.ipynb", begun.inputs["parameters"], watch, interrupts)
 
 # %% ../../nbs/runs/03_runner.ipynb #29e68ea8
+def _key(workspace: Workspace) -> bytes:
+    "What only this workspace knows; made when it is first asked for."
+    path = workspace.settings.path(workspace.settings.workspace.state)/"seal.key"
+    if not os.path.lexists(path):
+        new = ensure_folder(path.parent)/f".{path.name}.{uuid4().hex}.part"
+        number = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(number, "wb") as file: file.write(token_bytes(32))
+        with suppress(FileExistsError): os.link(new, path)  # another process was first
+        new.unlink()
+    if len(key := read_regular(path)) == 32: return key
+    raise DataError(f"{path} is damaged. Remove it: a new one is made, and runs of before are a stranger's then "
+                    "(`algo reproduce --trust`).")
+
+def _seal(manifest: Mapping[str, Any], workspace: Workspace) -> str:
+    "What shows that a run with these inputs was made here."
+    return hmac.digest(_key(workspace), f"{manifest['run_id']} {manifest['identity']}".encode(), "sha256").hex()
+
+# %% ../../nbs/runs/03_runner.ipynb #3bd50db3
 _LEDGER_GONE = "its trial ledger is gone, so what it tried is not counted. Run it again"
 
 def _failed(kind: str, message: str) -> tuple[str, dict[str, Any]]: # (status, error)
@@ -448,7 +471,7 @@ def _publish(
     record = {**manifest["record"], "finished": finished.isoformat(timespec="seconds"), "seconds": seconds,
               "peak_memory": watch.peak, "output_cut": watch.cut,
               "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"]),
-              "ledger_head": list(workspace.ledger.head)}
+              "ledger_head": list(workspace.ledger.head), "seal": _seal(manifest, workspace)}
     if removed: record["removed"] = _log_removed(part, removed, workspace.clock)
     manifest |= {"status": status, "outputs": outputs, "record": record, "steps": watch.steps, "error": error}
     _render(part, manifest)
@@ -613,23 +636,25 @@ def template_of(
     return template
 
 def _is_known(original: Run, workspace: Workspace) -> bool:
-    "Whether a run was made here: it lies among the runs, and the trial ledger has been where it says."
+    "Whether a run was made here: it lies among the runs, and carries the workspace's seal of its inputs."
     reports = workspace.settings.path(workspace.settings.workspace.reports)
-    seq, hash = original.manifest["record"].get("ledger_head") or (0, "")
     inside = original.folder.resolve().is_relative_to(reports.resolve())
-    return inside and seq > 0 and workspace.ledger.has_head(seq, hash)
+    sealed = str(original.manifest["record"].get("seal"))
+    return inside and hmac.compare_digest(sealed.encode(), _seal(original.manifest, workspace).encode())
 
 # %% ../../nbs/runs/03_runner.ipynb #7694c5ef
 def _repeated(
     original: Run,
     template: Template,
     given: Mapping[str, Any], # parameters to change on purpose
+    settings: Settings,       # with those of the run
     trusted: bool,            # modules that it names may be imported
 ) -> dict[str, Any]:          # all parameters
     "What a run is repeated with."
     recorded = {k: v for k, v in original.manifest["inputs"]["parameters"].items() if k in template.parameters}
     values = resolve_parameters(template, {**recorded, **given})
-    if not trusted and (code := named_code(template, values)):
+    code = named_code(template, pin_settings(template, values, settings), original.manifest["inputs"]["settings"])
+    if code and not trusted:
         raise InputError(f"Nothing shows that the run {original.id} was made in this workspace, and it names code that "
                          f"would be imported to repeat it: {', '.join(code)}. Nothing was imported. Look at these "
                          "modules here, then pass --trust.")
@@ -653,9 +678,9 @@ def reproduce(
     _check_original(original)
     recorded, was = original.manifest["inputs"], original.manifest["outputs"]
     template = template_of(original, notebook, workspace.settings)
-    values = _repeated(original, template, given or {}, trust or _is_known(original, workspace))
-    tell("inputs", "compared with the record")
     there = Workspace(_with_settings(workspace.settings, recorded["settings"]), workspace.container)
+    values = _repeated(original, template, given or {}, there.settings, trust or _is_known(original, workspace))
+    tell("inputs", "compared with the record")
     inputs = gather_inputs(template, values, there)
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder)/"ledger.db"

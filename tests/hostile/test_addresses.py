@@ -34,7 +34,8 @@ def check_address(tmp_path, name: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://[", *(pytest.param(u, marks=pytest.mark.long) for u in ("postgresql://[", "http://h:99999", "file://["))]
+    "url",
+    ["http://[", *(pytest.param(u, marks=pytest.mark.long) for u in ("postgresql://[", "http://h:99999", "file://["))],
 )
 def test_a_run_that_cannot_be_tracked_there_is_refused_or_says_so(tmp_path, url):
     done = algo(tmp_path, "run", "research", "-p", "dataset=arch/NASDAQ/1d", "-p", "folds=2", code=None,

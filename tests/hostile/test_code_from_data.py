@@ -9,6 +9,7 @@ from support.journey import dice_workspace, write_template
 from support.strategies import RULES
 
 from algo_research.core.errors import InputError
+from algo_research.core.hashing import hash_params
 from algo_research.runs.parameters import read_parameters
 
 # Each would leave a file, were it evaluated.
@@ -103,13 +104,49 @@ def test_code_that_a_strangers_run_names_is_not_imported(original, mine):
 @pytest.mark.slow
 @pytest.mark.process
 def test_not_even_when_the_run_lies_among_the_workspaces_own(original, mine):
+    algo(mine, "run", "backtest", "-p", "dataset=synthetic/noise:0/1h")  # one of ours, which may be in many hands
+    (ours,) = [json.loads(path.read_text())["record"] for path in mine.glob("reports/backtest/*/run.json")]
     shutil.copytree(original, mine / "reports" / "backtest" / original.name)
-    assert "--trust" in algo(mine, "reproduce", "last", code=2).stderr and not (mine / "evaluated").exists()
+    assert "--trust" in algo(mine, "reproduce", original.name, code=2).stderr and not (mine / "evaluated").exists()
     manifest = mine / "reports" / "backtest" / original.name / "run.json"
     told = json.loads(manifest.read_text())
-    told["record"]["ledger_head"] = [0, ""]
-    manifest.write_text(json.dumps(told))
-    assert "--trust" in algo(mine, "reproduce", "last", code=2).stderr and not (mine / "evaluated").exists()
+    for record in ({"seal": ""}, {"seal": None}, {"seal": ours["seal"], "ledger_head": ours["ledger_head"]}):
+        told["record"] |= record
+        manifest.write_text(json.dumps(told))
+        assert "--trust" in algo(mine, "reproduce", original.name, code=2).stderr
+        assert not (mine / "evaluated").exists()
+    (mine / ".algo" / "seal.key").write_bytes(b"")
+    assert "is damaged" in algo(mine, "reproduce", original.name, code=2).stderr
+
+
+NAMED = {
+    "in a letter beyond ASCII": lambda inputs: inputs["parameters"].update(strategy="rules:Évil"),
+    "in the settings": lambda inputs: [inputs["parameters"].update(strategy=None),
+                                       inputs["settings"].update({"research.strategy": "rules:Dip"})],
+    "beside another": lambda inputs: inputs["parameters"].update(compare="buy_and_hold;rules:Dip(days=2)"),
+    "as a key of a plan": lambda inputs: inputs["parameters"].update(plan={"strategy": {"name": "rules:Dip"}}),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("where", NAMED)
+def test_code_that_is_named_anywhere_is_not_imported(mine, tmp_path, where):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "rules.py").write_text(RULES)
+    made = theirs / "reports" / "research" / "20260101-000000-abc"
+    algo(theirs, "run", "backtest", "-p", "dataset=synthetic/noise:0/1h")
+    (run,) = theirs.glob("reports/backtest/*")
+    told = json.loads((run / "run.json").read_text())
+    parameters = {"dataset": ["synthetic/noise:0/1h"], "strategy": None, "compare": None, "plan": None}
+    told["inputs"]["parameters"] = parameters
+    NAMED[where](told["inputs"])
+    told |= {"template": "research", "identity": hash_params(told["inputs"]), "run_id": made.name}
+    shutil.copytree(run, made)
+    (made / "run.json").write_text(json.dumps(told))
+    refused = algo(mine, "reproduce", str(made), code=2).stderr
+    assert "--trust" in refused and "rules:" in refused and not (mine / "evaluated").exists(), refused
 
 
 @pytest.mark.slow

@@ -10,8 +10,10 @@ import pytest
 from support.command import algo, files
 from support.datasets import make_dataset
 
-from algo_research.core.errors import AlgoError
+from algo_research.core.errors import AlgoError, FatalError, RetryableError
+from algo_research.data.stores import delta
 from algo_research.data.stores.delta import DeltaStore
+from algo_research.data.stores.places import LocalPlace
 
 ID = "test/coins/1h"
 
@@ -165,3 +167,91 @@ def test_a_log_that_lost_its_end_is_not_read_as_if_that_were_all(whole, tmp_path
     assert DeltaStore(workspace / ".algo" / "store").read(ID).bars.equals(versions[3 - lost])
     assert open_store.write(make_dataset("1h", 12_000)) == 4 - lost
     assert DeltaStore(workspace / ".algo" / "store").read(ID).bars.height == 12_000
+
+
+def test_a_reader_beside_a_writer_is_told_of_no_damage(whole, tmp_path):
+    """Another process commits between any two steps of a read."""
+    folder, _ = whole
+    shutil.copytree(folder, tmp_path / "store")
+    market, tried = make_dataset("1h", 12_300), 0
+    original = DeltaStore._table
+
+    def overtaken(store, id, version=None):
+        nonlocal tried
+        table = original(store, id, version)
+        tried += 1
+        part = market.__class__(**{**vars(market), "bars": market.bars[12_000 + 10 * tried : 12_010 + 10 * tried]})
+        DeltaStore._table = original
+        writer.append(part)
+        DeltaStore._table = overtaken
+        return table
+
+    writer = DeltaStore(tmp_path / "store")
+    try:
+        DeltaStore._table = overtaken
+        for _ in range(5):
+            assert DeltaStore(tmp_path / "store").extent(ID)[0] >= 12_000
+    finally:
+        DeltaStore._table = original
+    assert tried >= 5 and writer.extent(ID)[0] == 12_000 + 10 * tried
+
+
+def test_what_does_not_answer_or_is_forbidden_is_not_called_damaged(whole, tmp_path, monkeypatch):
+    """A good version is not gone back behind because of it."""
+    folder, _ = whole
+    shutil.copytree(folder, tmp_path / "store")
+    store = DeltaStore(tmp_path / "store")
+    for wrong in (RetryableError("the bucket does not answer"), PermissionError(13, "Permission denied", "x.parquet")):
+
+        def fails(path, wrong=wrong):
+            raise wrong
+
+        with monkeypatch.context() as patch:
+            for name in ("read", "source"):
+                patch.setattr(store.place, name, fails)
+            for ask in (store.sound_version, store.read):
+                with pytest.raises((RetryableError, FatalError, PermissionError)) as told:
+                    store._newest.clear()
+                    ask(ID)
+                assert "--repair" not in str(told.value)
+
+
+def test_no_flipped_bit_ends_in_a_panic(whole, tmp_path):
+    folder, _ = whole
+    data = kinds(folder)["data"][0].read_bytes()
+    for number in range(300):
+        rng = random.Random(number)
+        at = rng.randrange(len(data))
+        flipped = data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+        assert not delta._has_hash(flipped, "0123456789abcdef")
+
+
+def test_a_mark_that_cannot_be_written_is_no_failure(whole, tmp_path, monkeypatch):
+    folder, _ = whole
+    shutil.copytree(folder, tmp_path / "store")
+    store, write = DeltaStore(tmp_path / "store"), LocalPlace.write
+
+    def full(place, path, data):
+        if path.endswith("_newest"):
+            raise FatalError("the disk is full")
+        write(place, path, data)
+
+    monkeypatch.setattr(LocalPlace, "write", full)
+    assert store.write(make_dataset("1h", 12_100)) == 4
+    assert DeltaStore(tmp_path / "store").extent(ID)[0] == 12_100
+
+
+def test_an_import_takes_the_place_of_what_cannot_be_read(whole, tmp_path):
+    folder, _ = whole
+    workspace = tmp_path / "workspace"
+    shutil.copytree(folder, workspace / ".algo" / "store")
+    first = kinds(workspace / ".algo" / "store")["data"][0]
+    first.write_bytes(first.read_bytes()[:-1])
+    bars = make_dataset("1h", 50).bars
+    bars.select("ts", "open", "high", "low", "close", "volume").write_csv(workspace / "bars.csv")
+    assert "--replace" in algo(workspace, "data", "check", ID, code=2).stderr
+    told = algo(workspace, "data", "import", "bars.csv", "--id", ID, code=2).stderr
+    assert "does not hold what was written" in told
+    done = algo(workspace, "data", "import", "bars.csv", "--id", ID, "--replace").stdout
+    assert "take the place" in done
+    assert DeltaStore(workspace / ".algo" / "store").read(ID).bars.height == 50

@@ -2,11 +2,14 @@
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.command import algo
 from support.journey import write_template
+
+from algo_research.runs.engine import RunClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
@@ -132,3 +135,52 @@ def test_a_temporary_folder_with_a_long_name(tmp_path):
     long.mkdir()
     write_template(tmp_path, "one", ("parameters", "n: int = 1"), ("step:a", "print(n)"))
     assert "succeeded" in algo(tmp_path, "run", "one", apart=True, TMPDIR=str(long)).stdout
+
+
+SAID = {
+    "half a character": ("print('before')\nprint('x \\ud800 y')\nprint('after')", "before\nx \\ud800 y\nafter\n"),
+    "a buffer and then text": (
+        "import sys\nfor i in range(50):\n    sys.stdout.buffer.write(b'%d\\n' % (2 * i))\n    print(2 * i + 1)",
+        "".join(f"{i}\n" for i in range(100)),
+    ),
+    "the descriptor and then text": (
+        "import os\nfor i in range(50):\n    os.write(1, b'%d\\n' % (2 * i))\n    print(2 * i + 1)",
+        "".join(f"{i}\n" for i in range(100)),
+    ),
+}
+
+
+def test_what_is_printed_by_turns_stays_in_order(tmp_path):
+    cells = [(f"step:{number}", source) for number, (source, _) in enumerate(SAID.values())]
+    write_template(tmp_path, "turns", ("parameters", "n: int = 1"), *cells)
+    algo(tmp_path, "run", "turns")
+    (run,) = tmp_path.glob("reports/turns/*")
+    made = json.loads((run / "notebook.ipynb").read_text())["cells"]
+    shown = ["".join("".join(o["text"]) for o in cell["outputs"]) for cell in made if cell.get("outputs")]
+    assert shown == [text for _, text in SAID.values()]
+
+
+def test_why_a_run_failed_is_kept_however_much_was_printed(tmp_path):
+    source = "for i in range(30_000): print('x' * 99)\nraise ValueError('the reason')"
+    write_template(tmp_path, "much", ("parameters", "n: int = 1"), ("step:a", source))
+    algo(tmp_path, "run", "much", "--set", "runs.output=1", code=1)
+    (run,) = tmp_path.glob("reports/much/*")
+    (cell,) = [c for c in json.loads((run / "notebook.ipynb").read_text())["cells"] if c.get("outputs")]
+    (error,) = [o for o in cell["outputs"] if o["output_type"] == "error"]
+    assert error["evalue"] == "the reason" and error["traceback"]
+
+
+def test_a_run_whose_thread_goes_on_printing_ends(tmp_path, monkeypatch):
+    """Also where whoever reads is slower than it prints."""
+    original = RunClient.process_message
+
+    def slow(*arguments):
+        time.sleep(0.01)  # a real sleep: it stands for the work of masking much
+        return original(*arguments)
+
+    monkeypatch.setattr(RunClient, "process_message", slow)
+    endless = "import threading\ndef say():\n    while True: print('x' * 4000)\n"
+    start = "threading.Thread(target=say, daemon=True).start()"
+    write_template(tmp_path, "endless", ("parameters", "n: int = 1"), ("step:a", endless + start))
+    done = algo(tmp_path, "run", "endless", "--timeout", "100", "--set", "runs.output=1")
+    assert "succeeded" in done.stdout

@@ -1,10 +1,13 @@
 """Forty secrets in every disguise, in everything a run leaves: none is found by a search that opens archives."""
 
 import base64
+import bz2
 import gzip
 import json
+import lzma
 import os
 import random
+import zlib
 
 import polars as pl
 import pytest
@@ -62,6 +65,12 @@ class TestEveryDisguise:
             assert redact(text) == text
 
 
+def by_zstd(content: bytes) -> bytes:
+    import pyarrow as pa
+
+    return pa.compress(content, "zstd", asbytes=True)
+
+
 @pytest.mark.usefixtures("known")
 class TestLimits:
     def test_what_is_packed_too_deep_or_too_much_or_encrypted_stays(self):
@@ -94,6 +103,22 @@ class TestLimits:
     def test_a_secret_in_a_torn_stream_is_found(self):
         packed = gzip.compress((VALUES[3] + " and then more").encode() + os.urandom(10_000))
         assert secret_inside(packed[:-4000]) == "it holds a secret"
+
+    @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zlib.compress, by_zstd])
+    def test_what_others_could_unpack_of_what_is_torn_is_looked_at(self, pack):
+        packed = pack(VALUES[3].encode() + random.Random(0).randbytes(300))
+        for torn in (packed + b"junk", packed[:-4], packed[:-8], packed[:-1] + b"x"):
+            assert secret_inside(torn) == "it holds a secret"
+
+    def test_a_member_of_an_archive_that_is_torn_cannot_be_looked_into(self):
+        archive = bytearray(planted.CONTAINERS["zip"](VALUES[3]))
+        archive[archive.index(b"PK\1\2") + 16] ^= 1  # its sum
+        assert "torn" in secret_inside(bytes(archive))
+
+    @pytest.mark.parametrize("line", ["-" * 60 + " do not share", "A" * 4000 + "b", "ab" * 4000 + "c"])
+    def test_a_line_of_one_character_takes_no_time(self, line, tmp_path):
+        (tmp_path / "README").write_text(line + "\n")
+        secrets.remember_all_secrets(tmp_path, {"A_TOKEN": line})
 
 
 class TestWhichValues:

@@ -1,5 +1,6 @@
 """What a run's code is: the modules it imported, wherever they lie."""
 
+import json
 import sys
 from importlib.metadata import PackageNotFoundError
 
@@ -8,6 +9,7 @@ import pytest
 from support.command import algo
 from support.journey import KERNEL, write_template
 
+from algo_research.core.hashing import hash_file
 from algo_research.runs.closure import (
     _component_packages,
     code_snapshot,
@@ -109,6 +111,15 @@ WAYS = {
     "of a child": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import helper'], check=True)",
     "of a shell": "import os\nassert os.system('python3 helper.py') == 0",
     "of a magic": "!python3 helper.py",
+    "of a shell in a folder": "import subprocess\nsubprocess.run('cd deep/under && python3 helper.py', shell=True, "
+    "check=True)",
+    "of a shell with a variable": "import subprocess\nsubprocess.run(['bash', '-c', 'PYTHONPATH=. python3 -m helper'], "
+    "check=True)",
+    "of a list of bytes": "import os, subprocess\nsubprocess.run([b'python3', b'helper.py'], check=True)",
+    "of a name that is none": "import subprocess, sys\n"
+    "subprocess.run(['x', '-c', 'import helper'], executable=sys.executable, check=True)",
+    "of a shell in brackets": "import os\nassert os.system('(python3 helper.py)') == 0",
+    "beside a name of ours": "import sys\nsys.path.insert(0, '{outside}/of')\nimport beside\nopen = str = list = 1",
 }
 HELPER = "VALUE = {n}  # what a run executes\n"
 
@@ -117,6 +128,8 @@ def write_helpers(workspace, outside, n: int) -> None:
     for path in ("helper.py", "deep/under/helper.py", outside / "helper.py"):
         (workspace / path).parent.mkdir(parents=True, exist_ok=True)
         (workspace / path).write_text(HELPER.format(n=n))
+    (outside / "of").mkdir(exist_ok=True)
+    (outside / "of" / "beside.py").write_text(HELPER.format(n=n))
     cell = nbformat.v4.new_code_cell(HELPER.format(n=n), id="helper")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), workspace / "helper.ipynb")
 
@@ -129,7 +142,7 @@ def test_a_change_of_code_that_a_run_executes_however_it_does_runs_again(tmp_pat
     workspace.mkdir()
     write_helpers(workspace, outside, 1)
     (workspace / "other.py").write_text("")
-    made = "open('made.py', 'w').write('x = 1')\nimport made"
+    made = "import pathlib\npathlib.Path('made.py').write_text('x = 1')\nimport made"
     source = WAYS[way].replace("{outside}", str(outside))
     write_template(workspace, "t", ("parameters", "x: int = 0"), ("step:a", source), ("step:b", made))
 
@@ -144,3 +157,26 @@ def test_a_change_of_code_that_a_run_executes_however_it_does_runs_again(tmp_pat
     if "of a" not in way:  # another Python may import whatever there is
         (workspace / "other.py").write_text("x = 1")
         runs(2)
+
+
+CHANGES = {
+    "after it ran": ("exec(open('{file}').read())", "open('{file}', 'a').write('# changed')"),
+    "before it ran": ("import os\nos.system(\"echo '# changed' >> {file}\")", "exec(open('{file}').read())"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("when", CHANGES)
+def test_code_elsewhere_that_changes_during_a_run_is_told_by_what_ran(tmp_path, when):
+    workspace, file = tmp_path / "workspace", tmp_path / "elsewhere.py"
+    workspace.mkdir()
+    file.write_text("VALUE = 1\n")
+    first, second = (source.replace("{file}", str(file)) for source in CHANGES[when])
+    write_template(workspace, "t", ("parameters", "x: int = 0"), ("step:a", first), ("step:b", second))
+    done = algo(workspace, "run", "t", code=None)
+    (manifest,) = [json.loads(p.read_text()) for p in workspace.glob("reports/t/*/run.json")]
+    if when == "after it ran":
+        assert done.returncode == 1 and "elsewhere.py" in manifest["error"]["message"]
+    else:
+        assert manifest["inputs"]["code"][f"file {file}"] == hash_file(file)

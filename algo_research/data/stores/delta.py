@@ -14,7 +14,7 @@ import threading
 import time
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -165,23 +165,23 @@ def _open(self: _DeltaTables, id: DatasetId) -> _Version:
     if not self._exists(id):
         raise unknown_name("dataset", str(id), map(str, self.datasets()),
                            "`algo data list` shows all; `algo data import` adds one.")
+    marked = self._marked(id)  # before the table is opened: others may write meanwhile
     # and not another table in the same place
     grown = table and known and self.place.stamps([self._log(id, known.number)]) == [known.stamp]
     try: table.update_incremental() if grown else None
     except (DeltaError, OSError): grown = False
     if not grown or table.version() == known.number: table = self._table(id)
-    self._check_end(id, table.version())
+    if marked > table.version():
+        raise _damaged(id, f"its log ends with version {table.version()}, and version {marked} was written: the log "
+                           "has lost its end", self.place.address(self._path(id))[0])
     self._tables[id] = table
     return self._as_of(id, table)
 
 @patch
-def _check_end(self: _DeltaTables, id: DatasetId, number: int) -> None:
-    "Raise when versions were written after this one. Without a mark that can be read nothing is known."
-    try: marked = int(self.place.read(self._mark(id)))
-    except (OSError, ValueError): return
-    if marked > number:
-        raise _damaged(id, f"its log ends with version {number}, and version {marked} was written: the log has lost "
-                           "its end", self.place.address(self._path(id))[0])
+def _marked(self: _DeltaTables, id: DatasetId) -> int:
+    "The newest version that is known to have been written; -1: none, for there is no mark that can be read."
+    try: return int(self.place.read(self._mark(id)))
+    except (OSError, ValueError): return -1
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #02df0a49
 @patch
@@ -203,6 +203,10 @@ def _damaged(id: DatasetId, what: str, where: str) -> DataError:
     return DataError(f"{id} cannot be read: {what}. Nothing was changed. `algo data check {id} --repair` offers the "
                      f"last good version; or restore {where!r} from a backup.")
 
+def _forbidden(id: DatasetId, e: OSError) -> FatalError:
+    return FatalError(f"{id} cannot be read: {e.filename!r} may not be opened ({e.strerror}). Nothing says that it is "
+                      "damaged; have its owner give you leave to read it.")
+
 @patch
 def _as_of(self: _DeltaTables, id: DatasetId, table) -> _Version:
     "A version, held against the sum that was written with it."
@@ -214,6 +218,7 @@ def _as_of(self: _DeltaTables, id: DatasetId, table) -> _Version:
         if "algo_sum" in told and told["algo_sum"] != _sum(files, metadata):
             raise _damaged(id, f"its log does not lead to what version {number} was: an entry was lost or changed",
                            address)
+    except PermissionError as e: raise _forbidden(id, e) from e
     except (ValueError, KeyError, TypeError, OSError, pl.exceptions.PolarsError) as e:
         raise self.place.explain(e) or _damaged(id, f"its log is damaged ({in_short(e)})", address) from e
     return _Version(number, files, metadata, self.place.stamps([self._log(id, number)])[0])
@@ -268,6 +273,7 @@ def _migrated(frame: pl.DataFrame, id: DatasetId, schema_version: int) -> pl.Dat
 @contextmanager
 def _whole(id: DatasetId, place: Place) -> Iterator[None]:
     try: yield
+    except PermissionError as e: raise _forbidden(id, e) from e
     except (pl.exceptions.PolarsError, OSError, InputError) as e:
         if isinstance(e, DataError): raise
         what = f"a data file is damaged or missing ({in_short(e)})"
@@ -284,6 +290,7 @@ def _frame(self: _DeltaTables, id: DatasetId, schema_version: int, path: str,
         else: return pl.scan_parquet(source, hive_partitioning=False, schema=BARS_SCHEMA).filter(*wanted).collect()
     return frame.filter(*wanted) if wanted else frame
 
+# %% ../../../nbs/data/stores/04_delta.ipynb #7af5e8d6
 @patch
 def _verified(self: _DeltaTables, id: DatasetId, path: str) -> Path | BytesIO:
     "What a reader of Parquet can open, held against the hash in the file's name; a file once, while it stays as it is."
@@ -347,7 +354,8 @@ def _commit(self: _DeltaTables, id: DatasetId, before: _Version | None, plan: _P
     log = self._log(id, number)
     checkpoint = log.replace(".json", ".checkpoint.parquet")
     self.place.fsync([log, checkpoint, f"{self._path(id)}/_delta_log/_last_checkpoint"])
-    self.place.write(self._mark(id), str(number).encode())
+    with suppress(AlgoError, OSError):  # a mark that is too low refuses nothing
+        self.place.write(self._mark(id), str(number).encode())
     return number
 
 @patch
@@ -492,6 +500,7 @@ def verify(self: _DeltaTables, id: DatasetId | str) -> list[str]:
     id = DatasetId.parse(id)
     def sound(path: str) -> bool:
         try: data = self.place.read(f"{self._path(id)}/{path}")
+        except PermissionError as e: raise _forbidden(id, e) from e
         except OSError: return False
         return _has_hash(data, Path(path).stem.rpartition("-")[2])
     paths = sorted(f.path for f in self._version(id).files)
@@ -509,7 +518,7 @@ def sound_version(self: _DeltaTables, id: DatasetId | str) -> int | None:
         try:
             found = self._as_of(id, self._table(id, number))
             side_by_side(lambda file: self._verified(id, file.path), found.files)
-        except (AlgoError, OSError): continue
+        except (DataError, FileNotFoundError): continue  # what may not or cannot be read now may well be whole
         return number
     return None
 
@@ -534,7 +543,7 @@ def _has_hash(data: bytes | memoryview | mmap.mmap, name: str) -> bool:
     "Whether a file's content has the hash in its name: XXH3, or as files were named at first, or then by SHA-256."
     if name in (xxh3_64_hexdigest(data), hashlib.sha256(data).hexdigest()[:16]): return True
     try: return hash_frame(pl.read_parquet(BytesIO(data), hive_partitioning=False))[:16] == name
-    except (pl.exceptions.PolarsError, OSError): return False
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError): return False
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #33fe6146
 _HISTORY_SCHEMA = {"version": pl.Int64, "at": pl.Datetime("us", "UTC"), "reason": pl.String,
