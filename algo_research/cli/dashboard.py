@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -236,7 +237,7 @@ def dashboard(
             environment["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "algo-forked"
             preload = [sys.executable, "-m", "algo_research.cli.forks", f"{folder}/forks"]
             preload += [f"algo_research.dashboards.{name}", str(os.getpid())]
-            servers.append(subprocess.Popen(preload, env=environment))
+            servers.append(subprocess.Popen(preload, env=environment, preexec_fn=ends_with(os.getpid())))
             begun = time.monotonic()
         console(stderr=True).print(
             line((name, "bold"), f" of {settings.root} at {address}?token={token if new else '...'}  (Ctrl-C stops it)")
@@ -250,7 +251,8 @@ def dashboard(
             f"--Voila.config_file_paths={folder}",
             "--no-browser",
         ]
-        servers.append(server := subprocess.Popen(command, env=environment))
+        server = subprocess.Popen(command, env=environment, preexec_fn=ends_with(os.getpid()))
+        servers.append(server)
         if browser:
             leads = f'<meta http-equiv="refresh" content="0;url={address}?token={quote(token, safe="")}">'
             open_browser(write_private(Path(folder) / "open.html", leads), port)
@@ -268,13 +270,33 @@ def dashboard(
                     console(stderr=True).print(f"What forks kernels has ended after {lived:.0f} s; {remedy}.")
                     if fork:
                         Path(folder, "forks").unlink(missing_ok=True)
-                        servers[0], begun = subprocess.Popen(preload, env=environment), time.monotonic()
+                        begun = time.monotonic()
+                        servers[0] = subprocess.Popen(preload, env=environment, preexec_fn=ends_with(os.getpid()))
         except KeyboardInterrupt:
             code = 0
         finally:
             for started in servers:
                 stop(started.pid)
     raise typer.Exit(code)
+
+
+def ends_with(parent: int) -> Callable[[], None] | None:
+    """What a child does first, where the system can: have itself ended when its parent ends, whatever it is doing."""
+    import ctypes
+    import os
+    import signal
+
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return None
+
+    def first() -> None:
+        prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it was quicker
+            os._exit(1)
+
+    return first
 
 
 def wait(server: subprocess.Popen) -> int | None:

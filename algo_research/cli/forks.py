@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -108,29 +107,17 @@ def serve(place: str, module: str, parent: int) -> None:
     The parent is told, for it may have ended before this line is reached.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a kernel ended
-    imported = threading.Event()
-    watching = threading.Thread(target=_end_with, args=(parent, imported), daemon=True)
-    watching.start()
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.bind(place)
         waiting.listen(64)  # whoever comes while we import waits
         importlib.import_module("ipykernel.kernelapp")
         importlib.import_module(module)
-        imported.set()
-        watching.join()  # forks are made by a process with one thread
         gc.collect()
         gc.freeze()  # a collection would write to every object, and so copy the memory
         waiting.settimeout(2.0)
         while os.getppid() == parent:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # who asked has gone, or made no sense
                 _fork_for(waiting)
-
-
-def _end_with(parent: int, imported: threading.Event) -> None:
-    """End while we import, which takes seconds, if our parent does."""
-    while not imported.wait(0.5):
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def _fork_for(waiting: socket.socket) -> None:

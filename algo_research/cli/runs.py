@@ -122,7 +122,8 @@ def run(
             if before:
                 tell("inputs", f"the same as those of {before.id}: nothing to run")
             else:
-                made = run_template(found, values, workspace, tell, _print_line if log else lambda line: None, inputs)
+                told = _print_line if log else lambda line: None
+                made = run_template(found, values, workspace, tell, told, inputs, alone=True)
                 if made.status != "succeeded":
                     tell.failed = True
         result = before or made
@@ -424,7 +425,7 @@ def reproduce(
             resolved = resolve_parameters(notebook, told, text=True)
             given = {name: resolved[name] for name in told}
         with Steps() as tell:
-            found = repeat(original, workspace, given, anyway, tell, template, trust)
+            found = repeat(original, workspace, given, anyway, tell, template, trust, alone=True)
             tell.failed = not found.reproduced
     out = console()
     _differences("What went in differs", found.inputs)

@@ -47,12 +47,19 @@ def _in_base64(value: bytes) -> set[str]:
         forms |= {sure, sure.replace("+", "-").replace("/", "_")}
     return forms
 
+def _in_base32(value: bytes) -> set[str]:
+    "The same of base32."
+    whole = [(before, base64.b32encode(b"\0" * before + value).decode()) for before in range(5)]
+    return {text[-(-8 * before // 5):8 * (before + len(value)) // 5] for before, text in whole}
+
 def secret_forms(
     value: str,    # a secret
 ) -> set[str]:     # the texts that give it away
-    "The value as it is, in base64 and in hexadecimal digits."
+    "The value as it is, in base64, 32 and 85, and in hexadecimal digits."
     content = value.encode()
-    return {value, *_in_base64(content), content.hex(), content.hex().upper()}
+    digits = {content.hex(), content.hex(":"), content.hex("-")}
+    fives = {encode(content)[:len(content)//4 * 5].decode() for encode in (base64.b85encode, base64.a85encode)}
+    return {value, *_in_base64(content), *_in_base32(content), *digits, *(d.upper() for d in digits), *fives}
 
 # %% ../../nbs/core/04_secrets.ipynb #cec14b01
 _ESCAPE = re.compile(rb"%(?:25)*(?P<hex>[0-9a-fA-F]{2})"
@@ -126,11 +133,16 @@ def _known(values: frozenset[str]) -> tuple[tuple[str, ...], tuple[tuple[str, by
     return tuple(sorted(forms, key=len, reverse=True)), (*plain, *latin)
 
 # %% ../../nbs/core/04_secrets.ipynb #5fef9d45
-_STAMP = r"\n\d\d:\d\d:\d\d "  # at the beginning of a log's lines
+# what may stand between two characters of a secret: a log's time, an escaped end of line, a string that is continued or
+# a quotation on the next line, colours of a terminal, tags
+_JOINT = r"\n\d\d:\d\d:\d\d |\\+[nr]|['\"]\s*\n\s*['\"]|\n[>|#] ?|\x1b\[[\d;]*m|<[^<>\n]{0,300}>"
+_BLANK = re.compile(r"\s+")
 
 def _joined(content: bytes) -> bytes:
-    "Text without its breaks."
-    return re.sub(rf"{_STAMP}|\\+[nr]".encode(), b"", content).translate(None, b" \t\r\n\f\v")
+    "Text without its breaks and its colours."
+    return re.sub(_JOINT.encode(), b"", content).translate(None, b" \t\r\n\f\v")
+
+def _bare(form: str) -> str: return _BLANK.sub("", form)
 
 def _without(text: str, form: str) -> str:
     "A text with one form of a secret masked, and with what base64 may have after it."
@@ -148,10 +160,10 @@ def redact(
         undone = _undone(text.encode(errors="surrogatepass"))
         for value, without in plain:
             if without in undone: text = _spelling(value).sub(MASK, text)
-    if "\n" in text or "\\n" in text:
+    if any(sign in text for sign in ("\n", "\\n", "\x1b", "<")):
         whole = _joined(text.encode(errors="surrogatepass"))
-        broken = [form for form in forms if form.encode() in whole]
-        for form in broken: text = re.sub(rf"(?:{_STAMP}|\\+[nr]|\s)*".join(map(re.escape, form)), MASK, text)
+        broken = [bare for form in forms if (bare := _bare(form)).encode() in whole and len(bare) >= _SHORTEST]
+        for bare in broken: text = re.sub(rf"(?:{_JOINT}|\s)*".join(map(re.escape, bare)), MASK, text)
     return text
 
 def redact_values(
@@ -196,7 +208,8 @@ def gives_away(
     forms, plain = _known(values)
     text = _readable(content)
     undone, whole = _undone(text), _joined(text)
-    return any(without in undone for _, without in plain) or any(form.encode() in whole for form in forms)
+    broken = any(_bare(form).encode() in whole for form in forms if len(_bare(form)) >= _SHORTEST)
+    return broken or any(without in undone for _, without in plain)
 
 # %% ../../nbs/core/04_secrets.ipynb #7d313d07
 _SECRET_NAMES = re.compile(r"SECRET|PASSW|PASSPHRASE|TOKEN(?!I)|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|CREDENTIAL|^AWS_"

@@ -45,6 +45,8 @@ _KINDS = {stat.S_IFLNK: "a link, and a run keeps files", stat.S_IFIFO: "a pipe, 
           stat.S_IFSOCK: "a socket, and no file", stat.S_IFCHR: "a device, and no file",
           stat.S_IFBLK: "a device, and no file"}
 
+_FILES = {"run.json", "notebook.ipynb", "report.html", "log.txt", "metrics.json", "ledger.db"}
+
 def _said(path: Path, folder: Path) -> str:
     "A path in a folder, as text that can be written down."
     return redact(os.fsencode(path.relative_to(folder)).decode(errors="replace"))
@@ -62,8 +64,12 @@ def drop_links(
     if folder.is_symlink(): raise DataError(f"{folder} is a link, and a run's folder is none. Remove it.")
     removed = []
     for path in _below(folder):
+        if not os.path.lexists(path): continue  # it was in a folder that is gone
         about = path.lstat()
-        if why := _KINDS.get(stat.S_IFMT(about.st_mode)):
+        if path.name in _FILES and path.parent == folder and stat.S_ISDIR(about.st_mode):
+            shutil.rmtree(path)
+            removed.append(Removed(path.name, "a folder in the place of a file of the run's"))
+        elif why := _KINDS.get(stat.S_IFMT(about.st_mode)):
             path.unlink()
             removed.append(Removed(_said(path, folder), why))
         elif stat.S_ISREG(about.st_mode) and about.st_nlink > 1: _copy_of_its_own(path)

@@ -175,7 +175,10 @@ def present_code(
             try: return version(name.removeprefix("distribution "))
             except PackageNotFoundError: return None
         if name in snapshot: return snapshot[name]
-        file = root/name if name.startswith("./") else Path(name[5:]) if name.startswith("file ") else None
-        if name.startswith("module "): file = _file_of(name.removeprefix("module "))
+        kind, _, told = name.partition(" ")
+        file = None  # a record may say anything
+        if name.startswith("./") and ".." not in Path(name).parts: file = root/name
+        elif kind == "file" and os.path.isabs(told): file = Path(told)
+        elif kind == "module" and all(part.isidentifier() for part in told.split(".")): file = _file_of(told)
         return hash_file(file) if file and file.is_file() else None
     return {name: present(name) for name in names}

@@ -40,7 +40,7 @@ from ..core.errors import DataError
 from ..core.files import atomic_write
 from ..core.secrets import redact, redact_values
 from .closure import REPORT, Opened, read_told
-from .kernel import CODE, FAMILY, LOCK, RUNNER, end_family, end_kernel
+from .kernel import CODE, FAMILY, LOCK, RUNNER, adopting, end_family, end_kernel
 from .output import Lines, Room, Spool
 from .parameters import cell_step
 from .record import PROGRESS
@@ -57,6 +57,7 @@ class Watch:
     opened: list[Opened] = field(default_factory=list) # files of code that it opened besides
     lock: int | None = None # a descriptor the kernel holds too: the run is alive as long as either
     output: float = 0.0    # MB that cells may say; 0: as much as they like
+    alone: bool = False    # this process does nothing else: whatever else it is the parent of afterwards goes
     family: str = field(default_factory=lambda: uuid4().hex) # marks the kernel's processes
     tell: Callable[[str, str], None] = lambda step, text: None # told of steps and their progress
     log: Callable[[str], None] = lambda line: None             # told of every line that is printed
@@ -343,7 +344,8 @@ class RunEngine(NBClientEngine):
         about["output_path"] = about["output_path"].removeprefix(_WHOLE)
         save, nb_man.save = nb_man.save, lambda **_: None
         try:
-            with socket_folder() as sockets, tempfile.TemporaryDirectory(prefix="algo-") as told:
+            with (adopting(watch.alone), socket_folder() as sockets,
+                  tempfile.TemporaryDirectory(prefix="algo-") as told):
                 environment[CODE] = f"{told}/opened"
                 client = RunClient(nb_man, watch, save, sockets, Path(told), kernel_name=kernel_name, timeout=None,
                                    startup_timeout=start_timeout, log=logging.getLogger("papermill"))
@@ -364,8 +366,8 @@ class _WholeFiles:
     def pretty_path(self, path: str) -> str: return path.removeprefix(_WHOLE)
     def write(self, text: str, path: str) -> None:
         file = Path(path.removeprefix(_WHOLE))
-        if file.parent.is_symlink():
-            raise DataError(f"{file.parent} was replaced by a link while cells ran; nothing was written through it.")
+        if file.parent.resolve() != file.parent:
+            raise DataError(f"{file.parent} leads elsewhere since cells ran; nothing was written there.")
         with atomic_write(file) as out: out.write(text.encode())
 
 papermill_io.register(_WHOLE, _WholeFiles())

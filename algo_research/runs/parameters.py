@@ -232,6 +232,16 @@ def cell_step(
     return next((t.removeprefix("step:") for t in cell_tags(cell) if t.startswith("step:")), None)
 
 # %% ../../nbs/runs/00_parameters.ipynb #a62fb0da
+def _check_cell(cell: "NotebookNode", where: str) -> None:
+    "Raise when a cell is not as notebooks have them; nbformat only warns."
+    tags, source = cell.get("metadata", {}).get("tags", []), cell.get("source")
+    if not (isinstance(source, str) and cell.get("cell_type")):
+        raise InputError(f"{where} has no text, or no type. Open it in JupyterLab, or restore it.")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise InputError(f"{where} has tags that are no list of words: {tags!r}.")
+    try: "".join([source, *tags]).encode()
+    except UnicodeEncodeError as e: raise InputError(f"{where} has a character that is none ({e.reason}).") from e
+
 def read_template(
     path: Path | str,         # a notebook
     name: str | None = None,  # by default the file's
@@ -246,6 +256,7 @@ def read_template(
     except Exception as e:
         raise InputError(f"{path} is no notebook. "
                          "Open it in JupyterLab, or restore it.") from e
+    for number, cell in enumerate(nb.cells): _check_cell(cell, f"{path.name}, cell {number + 1}")
     cells = [c for c in nb.cells if "parameters" in cell_tags(c)]
     if len(cells) != 1:
         raise InputError(f"{path.name} has {len(cells)} cells tagged 'parameters' and needs one: "

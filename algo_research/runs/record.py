@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'NEWEST', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive', 'Run',
            'list_runs', 'short_ids', 'find_run', 'unlike_choices', 'in_words', 'hash_notebook', 'hash_outputs',
-           'show_progress', 'CurrentRun', 'current_run', 'lost_heads', 'lost_entries', 'require_ledger',
-           'present_trials', 'follow']
+           'changed_outputs', 'show_progress', 'CurrentRun', 'current_run', 'lost_heads', 'lost_entries',
+           'require_ledger', 'present_trials', 'follow']
 
 # %% ../../nbs/runs/01_record.ipynb #aa28723d
 import fcntl
@@ -23,11 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
 from fastcore.basics import patch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ..backtest.ledger import TrialLedger
 from ..core.components import Choice
@@ -58,11 +58,21 @@ class _Inputs(BaseModel):
     code: dict[str, str] = {}
     settings: dict[str, Any] = {}
     data: dict[str, str] = {}
+    runs: dict[str, str] = {}
+    files: dict[str, str] = {}
     dependencies: dict[str, str] = {}
 
 class _Record(BaseModel):
     started: str
+    finished: str | None = None
     seconds: float | None = None
+    told: dict[str, Any] = {}
+    template_path: str | None = None
+    reproduces: str | None = None
+    output_cut: str | None = None
+    removed: dict[str, str] = {}
+    ledger_head: tuple[Annotated[int, Field(ge=0, lt=2**62)], str] | None = None
+    seal: str | None = None
 
 class _Step(BaseModel):
     name: str
@@ -163,9 +173,17 @@ class Run:
         except DataError: return "damaged"
         return "abandoned" if told == "running" and not is_alive(self.folder) else told
 
+    def require_kept(self, path: Path) -> None:
+        "Raise when one of its files is not what was recorded."
+        told = self.manifest["outputs"].get(path.relative_to(self.folder).as_posix())
+        if told and _hash_kept(path) != told:
+            raise DataError(f"{path} was changed: it is not what run.json recorded. Restore it from a backup, or run "
+                            "the template again.")
+
     @cached_property
     def metrics(self) -> dict[str, float]:
         path = self.folder/"metrics.json"
+        if path.is_file(): self.require_kept(path)
         try: return {str(k): float(v) for k, v in json.loads(read_regular(path)).items()} if path.is_file() else {}
         except (ValueError, TypeError, AttributeError, RecursionError, InputError) as e:
             raise DataError(f"{path} is damaged: {in_short(e)}. Run the template again.") from e
@@ -187,8 +205,10 @@ def artifact(self: Run, name: str) -> Any:
         raise InputError(f"The run {self.id} has no artifact {name!r}. It has: {', '.join(found) or 'none'}.")
     try:
         check_table(path)
+        self.require_kept(path)
         if path.suffix == ".parquet": return pl.read_parquet(path)
         return json.loads(read_regular(path, 2**30)) if path.suffix == ".json" else read_regular(path, 2**32)
+    except DataError: raise
     except Exception as e: raise DataError(f"{path} is damaged: {in_short(e)}. Run the template again.") from e
 
 # %% ../../nbs/runs/01_record.ipynb #750daee0
@@ -335,6 +355,16 @@ def hash_outputs(
     if (folder/"notebook.ipynb").is_file(): found["notebook"] = hash_notebook(folder/"notebook.ipynb", paths)
     return found
 
+def changed_outputs(
+    run: Run, # that is over
+) -> list[str]:
+    "What of its metrics and artifacts is not what was recorded."
+    outputs = run.manifest["outputs"]
+    try: present = hash_outputs(run.folder)
+    except Exception as e:
+        raise DataError(f"{run.folder} is damaged: {in_short(e)}. Restore it from a backup.") from e
+    return [name for name in outputs if name != "notebook" and present.get(name) != outputs[name]]
+
 # %% ../../nbs/runs/01_record.ipynb #0fabaaa7
 # the runner takes these messages out of the notebook and shows them where the run is watched
 PROGRESS = "application/vnd.algo.progress+json"
@@ -460,11 +490,13 @@ def lost_heads(
     newest: int | None = None,   # only so many of the newest runs; None: all
 ) -> dict[str, tuple[int, str]]: # (entries, hash of the last one) by run id, the newest run first
     "Heads that runs wrote down, and that the trial ledger neither has nor tells the loss of."
-    runs, lost = list_runs(reports), {}
-    for run in reversed(runs[-newest:] if newest else runs):
+    looked, lost = 0, {}
+    for run in reversed(list_runs(reports)):
         try: seq, hash = run.manifest["record"]["ledger_head"]
-        except (DataError, KeyError, ValueError, TypeError, OSError): continue  # an older run, or one that goes on
+        except (DataError, KeyError, ValueError, TypeError, OSError): continue  # it goes on, or judges nothing
         if not ledger.has_head(seq, hash): lost[run.id] = (seq, hash)
+        looked += 1
+        if looked == newest: break
     return lost
 
 def lost_entries(

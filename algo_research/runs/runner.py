@@ -31,6 +31,8 @@ from ..core.imports import GRAMMAR, unseen
 
 with unseen(GRAMMAR): import nbformat
 
+from pydantic import ValidationError
+
 import algo_research
 from ..backtest.ledger import TrialLedger
 from ..core.clock import Clock
@@ -49,8 +51,8 @@ from .kernel import end_family
 from .parameters import (Template, check_choices, find_template, list_templates, named_code,
                                            named_content, named_datasets, pin_settings, read_template,
                                            refuse_beside_plan, resolve_parameters)
-from .record import (FOLDER, SCHEMA, Run, find_run, hash_outputs, list_runs, lock_run, require_ledger,
-                                       show_progress, write_manifest)
+from .record import (FOLDER, SCHEMA, Run, changed_outputs, find_run, hash_outputs, list_runs,
+                                       lock_run, require_ledger, show_progress, write_manifest)
 from .report import write_report
 from ..workspace.bootstrap import Workspace, open_workspace, tracking_url
 
@@ -66,6 +68,9 @@ def _content_of_run(run: Run) -> str:
     if run.status != "succeeded":
         raise InputError(f"The run {run.id} is {run.status}; only the outputs of a run that succeeded can be used. "
                          f"`algo show {run.id}` says more.")
+    if changed := changed_outputs(run):
+        raise DataError(f"{run.folder} was changed: {', '.join(changed)} is not what run.json recorded, and would be "
+                        "used. Restore it from a backup, or run its template again.")
     return hash_params(run.manifest["outputs"])
 
 # %% ../../nbs/runs/03_runner.ipynb #149b0e07
@@ -247,6 +252,10 @@ def _merge(folder: Path, ledger: TrialLedger, inputs: Mapping[str, Any]) -> None
     ledger.withdraw([_own_key(inputs)])
 
 # %% ../../nbs/runs/03_runner.ipynb #5a833071
+def _is_changed(run: Run) -> bool:
+    try: return bool(changed_outputs(run))
+    except DataError: return True
+
 def done_before(
     template: Template,         # what is to be run
     inputs: Mapping[str, Any],  # with these inputs
@@ -263,7 +272,7 @@ def done_before(
         if not all((run.folder/file).is_file() for file in files): continue
         same = identity(recorded, ledger=False) == identity(as_recorded(inputs, recorded, root), ledger=False)
         ledgers = (recorded["ledger"], run.manifest["record"].get("ledger_after"))
-        if same and (any_ledger or inputs["ledger"] in ledgers): return run
+        if same and (any_ledger or inputs["ledger"] in ledgers) and not _is_changed(run): return run
     return None
 
 # %% ../../nbs/runs/03_runner.ipynb #c8d68d11
@@ -273,7 +282,8 @@ class _Begun:
     template: Template
     workspace: Workspace
     part: Path                # its hidden folder
-    target: Path              # where that will be when it is over
+    home: Path                # which that is, without links
+    target: Path              # where it will be when it is over
     lock: int                 # a descriptor: closed, it is not alive
     manifest: dict[str, Any]  # as it was first written down
     watch: Watch
@@ -302,7 +312,7 @@ def _begin(
     write_manifest(part, manifest)
     watch = Watch(settings.runs.timeout, settings.runs.memory, cwd=settings.root, lock=lock,
                   output=settings.runs.output, family=str(part))
-    return _Begun(template, workspace, part, reports/template.name/run_id, lock, manifest, watch)
+    return _Begun(template, workspace, part, part.resolve(), reports/template.name/run_id, lock, manifest, watch)
 
 # %% ../../nbs/runs/03_runner.ipynb #60d4299b
 def _new_folder(parent: Path, name: str) -> Path:
@@ -384,7 +394,8 @@ def _execute(
             tell(step, redact(text))
         watch.environment = _environment(settings, part, ledger)
         watch.tell, watch.log = say, write
-        return execute(_copied(template, part), part/"notebook.ipynb", begun.inputs["parameters"], watch, interrupts)
+        copy, notebook = _copied(template, part), begun.home/"notebook.ipynb"
+        return execute(copy, notebook, begun.inputs["parameters"], watch, interrupts)
 
 # %% ../../nbs/runs/03_runner.ipynb #29e68ea8
 def _key(workspace: Workspace) -> bytes:
@@ -405,6 +416,10 @@ def _seal(manifest: Mapping[str, Any], workspace: Workspace) -> str:
     return hmac.digest(_key(workspace), f"{manifest['run_id']} {manifest['identity']}".encode(), "sha256").hex()
 
 # %% ../../nbs/runs/03_runner.ipynb #3bd50db3
+def _require_own(begun: _Begun) -> None:
+    "Raise when a folder on the way to a run's own has been replaced by a link since it began."
+    if (now := begun.part.resolve()) != begun.home: raise DataError(f"{begun.part} leads to {now}: nothing is written.")
+
 _LEDGER_GONE = "its trial ledger is gone, so what it tried is not counted. Run it again"
 
 def _failed(kind: str, message: str) -> tuple[str, dict[str, Any]]: # (status, error)
@@ -445,8 +460,9 @@ def _publish(
     tell: Callable[[str, str], None],
 ) -> Run:
     "Clean, hash, render, and give the folder its name."
-    if status == "succeeded": tell("record", "hashes and report")
     part, watch, workspace = begun.part, begun.watch, begun.workspace
+    _require_own(begun)
+    if status == "succeeded": tell("record", "hashes and report")
     error = {k: v for k, v in watch.error.items() if k != "source"} if watch.error else None
     dropped = drop_links(part)  # from here on what is opened in the run's folder lies there
     counted = (part/"work"/"ledger.db").is_file()
@@ -461,17 +477,16 @@ def _publish(
         text = f"changed while the run was going on: {', '.join(changed)}. Run it again"
         status, error = _failed("input changed", text)
     removed = [*dropped, *clean_folder(part), *_clean_tracked(begun)]
-    if given_away := [found for found in removed if found.secret]:
-        text = "; ".join(f"{name} was removed: {why}" for name, why, _ in given_away) + ". Save no secrets"
-        status, error = _failed("secret in an artifact", text)
-    finished, outputs = workspace.clock.now(), {}
+    if given_away := "; ".join(f"{name} was removed: {why}" for name, why, secret in removed if secret):
+        status, error = _failed("secret in an artifact", f"{given_away}. Save no secrets")
+    outputs = {}
     try: outputs = hash_outputs(part, (str(part), str(workspace.settings.root)))
     except Exception as e: status, error = _failed(type(e).__name__, f"an artifact cannot be read: {e}")
-    seconds = round(watch.seconds, 3)
-    record = {**manifest["record"], "finished": finished.isoformat(timespec="seconds"), "seconds": seconds,
-              "peak_memory": watch.peak, "output_cut": watch.cut,
+    record = {**manifest["record"], "finished": workspace.clock.now().isoformat(timespec="seconds"),
+              "seconds": round(watch.seconds, 3), "peak_memory": watch.peak, "output_cut": watch.cut,
               "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"]),
-              "ledger_head": list(workspace.ledger.head), "seal": _seal(manifest, workspace)}
+              "ledger_head": None if begun.template.effects else list(workspace.ledger.head),
+              "seal": _seal(manifest, workspace)}
     if removed: record["removed"] = _log_removed(part, removed, workspace.clock)
     manifest |= {"status": status, "outputs": outputs, "record": record, "steps": watch.steps, "error": error}
     _render(part, manifest)
@@ -490,6 +505,7 @@ def run_template(
     inputs: Mapping[str, Any] | None = None, # from `gather_inputs`, when they are known already
     before: Path | None = None,  # start from this trial ledger instead of the workspace's
     record: Mapping[str, Any] | None = None, # more to write down beside the result
+    alone: bool = False,         # this process does nothing else meanwhile, and may end what the run leaves behind
 ) -> Run:                        # whatever became of it
     "Run a template once. What goes wrong in a cell is a status, not an exception."
     _refuse_secrets(template, values, workspace)
@@ -498,6 +514,7 @@ def run_template(
     with Interrupts() as interrupts:
         known = dict(inputs or gather_inputs(template, values, workspace))
         begun = _begin(template, known, workspace, {"told": _told(template, values, workspace), **(record or {})})
+        begun.watch.alone = alone
         try: return _publish(begun, _execute(begun, before, tell, log, interrupts), tell)
         except AlgoError as e:
             _give_up(begun, e)
@@ -525,6 +542,7 @@ def _give_up(begun: _Begun, e: Exception) -> None:
         if begun.part.is_symlink():  # whatever it leads to is not the run's
             begun.part.unlink()
             begun.part.mkdir()
+        _require_own(begun)
         drop_links(begun.part)
         _merge(begun.part, begun.workspace.ledger, begun.inputs)
         shutil.rmtree(begun.part/"work", ignore_errors=True)
@@ -573,7 +591,8 @@ def work(
     threading.Thread(target=follow, daemon=True).start()
     try:
         with open_workspace(root, **settings) as workspace:
-            run = run_template(read_template(template, name), values, replace(workspace, overrides=told), tell)
+            there = replace(workspace, overrides=told)
+            run = run_template(read_template(template, name), values, there, tell, alone=True)
         pipe.send(("done", str(run.folder), run.status))
     except (AlgoError, OSError) as e: pipe.send(("error", type(e).__name__, str(e)))
 
@@ -597,24 +616,22 @@ def _with_settings(settings: Settings, recorded: Mapping[str, Any]) -> Settings:
         part = getattr(settings, name)
         told = {key.partition(".")[2]: v for key, v in recorded.items() if key.partition(".")[0] == name}
         known = {key: v for key, v in told.items() if key in type(part).model_fields}
-        return type(part).model_validate(part.model_dump() | known)
+        try: return type(part).model_validate(part.model_dump() | known)
+        except ValidationError as e:
+            raise DataError(f"The run was made with settings of [{name}] that cannot be: {in_short(e)}.") from e
     shaping = [name for name, kind in settings.sections().items() if kind.shapes_results]
     return settings.model_copy(update={name: section(name) for name in shaping})
 
 # %% ../../nbs/runs/03_runner.ipynb #f03688fe
 def _check_original(original: Run) -> None:
     "Raise when a run did not succeed, or is not what was recorded."
-    identified, outputs = original.manifest["identity"], original.manifest["outputs"]
+    identified = original.manifest["identity"]
     if original.status != "succeeded":
         raise InputError(f"The run {original.id} is {original.status}; only a run that succeeded can be reproduced.")
     if identity(original.manifest["inputs"]) != identified:
         raise DataError(f"{original.folder/'run.json'} was changed: its inputs do not give its identity "
                         f"{identified[:16]}. Restore it from a backup.")
-    try: present = hash_outputs(original.folder)
-    except Exception as e:
-        raise DataError(f"{original.folder} is damaged: {in_short(e)}. Restore it from a backup.") from e
-    changed = [name for name in outputs if name != "notebook" and present.get(name) != outputs[name]]
-    if changed:
+    if changed := changed_outputs(original):
         raise DataError(f"{original.folder} was changed: {', '.join(changed)} is not what run.json recorded. "
                         "Restore it from a backup.")
 
@@ -673,6 +690,7 @@ def reproduce(
     tell: Callable[[str, str], None] = lambda step, text: None, # told of steps and their progress
     notebook: str = "",          # the template's path, where the run was not made from one with a name
     trust: bool = False,         # import modules that the run of a stranger names
+    alone: bool = False,         # as `run_template` has it
 ) -> Reproduction:
     "Repeat a run and compare hash by hash."
     _check_original(original)
@@ -698,7 +716,7 @@ def reproduce(
         ledger.close()
         if differences and not anyway and not given: return Reproduction(original, differences, [], None)
         run = run_template(template, values, there, tell, inputs=inputs, before=before,
-                           record={"reproduces": original.id})
+                           record={"reproduces": original.id}, alone=alone)
     now = run.manifest["outputs"]
     equal = len({name for name in was if was[name] == now.get(name)})
     return Reproduction(original, differences, _compare_outputs(was, now), run, equal)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -11,6 +12,7 @@ from support.command import algo, files
 from support.datasets import make_dataset
 
 from algo_research.core.errors import AlgoError, FatalError, RetryableError
+from algo_research.data.market.bars import DatasetId
 from algo_research.data.stores import delta
 from algo_research.data.stores.delta import DeltaStore
 from algo_research.data.stores.places import LocalPlace
@@ -109,8 +111,8 @@ def test_a_damaged_dataset_hides_no_other_and_can_be_replaced(whole, tmp_path):
     folder, _ = whole
     workspace = tmp_path / "workspace"
     shutil.copytree(folder, workspace / ".algo" / "store")
-    bars = workspace / ".algo" / "store" / "bars"
-    shutil.copytree(bars / "test" / "coins", bars / "test" / "sound")
+    sound = make_dataset("1h", 12_000)
+    DeltaStore(workspace / ".algo" / "store").write(replace(sound, id=DatasetId.parse("test/sound/1h")))
     first = kinds(workspace / ".algo" / "store")["data"][0]
     first.write_bytes(first.read_bytes()[:-1])
     listed = algo(workspace, "data", "list").stdout
@@ -194,6 +196,34 @@ def test_a_reader_beside_a_writer_is_told_of_no_damage(whole, tmp_path):
     finally:
         DeltaStore._table = original
     assert tried >= 5 and writer.extent(ID)[0] == 12_000 + 10 * tried
+
+
+def test_an_entry_of_another_version_or_dataset_is_not_read_as_its_own(whole, tmp_path):
+    folder, _ = whole
+    shutil.copytree(folder, tmp_path / "store")
+    log = kinds(tmp_path / "store")["log"]
+    shutil.copy(log[2], log[3])
+    with pytest.raises(AlgoError, match="belongs to another version"):
+        DeltaStore(tmp_path / "store").read(ID)
+    assert DeltaStore(tmp_path / "store").sound_version(ID) == 2
+    bars = tmp_path / "store" / "bars" / "test"
+    shutil.copytree(folder / "bars" / "test" / "coins", bars / "others")
+    with pytest.raises(AlgoError, match="to another dataset"):
+        DeltaStore(tmp_path / "store").read("test/others/1h")
+
+
+def test_a_store_whose_log_is_gone_is_no_place_for_another(whole, tmp_path):
+    folder, _ = whole
+    shutil.copytree(folder, tmp_path / "store")
+    for entry in kinds(tmp_path / "store")["log"]:
+        entry.unlink()
+    store = DeltaStore(tmp_path / "store")
+    assert [str(id) for id in store.datasets()] == [ID] and store.sound_version(ID) is None
+    before = files(tmp_path)
+    for change in (store.read, lambda id: store.write(make_dataset("1h", 10))):
+        with pytest.raises(AlgoError, match="cannot be read"):
+            change(ID)
+    assert files(tmp_path) == before
 
 
 def test_what_does_not_answer_or_is_forbidden_is_not_called_damaged(whole, tmp_path, monkeypatch):

@@ -78,12 +78,19 @@ SWAP = {
     "its notebook": "file.unlink()\nos.symlink(outside/'note.txt', file)",
     "its record": "(run.folder/'run.json').unlink()\nos.symlink(outside/'note.txt', run.folder/'run.json')",
     "its log": "(run.folder/'log.txt').unlink()\nos.symlink(outside/'note.txt', run.folder/'log.txt')",
+    "its record by a folder": "(run.folder/'run.json').unlink()\n(run.folder/'run.json/deep').mkdir(parents=True)",
+    "its notebook by a folder": "file.unlink()\n(file/'deep').mkdir(parents=True)",
     "its report": "os.symlink(outside/'note.txt', run.folder/'report.html')",
     "its ledger": "(run.folder/'ledger.db').unlink(missing_ok=True)\n"
     "os.symlink(outside/'note.txt', run.folder/'ledger.db')",
     "its work": "os.rename(run.folder/'work', 'moved')\nos.symlink(outside, run.folder/'work')",
     "itself": "os.rename(run.folder, 'moved')\nos.symlink(outside, run.folder)",
+    "its parent": "import shutil\nshutil.copytree(run.folder, 'copy/' + run.folder.name)\n"
+    "os.rename(run.folder.parent, 'moved')\nos.symlink(Path('copy').resolve(), run.folder.parent)",
 }
+
+
+BROKEN = ("itself", "its work", "its notebook by a folder")
 
 
 @pytest.mark.process
@@ -102,11 +109,18 @@ def test_nothing_is_written_through_what_a_run_puts_in_the_place_of(tmp_path, sw
     write_template(workspace, "swap", ("parameters", "x: int = 0"), ("step:swap", swap), ("step:end", end))
     done = algo(workspace, "run", "swap", code=None)
     assert files(workspace / "outside") == before
+    if swapped == "its parent":
+        (copied,) = (workspace / "copy").iterdir()
+        assert done.returncode == 2 and "leads" in done.stderr and "report.html" not in files(copied)
+        assert json.loads((copied / "run.json").read_text())["status"] == "running"
+        return
     (folder,) = (workspace / "reports" / "swap").iterdir()
     assert not folder.is_symlink() and not [p for p in folder.rglob("*") if p.is_symlink()]
     status = json.loads((folder / "run.json").read_text())["status"]
-    assert status == ("succeeded" if end == "1" and swapped not in ("itself", "its work") else "failed"), done
-    assert done.returncode == (0 if status == "succeeded" else 2 if swapped == "itself" else 1), done
+    assert status == ("succeeded" if end == "1" and swapped not in BROKEN else "failed"), done
+    assert done.returncode == (
+        0 if status == "succeeded" else 2 if swapped == "itself" else 1
+    ), done
 
 
 @pytest.fixture

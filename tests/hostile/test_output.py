@@ -93,7 +93,7 @@ def flood(workspace, megabytes: int) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("megabytes", [120, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("megabytes", [300, pytest.param(1000, marks=pytest.mark.long)])
 def test_what_is_too_much_is_cut_and_said_wherever_the_output_is_shown(tmp_path, megabytes):
     flood(tmp_path, megabytes)
     done = algo(tmp_path, "run", "flood", "--set", "runs.output=2")
@@ -108,7 +108,7 @@ def test_what_is_too_much_is_cut_and_said_wherever_the_output_is_shown(tmp_path,
                  (run / "report.html").read_text(), (run / "notebook.ipynb").read_text()):  # fmt: skip
         assert left[0] in " ".join(text.split()), text[-3000:]
     peak = json.loads((run / "run.json").read_text())["record"]["peak_memory"]
-    assert peak < 130 * 2**20  # the kernel's; 55 MB of it are there before anything is printed
+    assert peak < 260 * 2**20  # the kernel's: 55 MB before anything is printed, and a thousand messages of 0.1 MB
 
 
 def test_a_secret_in_pieces_is_masked_however_it_is_printed(tmp_path, monkeypatch):

@@ -38,6 +38,11 @@ ENDS = {
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "killed"),
     "crashed": ("import ctypes; ctypes.string_at(0)", "killed"),
     "in time": (f"time.sleep({LONG})", "timeout"),
+    "before anybody looked": (f"subprocess.Popen({SLEEP}, env={{}}, start_new_session=True); os._exit(3)", "killed"),
+    "while it ends": (
+        f"import atexit\natexit.register(lambda: subprocess.Popen({SLEEP}, env={{}}, start_new_session=True))",
+        "succeeded",
+    ),
 }
 HEAD = "import multiprocessing, os, signal, subprocess, sys, time"
 TRIAL = """

@@ -121,6 +121,47 @@ class TestLimits:
         secrets.remember_all_secrets(tmp_path, {"A_TOKEN": line})
 
 
+PHRASE = "correct horse battery staple over seven wide rivers without a bridge"
+SHOWN = {
+    "colours": "\x1b[1mS3cr3t-\x1b[0m\x1b[1;31mPa(55)\x1b[0m/w0rd=True+x9",
+    "tags": '<b>S3cr3t-</b><span style="color: red">Pa(55)</span>/w0rd=True+x9',
+    "lines that are quoted": "> S3cr3t-Pa(55)\n> /w0rd=True+x9",
+    "a string over two lines": "('correct horse battery staple over seven wide rivers '\n 'without a bridge')",
+    "a phrase over two lines": "correct horse battery staple over\n  seven wide rivers without a\n  bridge",
+    "base32": base64.b32encode(b"ab S3cr3t-Pa(55)/w0rd=True+x9 and more").decode(),
+    "base85": base64.b85encode(b"S3cr3t-Pa(55)/w0rd=True+x9").decode(),
+    "ascii85": base64.a85encode(b"S3cr3t-Pa(55)/w0rd=True+x9").decode(),
+    "digits with colons": b"S3cr3t-Pa(55)/w0rd=True+x9".hex(":"),
+    "digits with dashes": b"S3cr3t-Pa(55)/w0rd=True+x9".hex("-").upper(),
+}
+
+
+@pytest.mark.parametrize("way", SHOWN)
+def test_a_secret_is_known_however_a_library_shows_it(way, monkeypatch):
+    monkeypatch.setattr(secrets, "_seen", set())
+    for value in ("S3cr3t-Pa(55)/w0rd=True+x9", PHRASE):
+        secrets.remember_secret(value)
+    assert redact(f"it is {SHOWN[way]} so") != f"it is {SHOWN[way]} so"
+    assert not secrets.gives_away(redact(f"it is {SHOWN[way]} so").encode())
+    assert secret_inside(f"it is {SHOWN[way]} so".encode()) == "it holds a secret"
+    plain = "<p>a = b + c</p> \x1b[1mbold\x1b[0m\n> quoted 'text' \n 'more'"
+    assert redact(plain) == plain
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_what_rich_prints_of_a_secret_is_masked(tmp_path):
+    source = "import os\nfrom pprint import pprint\nfrom rich.console import Console\n"
+    source += "s = os.environ['ALGO_SECRET_KEY']\n"
+    source += "Console(force_terminal=True).print(s)\nimport rich\nrich.print(s)\npprint([s + ' ' + s])"
+    write_template(tmp_path, "prints", ("parameters", "n: int = 1"), ("step:a", source))
+    algo(tmp_path, "run", "prints", ALGO_SECRET_KEY="S3cr3t-Pa(55)/w0rd=True+x9")
+    (run,) = tmp_path.glob("reports/prints/*")
+    for path in run.rglob("*"):
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        assert "w0rd" not in text, path
+
+
 class TestWhichValues:
     ASKED = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "PGPASSWORD", "SLACK_BOT_TOKEN")
     MORE = ("db_password", "MY_API_KEY", "APIKEY", "SSH_PRIVATE_KEY", "AZURE_CREDENTIALS", "SMTP_PASSWD", "REDIS_PASS")

@@ -77,6 +77,10 @@ def _sum(files: Iterable[_File], metadata: Mapping[str, Any]) -> str:
     whole = sum(file.told() for file in files) + xxh3_64_intdigest(json.dumps(metadata, sort_keys=True).encode())
     return f"{whole % 2**64:016x}"
 
+def _check(id: DatasetId, version: int, sum: str) -> str:
+    "The sum, bound to the dataset and the version that it is of."
+    return xxh3_64_hexdigest(f"{id} {version} {sum}".encode())
+
 def _time(moment: datetime) -> str: return f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 def _data_file(version: int, item: tuple[str, pl.DataFrame]):
@@ -132,9 +136,9 @@ class _DeltaTables:
     def _mark(self, id: DatasetId) -> str: return f"{self._path(id)}/_newest" # holds the number of the newest version
     def _entry(self, id: DatasetId, version: int) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.place.read(self._log(id, version)).splitlines()]
-    def _exists(self, id: DatasetId) -> bool: # also when the first entry of its log is gone
-        log = f"{self._path(id)}/_delta_log"
-        return self.place.stamps([self._log(id, 0)]) != [None] or any(self.place.listing(log))
+    def _exists(self, id: DatasetId) -> bool: # also when its log is gone
+        there = self.place.stamps([self._log(id, 0), self._mark(id)])
+        return there != [None, None] or any(self.place.listing(f"{self._path(id)}/_delta_log"))
     def ping(self) -> None: self.place.ping()
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #e614a653
@@ -179,9 +183,13 @@ def _open(self: _DeltaTables, id: DatasetId) -> _Version:
 
 @patch
 def _marked(self: _DeltaTables, id: DatasetId) -> int:
-    "The newest version that is known to have been written; -1: none, for there is no mark that can be read."
+    "The newest version that is known to have been written; -1: there is no mark."
     try: return int(self.place.read(self._mark(id)))
-    except (OSError, ValueError): return -1
+    except FileNotFoundError: return -1
+    except PermissionError as e: raise _forbidden(id, e) from e
+    except (OSError, ValueError) as e:
+        what = f"the mark {self._mark(id)} of how far its log went is damaged"
+        raise self.place.explain(e) or _damaged(id, what, self.place.address(self._path(id))[0]) from e
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #02df0a49
 @patch
@@ -215,7 +223,11 @@ def _as_of(self: _DeltaTables, id: DatasetId, table) -> _Version:
         told, metadata = self._commit_info(id, number), self._read_metadata(id, number)
         if told is None: raise _damaged(id, f"the entry {self._log(id, number)} of its log is empty", address)
         files = _files(table)
-        if "algo_sum" in told and told["algo_sum"] != _sum(files, metadata):
+        whole = _sum(files, metadata)
+        if told.get("algo_check", own := _check(id, number, whole)) != own:
+            raise _damaged(id, f"the entry {self._log(id, number)} of its log belongs to another version, or to "
+                               "another dataset", address)
+        if "algo_sum" in told and told["algo_sum"] != whole:
             raise _damaged(id, f"its log does not lead to what version {number} was: an entry was lost or changed",
                            address)
     except PermissionError as e: raise _forbidden(id, e) from e
@@ -344,7 +356,9 @@ def _commit(self: _DeltaTables, id: DatasetId, before: _Version | None, plan: _P
     made = map_pipelined(partial(_data_file, number), partial(self._keep_file, id), sorted(plan.adds.items()))
     new = [action for action, _ in made]
     left = {*(before.files if before else ())} - {*plan.removes} | {file for _, file in made}
-    entry = {"algo": json.dumps(metadata, sort_keys=True), "algo_reason": reason, "algo_sum": _sum(left, metadata)}
+    whole = _sum(left, metadata)
+    entry = {"algo": json.dumps(metadata, sort_keys=True), "algo_reason": reason, "algo_sum": whole,
+             "algo_check": _check(id, number, whole)}
     settings = {"partition_by": ["part"], "commit_properties": CommitProperties(entry, max_commit_retries=0)}
     if before: self._tables[id].create_write_transaction([*new, *gone], "append", _delta_schema(), **settings)
     else:
