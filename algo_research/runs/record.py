@@ -174,8 +174,9 @@ class Run:
         return "abandoned" if told == "running" and not is_alive(self.folder) else told
 
     def require_kept(self, path: Path) -> None:
-        "Raise when one of its files is not what was recorded."
-        told = self.manifest["outputs"].get(path.relative_to(self.folder).as_posix())
+        "Raise when one of its files is not what was recorded; a run that is damaged has recorded nothing."
+        try: told = self.manifest["outputs"].get(path.relative_to(self.folder).as_posix())
+        except DataError: return
         if told and _hash_kept(path) != told:
             raise DataError(f"{path} was changed: it is not what run.json recorded. Restore it from a backup, or run "
                             "the template again.")
