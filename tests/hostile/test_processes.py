@@ -68,9 +68,9 @@ def processes_of(folder) -> list[str]:
     return [told for process in psutil.process_iter() if process.pid != os.getpid() and (told := about(process))]
 
 
-def none_is_left(folder) -> None:
+def none_is_left(folder, seconds: float = 5) -> None:
     try:
-        until(lambda: not processes_of(folder), seconds=5, pause=0.1)
+        until(lambda: not processes_of(folder), seconds=seconds, pause=0.1)
     except TimeoutError:
         raise AssertionError(processes_of(folder)) from None
 
