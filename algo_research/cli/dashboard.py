@@ -237,7 +237,9 @@ def dashboard(
             environment["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "algo-forked"
             preload = [sys.executable, "-m", "algo_research.cli.forks", f"{folder}/forks"]
             preload += [f"algo_research.dashboards.{name}", str(os.getpid())]
-            servers.append(subprocess.Popen(preload, env=environment, preexec_fn=ends_with(os.getpid())))
+            servers.append(
+                subprocess.Popen(preload, env=environment, process_group=0, preexec_fn=ends_with(os.getpid()))
+            )
             begun = time.monotonic()
         console(stderr=True).print(
             line((name, "bold"), f" of {settings.root} at {address}?token={token if new else '...'}  (Ctrl-C stops it)")
@@ -251,7 +253,7 @@ def dashboard(
             f"--Voila.config_file_paths={folder}",
             "--no-browser",
         ]
-        server = subprocess.Popen(command, env=environment, preexec_fn=ends_with(os.getpid()))
+        server = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=ends_with(os.getpid()))
         servers.append(server)
         if browser:
             leads = f'<meta http-equiv="refresh" content="0;url={address}?token={quote(token, safe="")}">'
@@ -271,7 +273,9 @@ def dashboard(
                     if fork:
                         Path(folder, "forks").unlink(missing_ok=True)
                         begun = time.monotonic()
-                        servers[0] = subprocess.Popen(preload, env=environment, preexec_fn=ends_with(os.getpid()))
+                        servers[0] = subprocess.Popen(
+                            preload, env=environment, process_group=0, preexec_fn=ends_with(os.getpid())
+                        )
         except KeyboardInterrupt:
             code = 0
         finally:

@@ -78,6 +78,10 @@ class Keeper(web.RequestHandler):
 
     page = public = False
 
+    def _request_summary(self) -> str:
+        """What a log says of a request: not its query, which may hold the token."""
+        return f"{self.request.method} {self.request.path} ({self.request.remote_ip})"
+
     async def prepare(self) -> None:
         """Answer what is refused; else do what the handler does."""
         if refused := refusal(self.request, self.page):

@@ -19,7 +19,7 @@ from ..backtest.verdict import Verdict
 from ..core.errors import DataError, FatalError, InputError
 from ..core.hashing import hash_frame
 from ..data.market.bars import Dataset, Snapshot
-from ..data.quality.score import QualitySettings, require_quality
+from ..data.quality.score import QualitySettings, forced_note, require_quality
 from ..features.contract import FeatureSet
 from ..models.tracking import Lineage, Tracker, code_version
 from .judge import Ground, Judged, beside, check_features, judge, read_by
@@ -205,7 +205,8 @@ def research(
     if opening: _open(dataset, resolved, opening, ledger, folder)
     again = {} if limits is None else {"again": lambda made: _replayed(way, made, folder, limits, tell)}
     judged = judge(way.ground, ledger, bool(opening), tell, **again)
-    notes = (*dataset.notes, *seen, *way.notes, *judged.notes)
+    forced = forced_note(findings, dataset.bars, quality)
+    notes = (*dataset.notes, *([forced] if forced else []), *seen, *way.notes, *judged.notes)
     found = Research(plan, str(dataset.id), dataset.snapshot(), notes, findings, judged, way.predictions,
                      way.predicted, way.features, reserved_from, bool(opening))
     return _tracked(found, tracker, tell) if tracker else found

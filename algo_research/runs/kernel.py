@@ -38,6 +38,7 @@ _WAITING = 2**15  # characters that wait to be sent before whoever prints waits,
 
 class RunStream(OutStream):
     "A standard stream of a run's kernel: whoever prints waits until it is read."
+    _spoke: "RunStream | None" = None # the last one that was printed on
 
     def __init__(self, session, pub_thread, name, *more, **options):
         self._taking, self._waits = threading.RLock(), 0
@@ -67,7 +68,9 @@ class RunStream(OutStream):
 # %% ../../nbs/runs/08_kernel.ipynb #296be129
 @patch
 def _say(self: RunStream, text: str) -> None:
-    "Hand text over to the thread that sends, and wait when much is waiting."
+    "Hand text over to the thread that sends, and wait when much is waiting, or somebody else has spoken before."
+    before, RunStream._spoke = RunStream._spoke, self
+    if before not in (None, self) and before._waits and not before._alone(): before._send()
     text = text.encode("utf-8", "backslashreplace").decode()  # half a character cannot be sent, nor what is with it
     for at in range(0, len(text), _WAITING):
         piece = text[at:at + _WAITING]
@@ -182,7 +185,8 @@ ANY = "any"             # noted: another Python was started, which may import wh
 _CODE = (".py", ".pyc", ".pyw", ".ipy", ".ipynb")
 # where the command is, among what an event tells
 _STARTS = {"subprocess.Popen": 1, "os.system": 0, "os.exec": 1, "os.posix_spawn": 1, "os.spawn": 2}
-_SPAWN = ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver", "joblib.externals.loky")
+_SPAWN = ("multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver",
+          "joblib.externals.loky.backend.popen_loky_posix")  # imported where it is done
 _PROGRAMS = re.compile("i?python|pypy|(?:ba|da|z|k|fi)?sh$")  # a shell may start whatever it likes
 
 def _code_file(path: Any) -> str:
@@ -207,7 +211,7 @@ def _is_script(word: str) -> bool:
     with open(path, "rb") as file: return file.read(2) == b"#!"
 
 def _starts_python(event: str, arguments: tuple) -> bool:
-    if event == "import": return arguments[0].startswith(_SPAWN)
+    if event == "import": return arguments[0] in _SPAWN
     return event == "os.system" or (event in _STARTS and any(map(_is_python, arguments[:_STARTS[event] + 1])))
 
 # %% ../../nbs/runs/08_kernel.ipynb #fa936121

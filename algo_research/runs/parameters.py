@@ -384,12 +384,16 @@ def named_code(
     template: Template,              # of a run
     values: Mapping[str, Any],       # all parameters
     settings: Mapping[str, Any],     # that shape its result
+    folder: Path,                    # of the workspace, where components may stand
 ) -> list[str]:                      # module:attribute
-    "The code that parameters, a plan among them, or settings name by its module."
+    "The code beside the workspace's settings that parameters, a plan among them, or settings name."
     told = [values[p.name] for p in template.parameters.values() if p.chooses or "plan" in p.names]
     told = [{k: v for k, v in t.items() if k != "datasets"} if isinstance(t, dict) else t for t in told]
     words = {word for text in _texts([*told, dict(settings)]) for word in re.split(r"[\s;,()\[\]{}='\"]+", text)}
-    return sorted(word for word in words if re.fullmatch(r"[\w.-]+:[^\W\d][\w.:-]*", word))
+    kinds = dict.fromkeys(kind for p in template.parameters.values() for kind in p.chooses)
+    own = {c.name: c.target for kind in kinds for c in list_components(kind, folder) if c.folder}
+    return sorted({own.get(word, word) for word in words
+                   if word in own or re.fullmatch(r"[\w.-]+:[^\W\d][\w.:-]*", word)})
 
 # %% ../../nbs/runs/00_parameters.ipynb #b8566bb1
 def named_datasets(

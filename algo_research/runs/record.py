@@ -177,6 +177,7 @@ class Run:
         "Raise when one of its files is not what was recorded; a run that is damaged has recorded nothing."
         try: told = self.manifest["outputs"].get(path.relative_to(self.folder).as_posix())
         except DataError: return
+        if told and not path.is_file(): raise DataError(f"{path} is missing. Restore it, or run the template again.")
         if told and _hash_kept(path) != told:
             raise DataError(f"{path} was changed: it is not what run.json recorded. Restore it from a backup, or run "
                             "the template again.")
@@ -184,7 +185,7 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, float]:
         path = self.folder/"metrics.json"
-        if path.is_file(): self.require_kept(path)
+        self.require_kept(path)
         try: return {str(k): float(v) for k, v in json.loads(read_regular(path)).items()} if path.is_file() else {}
         except (ValueError, TypeError, AttributeError, RecursionError, InputError) as e:
             raise DataError(f"{path} is damaged: {in_short(e)}. Run the template again.") from e

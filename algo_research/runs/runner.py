@@ -478,10 +478,10 @@ def _publish(
         status, error = _failed("input changed", text)
     removed = [*dropped, *clean_folder(part), *_clean_tracked(begun)]
     if given_away := "; ".join(f"{name} was removed: {why}" for name, why, secret in removed if secret):
-        status, error = _failed("secret in an artifact", f"{given_away}. Save no secrets")
-    outputs = {}
+        before = f". Before: {error['type']}: {error['message']}" if error else ""
+        status, error = _failed("secret in an artifact", f"{given_away}. Save no secrets{before}")
     try: outputs = hash_outputs(part, (str(part), str(workspace.settings.root)))
-    except Exception as e: status, error = _failed(type(e).__name__, f"an artifact cannot be read: {e}")
+    except Exception as e: outputs, (status, error) = {}, _failed(type(e).__name__, f"an artifact cannot be read: {e}")
     record = {**manifest["record"], "finished": workspace.clock.now().isoformat(timespec="seconds"),
               "seconds": round(watch.seconds, 3), "peak_memory": watch.peak, "output_cut": watch.cut,
               "ledger_after": _ledger_digest(workspace.ledger, begun.inputs["data"]),
@@ -670,7 +670,8 @@ def _repeated(
     "What a run is repeated with."
     recorded = {k: v for k, v in original.manifest["inputs"]["parameters"].items() if k in template.parameters}
     values = resolve_parameters(template, {**recorded, **given})
-    code = named_code(template, pin_settings(template, values, settings), original.manifest["inputs"]["settings"])
+    pinned, told = pin_settings(template, values, settings), original.manifest["inputs"]["settings"]
+    code = named_code(template, pinned, told, settings.root)
     if code and not trusted:
         raise InputError(f"Nothing shows that the run {original.id} was made in this workspace, and it names code that "
                          f"would be imported to repeat it: {', '.join(code)}. Nothing was imported. Look at these "

@@ -124,6 +124,7 @@ NAMED = {
     "in the settings": lambda inputs: [inputs["parameters"].update(strategy=None),
                                        inputs["settings"].update({"research.strategy": "rules:Dip"})],
     "beside another": lambda inputs: inputs["parameters"].update(compare="buy_and_hold;rules:Dip(days=2)"),
+    "by a name that only we have": lambda inputs: inputs["parameters"].update(strategy="dip(days=3)"),
     "as a key of a plan": lambda inputs: inputs["parameters"].update(plan={"strategy": {"name": "rules:Dip"}}),
 }  # fmt: skip
 

@@ -143,6 +143,10 @@ SAID = {
         "import sys\nfor i in range(50):\n    sys.stdout.buffer.write(b'%d\\n' % (2 * i))\n    print(2 * i + 1)",
         "".join(f"{i}\n" for i in range(100)),
     ),
+    "both streams": (
+        "import sys\nfor i in range(50):\n    print(2 * i)\n    print(2 * i + 1, file=sys.stderr)",
+        "".join(f"{i}\n" for i in range(100)),
+    ),
     "the descriptor and then text": (
         "import os\nfor i in range(50):\n    os.write(1, b'%d\\n' % (2 * i))\n    print(2 * i + 1)",
         "".join(f"{i}\n" for i in range(100)),

@@ -6,6 +6,7 @@ import shutil
 import polars as pl
 import pytest
 from support.command import algo
+from support.datasets import make_dataset
 from support.journey import dice_workspace, write_template
 from test_processes import TRIAL
 
@@ -87,6 +88,34 @@ def test_what_a_run_left_is_used_only_as_it_was(workspace):
     for command in (["show", the_first(workspace).name], ["runs", "--metric", "mean"]):
         done = algo(workspace, *command, code=None)
         assert "metrics.json was changed" in " ".join((done.stdout + done.stderr).split()), done
+
+
+def test_a_record_and_metrics_that_are_gone_or_edited_are_said(workspace):
+    run = the_run(workspace)
+    manifest = json.loads((run / "run.json").read_text())
+    manifest["inputs"]["parameters"]["seed"] = 9
+    (run / "run.json").write_text(json.dumps(manifest))
+    assert "is not what its identity was made of" in algo(workspace, "show", "last").stdout
+    (run / "metrics.json").unlink()
+    for command in (["show", "last"], ["runs", "--metric", "mean"]):
+        done = algo(workspace, *command, code=None)
+        assert "metrics.json is missing" in " ".join((done.stdout + done.stderr).split()), done
+
+
+def test_what_was_judged_in_spite_of_a_quarantine_says_so_and_is_another_run(tmp_path):
+    bars = make_dataset("1d", 1500).bars.filter(pl.int_range(pl.len()) % 7 < 5)  # without weekends, and no calendar
+    bars.select("ts", "open", "high", "low", "close", "volume").write_csv(tmp_path / "bars.csv")
+    algo(tmp_path, "data", "import", "bars.csv", "--id", "test/gaps/1d")
+    asked = ["run", "research", "-p", "dataset=test/gaps/1d", "-p", "strategy=buy_and_hold", "-p", "folds=2"]
+
+    def said(*more: str) -> str:
+        done = algo(tmp_path, *asked, *more, code=None)
+        return " ".join((done.stdout + done.stderr).split())
+
+    assert "is in quarantine" in said()
+    forced = said("--set", "quality.force=true")
+    assert "succeeded" in forced and "the bars are in quarantine" in forced
+    assert "is in quarantine" in said()
 
 
 def the_first(workspace):
