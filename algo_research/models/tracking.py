@@ -15,8 +15,6 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from fastcore.basics import patch
 from pydantic import Field
@@ -58,9 +56,8 @@ def code_version() -> str:
 
 # %% ../../nbs/models/03_tracking.ipynb #345a3eae
 def _is_moved(before: str, now: str) -> bool: # addresses of folders
-    "Whether what was kept in one folder is now in another; a bucket, or a folder that is still there, was chosen."
-    ours = before.startswith("file:") and before.endswith("/artifacts")
-    return before != now and ours and not Path(url2pathname(urlsplit(before).path)).is_dir()
+    "Whether the workspace was moved or copied since; a bucket, or a folder of another name, was chosen by somebody."
+    return before != now and before.startswith("file:") and before.endswith("/artifacts")
 
 _PLACES = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
            "model_versions": ("source", "storage_location")}  # where MLflow writes down whole paths

@@ -36,6 +36,7 @@ Path("marks", f"{seed}.after").touch()
 """
 SECONDS = {"run": 5, "batch": 9, "reproduce": 6, "rule": 12, "import": 3, "adjust": 3, "repair": 3, "dashboard": 8}
 TIMES = {"run": 10, "batch": 5, "reproduce": 4, "rule": 2, "import": 3, "adjust": 2, "repair": 2, "dashboard": 2}
+PAUSE = 0.1  # seconds between two lines of a run
 SIGNALS = [signal.SIGKILL] * 3 + [signal.SIGTERM, signal.SIGINT]
 
 
@@ -60,7 +61,7 @@ def workspace(tmp_path):
         ("parameters", f"seed: int = 0\nmarket: DatasetId = '{MARKET}'"),
         ("step:start", f"marker = f'{tmp_path}-{{seed}}'\n{starts}\nNone"),
         ("step:trial", TRIAL),
-        ("step:end", "for i in range(10):\n    print(i)\n    time.sleep(0.1)"),
+        ("step:end", f"for i in range(10):\n    print(i)\n    time.sleep({PAUSE})"),
     )
     algo(tmp_path, "data", "import", "a.csv", "--id", ID)
     algo(tmp_path, "run", "t")

@@ -224,12 +224,12 @@ def _as_of(self: _DeltaTables, id: DatasetId, table) -> _Version:
         if told is None: raise _damaged(id, f"the entry {self._log(id, number)} of its log is empty", address)
         files = _files(table)
         whole = _sum(files, metadata)
-        if told.get("algo_check", own := _check(id, number, whole)) != own:
-            raise _damaged(id, f"the entry {self._log(id, number)} of its log belongs to another version, or to "
-                               "another dataset", address)
         if "algo_sum" in told and told["algo_sum"] != whole:
             raise _damaged(id, f"its log does not lead to what version {number} was: an entry was lost or changed",
                            address)
+        if told.get("algo_check", own := _check(id, number, whole)) != own:
+            raise _damaged(id, f"the entry {self._log(id, number)} of its log belongs to another version, or to "
+                               "another dataset", address)
     except PermissionError as e: raise _forbidden(id, e) from e
     except (ValueError, KeyError, TypeError, OSError, pl.exceptions.PolarsError) as e:
         raise self.place.explain(e) or _damaged(id, f"its log is damaged ({in_short(e)})", address) from e
