@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -231,15 +232,15 @@ def dashboard(
             "ALGO_WORKSPACE__REPORTS": str(settings.workspace.reports),
             "ALGO_STORE__URL": settings.store.url,
         }
-        servers = []
+        servers: list[subprocess.Popen] = []
+        # in groups of their own: Ctrl-C is ours, and we end them
+        start = partial(subprocess.Popen, env=environment, process_group=0, preexec_fn=ends_with(os.getpid()))
         if fork:
             environment["ALGO_KERNEL_FORKS"] = f"{folder}/forks"
             environment["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "algo-forked"
             preload = [sys.executable, "-m", "algo_research.cli.forks", f"{folder}/forks"]
             preload += [f"algo_research.dashboards.{name}", str(os.getpid())]
-            servers.append(
-                subprocess.Popen(preload, env=environment, process_group=0, preexec_fn=ends_with(os.getpid()))
-            )
+            servers.append(start(preload))
             begun = time.monotonic()
         console(stderr=True).print(
             line((name, "bold"), f" of {settings.root} at {address}?token={token if new else '...'}  (Ctrl-C stops it)")
@@ -253,8 +254,7 @@ def dashboard(
             f"--Voila.config_file_paths={folder}",
             "--no-browser",
         ]
-        server = subprocess.Popen(command, env=environment, process_group=0, preexec_fn=ends_with(os.getpid()))
-        servers.append(server)
+        servers.append(server := start(command))
         if browser:
             leads = f'<meta http-equiv="refresh" content="0;url={address}?token={quote(token, safe="")}">'
             open_browser(write_private(Path(folder) / "open.html", leads), port)
@@ -272,10 +272,7 @@ def dashboard(
                     console(stderr=True).print(f"What forks kernels has ended after {lived:.0f} s; {remedy}.")
                     if fork:
                         Path(folder, "forks").unlink(missing_ok=True)
-                        begun = time.monotonic()
-                        servers[0] = subprocess.Popen(
-                            preload, env=environment, process_group=0, preexec_fn=ends_with(os.getpid())
-                        )
+                        servers[0], begun = start(preload), time.monotonic()
         except KeyboardInterrupt:
             code = 0
         finally:

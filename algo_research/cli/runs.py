@@ -211,15 +211,13 @@ def _list_parameters(template: Template) -> None:
 
 def show_run(run: Run) -> None:
     """What one wants to know of a run at a glance."""
-    from algo_research.runs.runner import identity
-
     out, manifest = console(), run.manifest
     out.print(
         line("\n", (run.template, "bold"), f" {run.id}  ")
         + _status(run.status)
         + line(f"  {manifest['record'].get('seconds') or 0:.1f} s")
     )
-    if identity(manifest["inputs"]) != manifest["identity"]:
+    if not run.is_identified():
         out.print(line(("Changed:", "red"), " what run.json says went in is not what its identity was made of."))
     if error := manifest.get("error"):
         where = f"step {error['step']}, " if error.get("step") else ""

@@ -11,9 +11,10 @@ import base64
 import html
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from math import lcm
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -38,19 +39,10 @@ def why_not_masked(
     return next((why for pattern, why in _COMMON.items() if re.fullmatch(pattern, value)), "")
 
 # %% ../../nbs/core/04_secrets.ipynb #f4e7a2c7
-def _in_base64(value: bytes) -> set[str]:
-    "What base64 makes of a value, wherever it begins, without the characters that depend on its neighbours."
-    forms = set()
-    for before in range(3):
-        text = base64.b64encode(b"\0" * before + value).decode()
-        sure = text[-(-8 * before // 6):8 * (before + len(value)) // 6]
-        forms |= {sure, sure.replace("+", "-").replace("/", "_")}
-    return forms
-
-def _in_base32(value: bytes) -> set[str]:
-    "The same of base32."
-    whole = [(before, base64.b32encode(b"\0" * before + value).decode()) for before in range(5)]
-    return {text[-(-8 * before // 5):8 * (before + len(value)) // 5] for before, text in whole}
+def _wherever(value: bytes, encode: Callable[[bytes], bytes], bits: int) -> set[str]:
+    "What an encoding of so many bits makes of a value, wherever it begins, without what depends on its neighbours."
+    whole = [(before, encode(bytes(before) + value).decode()) for before in range(lcm(8, bits) // 8)]
+    return {text[-(-8 * before // bits):8 * (before + len(value)) // bits] for before, text in whole}
 
 def secret_forms(
     value: str,    # a secret
@@ -58,8 +50,11 @@ def secret_forms(
     "The value as it is, in base64, 32 and 85, and in hexadecimal digits."
     content = value.encode()
     digits = {content.hex(), content.hex(":"), content.hex("-")}
-    fives = {encode(content)[:len(content)//4 * 5].decode() for encode in (base64.b85encode, base64.a85encode)}
-    return {value, *_in_base64(content), *_in_base32(content), *digits, *(d.upper() for d in digits), *fives}
+    sixes = [_wherever(content, encode, 6) for encode in (base64.b64encode, base64.urlsafe_b64encode)]
+    whole = content[:len(content)//4 * 4] if len(content) >= 8 else b""  # of fewer base85 makes what may be chance
+    fives = {encode(whole).decode() for encode in (base64.b85encode, base64.a85encode)} - {""}
+    bases = _wherever(content, base64.b32encode, 5).union(*sixes, fives)
+    return {value, *bases, *digits, *(text.upper() for text in digits)}
 
 # %% ../../nbs/core/04_secrets.ipynb #cec14b01
 _ESCAPE = re.compile(rb"%(?:25)*(?P<hex>[0-9a-fA-F]{2})"
@@ -163,7 +158,7 @@ def redact(
     if any(sign in text for sign in ("\n", "\\n", "\x1b", "<")):
         whole = _joined(text.encode(errors="surrogatepass"))
         broken = [bare for form in forms if (bare := _bare(form)).encode() in whole and len(bare) >= _SHORTEST]
-        for bare in broken: text = re.sub(rf"(?:{_JOINT}|\s)*".join(map(re.escape, bare)), MASK, text)
+        for bare in broken: text = re.sub(rf"(?>{_JOINT}|\s)*+".join(map(re.escape, bare)), MASK, text)
     return text
 
 def redact_values(

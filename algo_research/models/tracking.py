@@ -122,9 +122,14 @@ class Tracker:
                 _follow_move(self.file, found.artifact_location, folder)
         return found.experiment_id
 
-    def ping(self) -> None: self._experiment_id()  # raises when runs cannot be logged
 
-# %% ../../nbs/models/03_tracking.ipynb #26bd7246
+# %% ../../nbs/models/03_tracking.ipynb #e522d37b
+@patch
+def ping(self: Tracker) -> None:
+    "Raise when runs cannot be logged."
+    self._experiment_id()
+
+# %% ../../nbs/models/03_tracking.ipynb #fea3fad0
 @patch
 def log(self: Tracker,
         lineage: Lineage,                        # where the run came from

@@ -205,8 +205,8 @@ def research(
     if opening: _open(dataset, resolved, opening, ledger, folder)
     again = {} if limits is None else {"again": lambda made: _replayed(way, made, folder, limits, tell)}
     judged = judge(way.ground, ledger, bool(opening), tell, **again)
-    forced = forced_note(findings, dataset.bars, quality)
-    notes = (*dataset.notes, *([forced] if forced else []), *seen, *way.notes, *judged.notes)
+    forced = [forced_note(findings, dataset.bars, quality)] if quality.force else []
+    notes = (*dataset.notes, *filter(None, forced), *seen, *way.notes, *judged.notes)
     found = Research(plan, str(dataset.id), dataset.snapshot(), notes, findings, judged, way.predictions,
                      way.predicted, way.features, reserved_from, bool(opening))
     return _tracked(found, tracker, tell) if tracker else found

@@ -21,8 +21,8 @@ from ..core.errors import InputError, unknown_name
 from ..core.files import read_yaml
 from ..core.hashing import hash_params
 from .parameters import Template, find_template, resolve_parameters
-from .record import Run, list_runs, require_ledger
-from .runner import done_before, gather_inputs, identity, recover, work
+from .record import Run, identity, list_runs, require_ledger
+from .runner import done_before, gather_inputs, recover, work
 from ..workspace.bootstrap import Workspace
 
 # %% ../../nbs/runs/04_batch.ipynb #8d3e598c

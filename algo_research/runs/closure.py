@@ -65,9 +65,11 @@ def read_told(
     opened: Path,  # noted by the kernel, line by line
 ) -> tuple[dict[str, str] | None, list[Opened]]: # None: nothing was written
     "What a kernel says of its code: the file of each module, and other files that it opened."
-    lines = opened.read_text().splitlines() if opened.is_file() else []
-    held = json.loads(modules.read_text()) if modules.is_file() else None
-    return held, [Opened(*json.loads(line)) for line in lines]
+    try:
+        lines = opened.read_text().splitlines() if opened.is_file() else []
+        held = json.loads(modules.read_text()) if modules.is_file() else None
+        return held, [Opened(*json.loads(line)) for line in lines]
+    except (ValueError, TypeError): return None, []  # torn: it ended while it wrote
 
 @cache
 def dependency_versions() -> dict[str, str]:
@@ -140,7 +142,7 @@ def read_imported(
     "The code of a run. Where nothing was told, or another Python was started, whatever it could import counts."
     files, real = {file.path: file for file in reversed([*opened])}, cache(os.path.realpath)
     found = dict(snapshot) if modules is None else {}
-    if ANY in files: found |= {name: content for name, content in snapshot.items() if name[:2] == "./"}
+    if files.pop(ANY, None): found |= {name: content for name, content in snapshot.items() if name[:2] == "./"}
     for module, text in [*(modules or {}).items(), *(("", text) for text in files)]:
         if module == "__main__" or not (text := _archive(text)): continue
         folder, last = os.path.split(text)

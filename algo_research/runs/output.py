@@ -70,8 +70,8 @@ def _size(value: Any) -> int:
     if isinstance(value, Mapping): return sum(len(str(k)) + _size(v) for k, v in value.items())
     return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 8
 
-_EACH = 64      # characters that an output takes beside its content
-_LAST = 100_000 # characters of an error that is kept although there is no room left
+_EACH = 64     # characters that an output takes beside its content
+_LAST = 20_000 # characters of an error that are kept although there is no room left
 
 class Room:
     "How much cells may still say."
@@ -84,14 +84,22 @@ class Room:
         "What is kept of a message's content; None: nothing."
         text = content.get("text", "") if kind == "stream" else ""
         size = len(text) if kind == "stream" else _size(content) + _EACH
-        if size <= self._left or (kind == "error" and size < _LAST):  # why a run failed is never left out
-            self._left = max(0, self._left - size)
+        if size <= self._left:
+            self._left -= size
             return content
+        if kind == "error": return self._shortened(content)
         kept = text[:text.rfind("\n", 0, int(self._left)) + 1]
         self._left = 0  # what is smaller and comes later would stand where something is missing
         self.cut += size - len(kept)
         self.pieces += text.count("\n", len(kept)) if text else 1
         return {**content, "text": kept} if kept else None
+
+    def _shortened(self, error: Mapping[str, Any]) -> Mapping[str, Any]:
+        "Why a run failed is never left out, but may be cut."
+        told = "\n".join(error.get("traceback", ()))
+        kept = {**error, "evalue": str(error.get("evalue", ""))[:_LAST], "traceback": [told[-_LAST:]]}
+        self.cut += max(0, _size(error) - _size(kept))
+        return kept
 
     def __str__(self) -> str:
         "What was left out; empty when nothing was."

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'NEWEST', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive', 'Run',
-           'list_runs', 'short_ids', 'find_run', 'unlike_choices', 'in_words', 'hash_notebook', 'hash_outputs',
-           'changed_outputs', 'show_progress', 'CurrentRun', 'current_run', 'lost_heads', 'lost_entries',
-           'require_ledger', 'present_trials', 'follow']
+           'identity', 'list_runs', 'short_ids', 'find_run', 'unlike_choices', 'in_words', 'hash_notebook',
+           'hash_outputs', 'changed_outputs', 'show_progress', 'CurrentRun', 'current_run', 'lost_heads',
+           'lost_entries', 'require_ledger', 'present_trials', 'follow']
 
 # %% ../../nbs/runs/01_record.ipynb #aa28723d
 import fcntl
@@ -195,6 +195,19 @@ class Run:
         "Names of what it keeps, without suffix."
         folder = self.folder/"artifacts"
         return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*") if p.is_file())
+
+# %% ../../nbs/runs/01_record.ipynb #44fddf7b
+def identity(
+    inputs: Mapping[str, Any], # from `gather_inputs`
+    ledger: bool = True,       # False: whatever the ledger knew
+) -> str:
+    "Hash of what a run depends on."
+    return hash_params({k: v for k, v in inputs.items() if ledger or k != "ledger"})
+
+@patch
+def is_identified(self: Run) -> bool:
+    "Whether what its record says went in is what its identity was made of."
+    return identity(self.manifest["inputs"]) == self.manifest["identity"]
 
 # %% ../../nbs/runs/01_record.ipynb #8b95eb14
 @patch

@@ -165,13 +165,13 @@ def test_what_is_printed_by_turns_stays_in_order(tmp_path):
 
 
 def test_why_a_run_failed_is_kept_however_much_was_printed(tmp_path):
-    source = "for i in range(30_000): print('x' * 99)\nraise ValueError('the reason')"
+    source = "for i in range(30_000): print('x' * 99)\nraise ValueError('the reason' + 'y' * 300_000)"
     write_template(tmp_path, "much", ("parameters", "n: int = 1"), ("step:a", source))
     algo(tmp_path, "run", "much", "--set", "runs.output=1", code=1)
     (run,) = tmp_path.glob("reports/much/*")
     (cell,) = [c for c in json.loads((run / "notebook.ipynb").read_text())["cells"] if c.get("outputs")]
     (error,) = [o for o in cell["outputs"] if o["output_type"] == "error"]
-    assert error["evalue"] == "the reason" and error["traceback"]
+    assert error["evalue"].startswith("the reasony") and len(json.dumps(error)) < 50_000
 
 
 def test_a_run_whose_thread_goes_on_printing_ends(tmp_path, monkeypatch):

@@ -136,6 +136,14 @@ SHOWN = {
 }
 
 
+@pytest.mark.parametrize("between", ["\n> ", "'\n\n'", "<b>", "\x1b[0m", "\n12:00:00 ", "\\n", "\n\n "])
+def test_text_that_almost_holds_a_secret_takes_no_time(between, monkeypatch):
+    monkeypatch.setattr(secrets, "_seen", set())
+    secrets.remember_secret("S3cr3t-Pa(55)/w0rd=True+x9")
+    almost = "S" + between * 3000 + "!"
+    assert redact(f"{almost}\nS3cr3t-Pa(55)\n/w0rd=True+x9") == f"{almost}\n**********"
+
+
 @pytest.mark.parametrize("way", SHOWN)
 def test_a_secret_is_known_however_a_library_shows_it(way, monkeypatch):
     monkeypatch.setattr(secrets, "_seen", set())

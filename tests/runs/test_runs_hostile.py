@@ -72,7 +72,8 @@ def test_a_template_cannot_choose_where_trials_are_counted(workspace):
         'settings={"workspace.ledger": "hidden.db"}',
         code=1,
     )
-    assert "may choose settings of costs, model, quality, research" in done.stdout and not (workspace / "hidden.db").exists()
+    assert "may choose settings of costs, model, quality, research" in done.stdout
+    assert not (workspace / "hidden.db").exists()
 
 
 def killed_run(workspace, secret: str = "zq-7f31c9-planted") -> None:

@@ -81,11 +81,10 @@ class MemoryCache(Cache):
 # %% ../../../nbs/data/stores/02_cache.ipynb #f29a3ba8
 def _names_server(url: str) -> bool:
     "Whether an address of Redis has a host, a port that there can be, and a number at most."
-    try: parts = urlsplit(url)
-    except ValueError: return False
-    port = re.fullmatch(r"(?:.*@)?(?:[^:]+|\[.*\]):?(\d*)", parts.netloc)
-    fits = port is not None and int(port[1] or 6379) < 2**16
-    return bool(parts.hostname and fits and re.fullmatch(r"(/\d*)?", parts.path))
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and bool(parts.hostname and re.fullmatch(r"(/\d*)?", parts.path))
+    except ValueError: return False  # of a host or a port that cannot be
 
 # %% ../../../nbs/data/stores/02_cache.ipynb #48b2ab82
 class RedisCache(Cache):
