@@ -278,7 +278,7 @@ def find_damage(store: Store, dataset: DatasetId) -> list[str]:
     try:
         return [f"{name} does not hold what was written into it." for name in store.verify(dataset)]
     except DataError as error:
-        return [str(error)]
+        return [str(error).partition(" Nothing was changed.")[0]]  # what can be done is said below it
 
 
 def go_back(store: Store, dataset: DatasetId, repair: bool, yes: bool) -> None:
@@ -298,7 +298,8 @@ def go_back(store: Store, dataset: DatasetId, repair: bool, yes: bool) -> None:
     out.print(f"The last version that is whole is {good}: {bars.height:,} bars up to {last} UTC.")
     if repair and yes:
         kept = store.restore(dataset, good)
-        out.print(f"Repaired: version {good} is the newest. What the log said after it is kept in {kept}.")
+        after = f"What the log said after it is kept in {kept}." if kept else "The log has nothing after it."
+        out.print(f"Repaired: version {good} is the newest. {after}")
     else:
         out.print(f"Nothing was changed. Go back to it: algo data check {dataset} --repair --yes")
 

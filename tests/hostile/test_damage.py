@@ -165,7 +165,9 @@ def test_a_log_that_lost_its_end_is_not_read_as_if_that_were_all(whole, tmp_path
             store.read(ID)
         with pytest.raises(AlgoError, match="lost its end"):
             store.write(make_dataset("1h", 10))
-    assert f"version {3 - lost} is the newest" in algo(workspace, "data", "check", ID, "--repair", "--yes").stdout
+    repaired = algo(workspace, "data", "check", ID, "--repair", "--yes").stdout
+    assert f"version {3 - lost} is the newest. The log has nothing after it" in " ".join(repaired.split())
+    assert "Nothing was changed" not in repaired
     assert DeltaStore(workspace / ".algo" / "store").read(ID).bars.equals(versions[3 - lost])
     assert open_store.write(make_dataset("1h", 12_000)) == 4 - lost
     assert DeltaStore(workspace / ".algo" / "store").read(ID).bars.height == 12_000

@@ -538,7 +538,7 @@ def sound_version(self: _DeltaTables, id: DatasetId | str) -> int | None:
 
 @patch
 def restore(self: _DeltaTables, id: DatasetId | str, version: int) -> str:
-    "Make a sound version the newest: where the log entries after it are kept. No data file is removed."
+    "Make a sound version the newest: where what the log has after it is kept; empty: nothing. No data file is removed."
     id = DatasetId.parse(id)
     log, aside = f"{self._path(id)}/_delta_log", f"damaged/{id}/{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     with self._lock(id):
@@ -550,7 +550,7 @@ def restore(self: _DeltaTables, id: DatasetId | str, version: int) -> str:
         self.place.write(self._mark(id), str(version).encode())
         self._tables.pop(id, None)
         self._newest.pop(id, None)
-    return self.place.address(aside)[0]
+    return self.place.address(aside)[0] if later else ""
 
 # %% ../../../nbs/data/stores/04_delta.ipynb #d7879090
 def _has_hash(data: bytes | memoryview | mmap.mmap, name: str) -> bool:
