@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'STATUSES', 'PROGRESS', 'FOLDER', 'NEWEST', 'read_manifest', 'write_manifest', 'lock_run', 'is_alive', 'Run',
            'identity', 'list_runs', 'short_ids', 'find_run', 'unlike_choices', 'in_words', 'hash_notebook',
-           'hash_outputs', 'changed_outputs', 'show_progress', 'CurrentRun', 'current_run', 'lost_heads',
-           'lost_entries', 'require_ledger', 'present_trials', 'follow']
+           'hash_outputs', 'changed_outputs', 'require_whole', 'show_progress', 'CurrentRun', 'current_run',
+           'lost_heads', 'lost_entries', 'require_ledger', 'present_trials', 'follow']
 
 # %% ../../nbs/runs/01_record.ipynb #aa28723d
 import fcntl
@@ -379,6 +379,19 @@ def changed_outputs(
     except Exception as e:
         raise DataError(f"{run.folder} is damaged: {in_short(e)}. Restore it from a backup.") from e
     return [name for name in outputs if name != "notebook" and present.get(name) != outputs[name]]
+
+def require_whole(
+    run: Run,
+    use: str, # what is to be done with it: "reproduced"
+) -> None:
+    "Raise when a run cannot be read, did not succeed, or does not hold what it recorded."
+    read_manifest(run.folder/"run.json")
+    if run.status != "succeeded":
+        raise InputError(f"The run {run.id} is {run.status}; only a run that succeeded can be {use}. "
+                         f"`algo show {run.id}` says more.")
+    if changed := changed_outputs(run):
+        raise DataError(f"{run.folder} was changed: {', '.join(changed)} is not what run.json recorded. Restore it "
+                        "from a backup, or run its template again.")
 
 # %% ../../nbs/runs/01_record.ipynb #0fabaaa7
 # the runner takes these messages out of the notebook and shows them where the run is watched

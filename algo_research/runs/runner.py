@@ -52,7 +52,8 @@ from .parameters import (Template, check_choices, find_template, list_templates,
                                            named_content, named_datasets, pin_settings, read_template,
                                            refuse_beside_plan, resolve_parameters)
 from .record import (FOLDER, SCHEMA, Run, changed_outputs, find_run, hash_outputs, identity,
-                                       list_runs, lock_run, require_ledger, show_progress, write_manifest)
+                                       list_runs, lock_run, require_ledger, require_whole, show_progress,
+                                       write_manifest)
 from .report import write_report
 from ..workspace.bootstrap import Workspace, open_workspace, tracking_url
 
@@ -65,12 +66,7 @@ def pin_runs(template: Template, values: Mapping[str, Any], reports: Path) -> di
     return {name: full(v) if "run" in template.parameters[name].names else v for name, v in values.items()}
 
 def _content_of_run(run: Run) -> str:
-    if run.status != "succeeded":
-        raise InputError(f"The run {run.id} is {run.status}; only the outputs of a run that succeeded can be used. "
-                         f"`algo show {run.id}` says more.")
-    if changed := changed_outputs(run):
-        raise DataError(f"{run.folder} was changed: {', '.join(changed)} is not what run.json recorded, and would be "
-                        "used. Restore it from a backup, or run its template again.")
+    require_whole(run, "an input")
     return hash_params(run.manifest["outputs"])
 
 # %% ../../nbs/runs/03_runner.ipynb #149b0e07
@@ -618,14 +614,10 @@ def _with_settings(settings: Settings, recorded: Mapping[str, Any]) -> Settings:
 # %% ../../nbs/runs/03_runner.ipynb #f03688fe
 def _check_original(original: Run) -> None:
     "Raise when a run did not succeed, or is not what was recorded."
-    if original.status != "succeeded":
-        raise InputError(f"The run {original.id} is {original.status}; only a run that succeeded can be reproduced.")
+    require_whole(original, "reproduced")
     if not original.is_identified():
         raise DataError(f"{original.folder/'run.json'} was changed: its inputs do not give its identity "
                         f"{original.manifest['identity'][:16]}. Restore it from a backup.")
-    if changed := changed_outputs(original):
-        raise DataError(f"{original.folder} was changed: {', '.join(changed)} is not what run.json recorded. "
-                        "Restore it from a backup.")
 
 # %% ../../nbs/runs/03_runner.ipynb #89084cde
 def template_of(
