@@ -36,12 +36,17 @@ def list_(env: Env = None, root: Root = None) -> None:
     console().print(rows)
 
 
-@app.command("import", epilog="Example: algo data import btc_1h.csv.gz --id coinbase/BTC-USD/1h --label open")
+@app.command("import", epilog="Example: algo data import btc_1h.csv.gz --id coinbase/BTC-USD/1h --dry-run")
 def import_(
-    file: Annotated[Path, typer.Argument(help=".csv (also .gz), .parquet or .feather, as it was downloaded")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help=".csv or .txt (also .gz), .parquet or .feather, as downloaded; several become one dataset"),
+    ],
     id: Annotated[
         str | None,
-        typer.Option("--id", help="venue/symbol/timeframe; by default file/NAME/TIMEFRAME.", show_default=False),
+        typer.Option(
+            "--id", help="venue/symbol/timeframe; of one file by default file/NAME/TIMEFRAME.", show_default=False
+        ),
     ] = None,
     label: Annotated[str, typer.Option(help="What a time labels: auto, open or close.")] = "auto",
     timeframe: Annotated[
@@ -55,9 +60,25 @@ def import_(
             show_default=False,
         ),
     ] = None,
-    calendar: Annotated[str, typer.Option(help="24/7, or an exchange's (XNYS) for daily sessions.")] = "24/7",
+    calendar: Annotated[
+        str, typer.Option(help="24/7, 24/5 (currencies), or an exchange's, e.g. XNYS; auto: the one the bars keep.")
+    ] = "auto",
+    tz: Annotated[
+        str | None,
+        typer.Option("--tz", help="Where the clock of the times hangs, e.g. America/New_York.", show_default=False),
+    ] = None,
+    dates: Annotated[str, typer.Option(help="How to read 01/02/2024: auto, day-first or month-first.")] = "auto",
+    decimal: Annotated[
+        str | None, typer.Option(metavar="POINT", help="What separates decimals: . or ,", show_default=False)
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="The source by name, e.g. binance, histdata, metatrader4.", show_default=False),
+    ] = None,
     kind: Annotated[str, typer.Option(help="spot, perpetual, future, equity or index.")] = "spot",
-    adjustment: Annotated[str, typer.Option(help="Of the prices in the file: raw, split or total.")] = "raw",
+    adjustment: Annotated[
+        str, typer.Option(help="Of the prices: raw, split or total; auto: the known source's, or raw.")
+    ] = "auto",
     sort: Annotated[bool, typer.Option("--sort", help="Accept rows in any order.")] = False,
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="Keep the last of rows with the same time.")
@@ -67,18 +88,12 @@ def import_(
     env: Env = None,
     root: Root = None,
 ) -> None:
-    """Read a file of bars, say what was understood, and store it: all or nothing."""
-    from algo_research.core.errors import DataError, InputError, unknown_name
+    """Read files of bars, say what was understood, and store them: all or nothing."""
+    from algo_research.core.errors import DataError, InputError
     from algo_research.data.catalog import reserved_venues
-    from algo_research.data.intake.importing import import_file, stored_changes
+    from algo_research.data.intake.importing import import_file, import_files, stored_changes
     from algo_research.data.stores.base import newest_version
 
-    for name, value, allowed in (
-        ("label", label, ("auto", "open", "close")),
-        ("adjustment", adjustment, ("raw", "split", "total")),
-    ):
-        if value not in allowed:
-            raise unknown_name(name, value, allowed)
     columns = {}
     for text in column or []:
         ours, equals, theirs = text.partition("=")
@@ -86,21 +101,26 @@ def import_(
             raise InputError(f"--column {text!r} cannot be read. Write --column OURS=THEIRS, e.g. --column ts=date.")
         columns[ours] = theirs
     with open_workspace(root, env) as workspace:
-        imported = import_file(
-            file,
-            id,
-            timeframe,
-            label,  # type: ignore[arg-type]
-            columns,
-            calendar,
-            kind,  # type: ignore[arg-type]
-            adjustment,  # type: ignore[arg-type]
-            sort,
-            drop_duplicates,
-            workspace.clock,
-            workspace.settings.unpacking,
-            console(stderr=True).print,
-        )
+        given: dict[str, Any] = {
+            "limits": workspace.settings.unpacking,
+            "tell": console(stderr=True).print,
+            "clock": workspace.clock,
+            "timeframe": timeframe,
+            "label": label,
+            "columns": columns,
+            "calendar": calendar,
+            "kind": kind,
+            "adjustment": adjustment,
+            "sort": sort,
+            "drop_duplicates": drop_duplicates,
+            "tz": tz,
+            "dates": dates,
+            "decimal": decimal,
+            "preset": preset,
+        }
+        if len(files) > 1 and not id:
+            raise InputError(f"{len(files)} files become one dataset: name it, e.g. --id mine/GROUP/1d.")
+        imported = import_file(files[0], id, **given) if len(files) == 1 else import_files(files, id or "", **given)
         dataset = imported.dataset
         if dataset.id.venue in reserved_venues(workspace.settings.root):
             raise InputError(

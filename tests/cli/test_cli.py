@@ -451,9 +451,12 @@ def test_other_symbols_are_not_laid_beside_those_that_are_stored(workspace):
     named = "".join(f"BTC/USD,{row}\n" for row in rows.split())
     (workspace / "two.csv").write_text("symbol,date,open,high,low,close,volume\n" + named)
     said = algo(workspace, "data", "import", "two.csv", "--id", "mine/ONE/1d").stdout
-    assert "the column of symbols says BTC-USD, and the id ONE" in said
-    refused = algo(workspace, "data", "import", "one.csv", "--id", "mine/ONE/1d", code=2).stderr
-    assert "mine/ONE/1d holds BTC-USD, and the file ONE" in " ".join(refused.split())
+    assert "the file calls it BTC-USD, and the id ONE: it is ONE here" in said
+    assert "7 already stored" in algo(workspace, "data", "import", "one.csv", "--id", "mine/ONE/1d").stdout
+    pair = "".join(f"BTC/USD,{row}\nETH/USD,{row}\n" for row in rows.split())
+    (workspace / "pair.csv").write_text("symbol,date,open,high,low,close,volume\n" + pair)
+    refused = algo(workspace, "data", "import", "pair.csv", "--id", "mine/ONE/1d", code=2).stderr
+    assert "mine/ONE/1d holds ONE, and the file BTC-USD, ETH-USD" in " ".join(refused.split())
 
 
 def test_trials_that_somebody_counted_by_hand_are_listed(workspace):

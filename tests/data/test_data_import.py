@@ -33,7 +33,7 @@ def hourly(shared_data):
 
 @pytest.fixture(scope="module")
 def minutely(shared_data):
-    return import_file(shared_data / "btc_perp_1m_2022_01.csv.gz", kind="perpetual")
+    return import_file(shared_data / "btc_perp_1m_2022_01.csv.gz", kind="perpetual", label="close")
 
 
 def test_hours_newest_first(hourly, shared_data):
@@ -44,7 +44,7 @@ def test_hours_newest_first(hourly, shared_data):
     assert bars.select(*PRICES, "volume").equals(raw.select(*PRICES, "volume")) and (bars["volume"] == 0).sum() == 5
     assert bars["symbol"].unique().to_list() == ["BTC-USD"] and not hourly.dataset.close_only
     assert "newest first: turned round" in hourly.decisions and "columns not used: date, Volume USD" in hourly.decisions
-    assert any("label the open" in d and "assumed" in d for d in hourly.decisions)
+    assert "times label the open of a bar (known of cryptodatadownload)" in hourly.decisions
 
 
 def test_minutes_labelled_by_their_close(minutely, shared_data):
@@ -56,7 +56,16 @@ def test_minutes_labelled_by_their_close(minutely, shared_data):
         raw["timestamp"].dt.replace_time_zone("UTC").cast(bars["ts"].dtype).alias("known_at")
     )
     assert bars.select(*PRICES, "volume").equals(raw.select(*PRICES, "volume"))
-    assert minutely.decisions == ("times label the close of a bar (detected)",)
+    assert minutely.decisions[0] == "times label the close of a bar (as told)"
+    (note,) = minutely.dataset.notes
+    assert "no zone and were taken for UTC" in note and note in minutely.decisions
+
+
+def test_the_ends_of_a_file_tell_no_label(shared_data, minutely):
+    """Told nothing, a bar is known a minute after its time: late where that was its end, and never early."""
+    told = import_file(shared_data / "btc_perp_1m_2022_01.csv.gz", kind="perpetual")
+    assert any("label the open" in decision and "assumed" in decision for decision in told.decisions)
+    assert (told.dataset.bars["known_at"] == minutely.dataset.bars["known_at"] + MINUTE).all()
 
 
 def test_hours_and_minutes_tell_the_same_time(hourly, minutely):
@@ -147,21 +156,19 @@ WRONG = {
     "empty": ("f.csv", "", {}, "'f.csv' is empty. Download it again"),
     "header only": ("f.csv", HEADER + "\n", {}, "no rows. Download it again"),
     "blank lines only": ("f.csv", text(["", "", ",,,,,"]), {}, "no rows. Download it again"),
-    "wrong ending": ("f.xlsx", text(), {}, "Allowed endings: .csv, .parquet"),
+    "wrong ending": ("f.xlsx", text(), {}, "Allowed endings: .csv, .txt, .tsv, .parquet"),
     "no ending": ("f", text(), {}, "Allowed endings"),
     "truncated gz": ("f.csv.gz", gzip.compress(text().encode())[:-200], {}, "Check that the file is whole"),
     "gz without its end": ("f.csv.gz", gzip.compress(text().encode())[:-4], {}, "Check that the file is whole"),
     "no parquet": ("f.parquet", text(), {}, "cannot be read as parquet"),
     "no feather": ("f.feather", text(), {}, "cannot be read as feather"),
     "one field more": ("f.csv", changed(5, ",", ",9,"), {}, "Check that the file is whole"),
-    "a line before the names": ("f.csv", "from example.com\n" + text(), {}, "begins with the names of its columns"),
     "a row cut short": (
         "f.csv",
         changed(5, ",7010.5,5.25", ""),
         {},
         "'close' are no finite numbers, the first is None at 2020-01-01 05:00",
     ),
-    "semicolons": ("f.csv", text().replace(",", ";"), {}, "--column ts=NAME"),
     "no time column": ("f.csv", text(header=HEADER.replace("time", "when")), {}, "--column ts=NAME"),
     "no close": ("f.csv", text(header=HEADER.replace("close", "final")), {}, "--column close=NAME"),
     "no low": ("f.csv", text(header=HEADER.replace("low", "bottom")), {}, "Give all four, or only a close"),
@@ -174,7 +181,7 @@ WRONG = {
     "no column of ours": ("f.csv", text(), {"columns": {"vwap": "close"}}, "Allowed: ts, open, high"),
     "text for a price": ("f.csv", changed(5, "7010.5", "n/a"), {}, "'n/a' at 2020-01-01 05:00. Correct or remove"),
     "text for a volume": ("f.csv", changed(5, "5.25", "-"), {}, "'volume' are no finite numbers, the first is '-' at"),
-    "thousands": ("f.csv", changed(5, "7010.5", '"7,010.5"'), {}, "'7,010.5' at"),
+    "two decimals": ("f.csv", changed(5, "7010.5", '"7.010,5"'), {}, "'7.010,5' at"),
     "NaN price": ("f.csv", changed(5, "7010.5", "NaN"), {}, "'close' are no finite numbers, the first is nan at"),
     "infinite price": ("f.csv", changed(5, "7010.5", "inf"), {}, "first is inf at"),
     "no price": ("f.csv", changed(5, "7010.5", ""), {}, "first is None at"),
@@ -182,13 +189,13 @@ WRONG = {
         "f.csv",
         changed(5, "2020-01-01 05:00:00", ""),
         {},
-        "1 times cannot be read, the first is None. Allowed are epochs and ISO dates",
+        "1 times cannot be read, the first is None. Allowed are epochs, ISO dates",
     ),
     "American time": ("f.csv", changed(5, "2020-01-01 05", "01/01/2020 05"), {}, "the first is '01/01/2020 05:00:00'"),
     "no such day": ("f.csv", changed(5, "2020-01-01", "2020-02-30"), {}, "the first is '2020-02-30"),
     "no epoch": (
         "f.csv",
-        text([f"202001{d:02},1,2,0.5,1.5,9" for d in (2, 3, 6, 7)]),
+        text([f"{d},1,2,0.5,1.5,9" for d in (2, 3, 6, 7)]),
         {},
         "no epoch in s, ms, us or ns",
     ),
@@ -208,7 +215,7 @@ WRONG = {
     "one bar": ("f.csv", text(ROWS[:1]), {}, "Pass --timeframe"),
     "no dataset id": ("f.csv", text(), {"dataset": "BTC"}, "Write venue/symbol/timeframe"),
     "id that leaves the store": ("f.csv", text(), {"dataset": "../BTC/1h"}, "Write venue/symbol/timeframe"),
-    "intraday with a calendar": ("f.csv", text(), {"calendar": "XNYS"}, "Leave --calendar out"),
+    "intraday with another calendar": ("f.csv", text(), {"calendar": "XNYS"}, "do not keep the calendar that was told"),
     "intraday said to be daily": (
         "f.csv",
         text(),
@@ -250,7 +257,8 @@ def test_the_good_file_is_good(tmp_path):
     assert import_and_store(tmp_path, "f.csv", text([*ROWS[20:], *ROWS[:20]]), sort=True).content == good
     assert import_and_store(tmp_path, "f.csv", text([*ROWS, ROWS[-1]]), drop_duplicates=True).content == good
     assert import_and_store(tmp_path, "f.csv", text([*ROWS, "", ",,,,,"])).content == good
-    for form in (lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), str.rstrip):
+    forms = [lambda t: "\ufeff" + t, lambda t: t.replace("\n", "\r\n"), str.rstrip, lambda t: "from example.com\n" + t]
+    for form in (*forms, lambda t: t.replace(",", ";"), lambda t: t.replace(",7010.5,", ',"7,010.5",')):
         assert import_and_store(tmp_path, "f.csv", form(text())).content == good
     import_and_store(tmp_path, "days.csv", DAYS, calendar="XNYS", kind="equity")
     import_and_store(
@@ -355,7 +363,7 @@ def test_days_are_those_of_the_exchange(tmp_path, times, calendar):
     """A midnight east of Greenwich is the day before by UTC: its bar would be known a session too early."""
     pl.DataFrame({"date": times, "close": [1.0, 2.0, 3.0]}).write_csv(tmp_path / "days.csv")
     bars = import_file(
-        tmp_path / "days.csv", f"file/DAYS-{calendar}/1d", "1d", calendar=calendar, kind="equity"
+        tmp_path / "days.csv", f"file/DAYS-{calendar}/1d", timeframe="1d", calendar=calendar, kind="equity"
     ).dataset.bars
     zone = {"XTKS": "Asia/Tokyo", "XFRA": "Europe/Berlin", "XNYS": "America/New_York", "XASX": "Australia/Sydney"}[
         calendar

@@ -16,7 +16,8 @@ import pytest
 from algo_research.core.errors import DataError, InputError
 from algo_research.core.files import open_regular, read_regular, read_yaml
 from algo_research.core.unpacking import TooMuch, UnpackingSettings, check_table, unpack_text, unpacked_lines
-from algo_research.data.intake.importing import import_file, read_table
+from algo_research.data.intake.importing import import_file
+from algo_research.data.intake.tables import read_table
 from algo_research.data.market.book import replay_capture
 from algo_research.runs.parameters import read_template
 from algo_research.runs.record import Run, read_manifest
@@ -163,9 +164,9 @@ class TestTables:
     def test_what_is_allowed_is_read(self, tmp_path):
         for pack in (gzip.open, bz2.open, lzma.open, zstd, open):
             bars = repeated(pack, tmp_path / "bars.csv", HEAD + ROW, 1)
-            assert read_table(bars).height > 10_000
+            assert read_table(bars).cells.height > 10_000
         repeated(gzip.open, tmp_path / "bars.csv.gz", HEAD + ROW, 80)
-        assert read_table(tmp_path / "bars.csv.gz", UnpackingSettings(ratio=2000)).height > 1_000_000
+        assert read_table(tmp_path / "bars.csv.gz", UnpackingSettings(ratio=2000)).cells.height > 1_000_000
 
     def test_a_torn_or_false_file_is_an_error_of_ours(self, tmp_path):
         whole = {
@@ -190,7 +191,9 @@ class TestTables:
         assert [text.partition(" MiB")[0] for text in told] == ["bars.csv.gz: 64", "bars.csv.gz: 128"]
 
     def test_real_files_are_read_as_before(self, shared_data):
-        rows = {path.name: read_table(path).height for path in sorted(shared_data.glob("*")) if "l2" not in path.name}
+        rows = {
+            path.name: read_table(path).cells.height for path in sorted(shared_data.glob("*")) if "l2" not in path.name
+        }
         assert len(rows) == 7 and min(rows.values()) > 1000
         captured = [sum(1 for _ in unpacked_lines(path)) for path in sorted(shared_data.glob("*l2*"))]
         assert min(captured) > 1000

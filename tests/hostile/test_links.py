@@ -118,9 +118,7 @@ def test_nothing_is_written_through_what_a_run_puts_in_the_place_of(tmp_path, sw
     assert not folder.is_symlink() and not [p for p in folder.rglob("*") if p.is_symlink()]
     status = json.loads((folder / "run.json").read_text())["status"]
     assert status == ("succeeded" if end == "1" and swapped not in BROKEN else "failed"), done
-    assert done.returncode == (
-        0 if status == "succeeded" else 2 if swapped == "itself" else 1
-    ), done
+    assert done.returncode == (0 if status == "succeeded" else 2 if swapped == "itself" else 1), done
 
 
 @pytest.fixture

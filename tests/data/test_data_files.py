@@ -1,0 +1,138 @@
+"""Files in the shapes that people bring: read right, or refused with the way in; never a number that looks right."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from support.files import BARS, HOUR, HOURS, NAMES, Shape, epoch, lines, refused, shapes
+
+from algo_research.core.clock import SimulatedClock
+from algo_research.core.errors import InputError
+from algo_research.data.intake.importing import import_file, import_files
+from algo_research.data.intake.times import to_utc
+
+CLOCK = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
+SHAPES, REFUSED = shapes(), refused()
+
+
+def read(folder, shape: Shape, **options):
+    (folder / shape.name).write_bytes(shape.content)
+    return import_file(folder / shape.name, clock=CLOCK, **{**shape.options, **options})
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_file_is_read_right(name, tmp_path):
+    shape = SHAPES[name]
+    imported = read(tmp_path, shape)
+    dataset, symbols = imported.dataset, shape.symbol.split("+")
+    assert dataset.symbols == symbols and dataset.id.timeframe == shape.timeframe
+    assert dataset.instrument.calendar == shape.calendar and dataset.adjustment == shape.adjustment
+    for symbol in symbols:
+        bars = dataset.bars.filter(symbol=symbol)
+        assert bars["ts"].to_list() == list(shape.opens)
+        assert bars["known_at"].to_list() == list(shape.known)
+        assert bars["close"].to_list() == pytest.approx([bar[3] for bar in shape.bars], rel=1e-12)
+        if not dataset.close_only:
+            assert bars["open"].to_list() == pytest.approx([bar[0] for bar in shape.bars], rel=1e-12)
+            assert bars["high"].to_list() == pytest.approx([bar[1] for bar in shape.bars], rel=1e-12)
+        volume = [bar[4] for bar in shape.bars] if shape.volume else [None] * len(shape.bars)
+        assert bars["volume"].to_list() == volume
+    assert shape.says in " | ".join(imported.decisions)
+    if "taken for UTC" in shape.says:
+        assert any("taken for UTC" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_right_is_refused_with_the_way_in(name, tmp_path):
+    content, options, answer = REFUSED[name]
+    (tmp_path / "file.csv").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        import_file(tmp_path / "file.csv", clock=CLOCK, **options)
+    assert answer in str(error.value) and str(error.value).endswith((".", "?", ".0", "m", ","))
+
+
+def test_there_are_as_many_as_the_docs_say():
+    assert len(SHAPES) >= 40 and len(REFUSED) >= 20
+
+
+def test_the_way_in_leads_to_the_right_bars(tmp_path):
+    """What a refusal proposes is tried, and gives the bars that the file holds, not others."""
+    right = [bar[3] for bar in BARS]
+    for name, told in (
+        ("an odd step", {"timeframe": "37m"}),
+        ("dates of hours", {}),
+        ("day or month", {"dates": "month-first", "timeframe": "1d", "calendar": "24/7"}),
+        ("a thousand or one and a bit", {"decimal": "."}),
+        ("closed at hours of no exchange", {"calendar": "24/7"}),
+    ):
+        content, options, _ = REFUSED[name]
+        if name == "dates of hours":
+            rows = [[f"{t:%Y-%m-%d}", f"{t:%H:%M}", *bar] for t, bar in zip(HOURS, BARS, strict=True)]
+            content, told = lines([["day", "hour", *NAMES[1:]], *rows]), {"columns": {"ts": "day", "clock": "hour"}}
+        (tmp_path / "file.csv").write_bytes(content)
+        dataset = import_file(tmp_path / "file.csv", clock=CLOCK, **{**options, **told}).dataset
+        if name in ("an odd step", "dates of hours"):
+            assert dataset.bars["close"].to_list() == right
+        if name == "day or month":
+            assert dataset.bars["ts"].dt.date().to_list()[0].isoformat() == "2024-01-02"
+        if name == "a thousand or one and a bit":
+            assert dataset.bars["close"][0] == 1235
+        if name == "closed at hours of no exchange":
+            assert dataset.instrument.calendar == "24/7"
+
+
+def months(folder, first=0, cut=48, **changed):
+    (folder / "XBTUSD_60_2024-12.csv").write_bytes(
+        lines([[epoch(t), *b, 7] for t, b in zip(HOURS[:cut], BARS, strict=False)])
+    )
+    rows = [[epoch(t), *changed.get("bar", b), 7] for t, b in zip(HOURS[first:], BARS[first:], strict=True)]
+    (folder / "XBTUSD_60_2025-01.csv").write_bytes(lines(rows))
+    return sorted(folder.glob("XBTUSD*"))
+
+
+def test_several_files_are_one_dataset(tmp_path):
+    for first in (48, 40):  # side by side, and with bars in both
+        imported = import_files(months(tmp_path, first), "kraken/XBT-USD/1h", CLOCK)
+        assert imported.dataset.bars["close"].to_list() == [bar[3] for bar in BARS]
+        assert imported.dataset.symbols == ["XBT-USD"] and str(imported.dataset.id) == "kraken/XBT-USD/1h"
+    with pytest.raises(InputError, match=r"bars are in two files with other values"):
+        import_files(months(tmp_path, 40, bar=(1, 2, 1, 2, 3)), "kraken/XBT-USD/1h", CLOCK)
+
+
+def test_a_symbol_a_file(tmp_path):
+    for symbol in ("AAPL", "MSFT"):
+        (tmp_path / f"{symbol}.csv").write_bytes(SHAPES["day first"].content)
+    imported = import_files(sorted(tmp_path.glob("*.csv")), "mine/GROUP/1d", CLOCK, kind="equity")
+    assert imported.dataset.symbols == ["AAPL", "MSFT"] and imported.dataset.instrument.calendar == "XNYS"
+    (tmp_path / "hours.csv").write_bytes(SHAPES["no zone"].content)
+    with pytest.raises(InputError, match="The id says 1d and the bars span 1h"):
+        import_files(sorted(tmp_path.glob("*.csv")), "mine/GROUP/1d", CLOCK)
+
+
+def test_a_bar_that_was_open_when_the_file_was_written_is_not_its_last_word(tmp_path):
+    import os
+
+    shape = SHAPES["kraken"]
+    (tmp_path / shape.name).write_bytes(shape.content)
+    written = HOURS[-1].timestamp() + 1800
+    os.utime(tmp_path / shape.name, (written, written))
+    imported = import_file(tmp_path / shape.name, clock=CLOCK)
+    assert imported.dataset.bars.height == len(HOURS) - 1
+    assert any("open when the file was written (2025-01-02 23:30 UTC)" in text for text in imported.decisions)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Tokyo", "UTC"])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_local_clock_comes_back_as_it_was(zone, newest_first):
+    """A year of hours of two symbols, both changes of the clock in it."""
+    moments = pl.datetime_range(
+        datetime(2024, 1, 1), datetime(2024, 12, 31), "30m", time_zone="UTC", time_unit="us", eager=True
+    )
+    clock = moments.dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    frame = pl.DataFrame(
+        {"clock": [*clock, *clock], "right": [*moments, *moments], "symbol": ["A"] * len(clock) + ["B"] * len(clock)}
+    )
+    frame = frame.cast({"clock": pl.Datetime("us"), "right": pl.Datetime("us", "UTC")})
+    frame = frame.sort("right", maintain_order=True, descending=newest_first)
+    assert to_utc(frame["clock"], zone, frame["symbol"]).equals(frame["right"].alias("clock"))
+    assert frame["right"][1] == frame["right"][0] and HOUR

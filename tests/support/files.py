@@ -1,0 +1,415 @@
+"""Small files of bars in the shapes that people bring, made from a seeded walk, with the right answer beside each."""
+
+import csv
+import io
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
+NEW_YORK = ZoneInfo("America/New_York")
+Bar = tuple[float, float, float, float, float]  # open, high, low, close, volume
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A file, and what a right reading of it is."""
+
+    content: bytes
+    opens: Sequence[datetime]  # opening times, UTC
+    known: Sequence[datetime]  # when each bar was known, UTC
+    bars: Sequence[Bar]
+    name: str = "file.csv"
+    options: dict[str, Any] = field(default_factory=dict)
+    calendar: str = "24/7"
+    symbol: str = "file"
+    timeframe: str = "1h"
+    volume: bool = True
+    adjustment: str = "raw"
+    says: str = ""  # a part of what must be said
+
+
+def walk(count: int, seed: int, price: float = 100.0, digits: int = 2, volume: int = 500) -> list[Bar]:
+    rng, bars = random.Random(seed), []
+    for _ in range(count):
+        begin = price
+        price = round(price * (1 + rng.gauss(0, 0.004)), digits)
+        high, low = round(max(begin, price) * 1.001, digits), round(min(begin, price) * 0.999, digits)
+        bars.append((begin, high, low, price, float(rng.randint(1, volume))))
+    return bars
+
+
+def lines(rows: Sequence[Sequence[object]], delimiter: str = ",", encoding: str = "utf-8", before: str = "") -> bytes:
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return (before + out.getvalue()).encode(encoding)
+
+
+NAMES = ("time", "open", "high", "low", "close", "volume")
+HOURS = [datetime(2024, 12, 30, tzinfo=UTC) + n * HOUR for n in range(96)]
+BARS = walk(96, 1)
+LATER = [moment + HOUR for moment in HOURS]
+MINUTES = [datetime(2024, 3, 4, tzinfo=UTC) + n * 5 * MINUTE for n in range(120)]
+PAIRS = walk(120, 2, 1.08, 5)
+HOLIDAYS = {date(2024, 1, 15), date(2024, 2, 19), date(2024, 3, 29)}
+DATES = [d for d in (date(2024, 1, 2) + n * DAY for n in range(90)) if d.weekday() < 5 and d not in HOLIDAYS]
+SHARES = walk(len(DATES), 3, 180, volume=90_000_000)
+
+
+def in_new_york(day: date, hour: int, minute: int = 0) -> datetime:
+    return datetime(day.year, day.month, day.day, hour, minute, tzinfo=NEW_YORK).astimezone(UTC)
+
+
+OPENED, CLOSED = [in_new_york(d, 9, 30) for d in DATES], [in_new_york(d, 16) for d in DATES]
+SESSION_HOURS = [opened + n * HOUR for opened in OPENED for n in range(7)]
+SESSION_KNOWN = [
+    min(opened + (n + 1) * HOUR, closed) for opened, closed in zip(OPENED, CLOSED, strict=True) for n in range(7)
+]
+SESSION_BARS = walk(len(SESSION_HOURS), 4, 470)
+WEEK = [
+    moment
+    for moment in (datetime(2024, 5, 5, 21, tzinfo=UTC) + n * HOUR for n in range(24 * 28 - 48))
+    if not (
+        moment.weekday() == 5
+        or (moment.weekday() == 4 and moment.hour >= 21)
+        or (moment.weekday() == 6 and moment.hour < 21)
+    )
+]
+WEEK_BARS = walk(len(WEEK), 5, 1.08, 5)
+AUTUMN = [datetime(2024, 11, 3, 4, tzinfo=UTC) + n * HOUR for n in range(30)]  # midnight in New York
+AUTUMN_BARS = walk(30, 6)
+
+
+def hourly(content: bytes, **changed) -> Shape:
+    return Shape(content, HOURS, LATER, BARS, **changed)
+
+
+def daily(content: bytes, **changed) -> Shape:
+    return Shape(content, OPENED, CLOSED, SHARES, **{"calendar": "XNYS", "timeframe": "1d", **changed})
+
+
+def five(content: bytes, shift: timedelta = timedelta(0), **changed) -> Shape:
+    opens = [moment + shift for moment in MINUTES]
+    return Shape(content, opens, [m + 5 * MINUTE for m in opens], PAIRS, **{"timeframe": "5m", **changed})
+
+
+def hours(form: Callable[[datetime], object], names: Sequence[str] = NAMES, **how) -> bytes:
+    return lines([names, *([form(t), *bar] for t, bar in zip(HOURS, BARS, strict=True))], **how)
+
+
+def days(form: str, names: Sequence[str] = ("Date", "Open", "High", "Low", "Close", "Volume"), **how) -> bytes:
+    return lines([names, *([d.strftime(form), *bar] for d, bar in zip(DATES, SHARES, strict=True))], **how)
+
+
+def comma(value: float, digits: int = 2) -> str:
+    return f"{value:,.{digits}f}".replace(",", " ").replace(".", ",").replace(" ", ".")
+
+
+def epoch(t: datetime, factor: int = 1) -> int:
+    return int(t.timestamp()) * factor
+
+
+def _kline(t: datetime, bar: Bar, factor: int) -> list[object]:
+    end = epoch(t, factor) + 3600 * factor - 1
+    return [epoch(t, factor), *bar, end, round(bar[4] * bar[3], 2), 10, round(bar[4] / 2, 3), 0, 0]
+
+
+def _semicolons(first: Sequence[str]) -> bytes:
+    rows = [[f"{d:%d.%m.%Y}", *map(comma, bar[:4]), comma(bar[4], 0)] for d, bar in zip(DATES, SHARES, strict=True)]
+    return lines([first, *rows], delimiter=";", encoding="utf-8-sig")
+
+
+def shapes() -> dict[str, Shape]:
+    """Every file by what is special about it."""
+    known = list(zip(HOURS, BARS, strict=True))
+    klines = [_kline(t, bar, 1000) for t, bar in known]
+    turning = [_kline(t, bar, 10**6 if t.year > 2024 else 1000) for t, bar in known]
+    cdd = [
+        [epoch(t, 1000), f"{t:%Y-%m-%d %H:%M:%S}", "BTCUSDT", *bar, round(bar[4] * bar[3], 2), 9] for t, bar in known
+    ]
+    cdd_names = ["Unix", "Date", "Symbol", "Open", "High", "Low", "Close", "Volume BTC", "Volume USDT", "tradecount"]
+    fives = list(zip(MINUTES, PAIRS, strict=True))
+    mt5 = [[f"{t:%Y.%m.%d}", f"{t:%H:%M:%S}", *bar[:4], int(bar[4]), 0, 3] for t, bar in fives]
+    mt5_names = [f"<{n}>" for n in ["DATE", "TIME", "OPEN", "HIGH", "LOW", "CLOSE", "TICKVOL", "VOL", "SPREAD"]]
+    years = list(zip(DATES, SHARES, strict=True))
+    flat = [[f"{d}", b[3], b[1], b[2], b[0], b[4]] for d, b in years]
+    two = [[f"{d}", b[3], b[3], b[1], b[1], b[2], b[2], b[0], b[0], b[4], b[4]] for d, b in years]
+    stooq = [["AAPL.US", "D", f"{d:%Y%m%d}", "000000", *b, 0] for d, b in years]
+    local = [
+        [f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}", *b] for t, b in zip(SESSION_HOURS, SESSION_BARS, strict=True)
+    ]
+    ends = [[f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", *b] for t, b in zip(SESSION_KNOWN, SESSION_BARS, strict=True)]
+    moments = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", *b] for t, b in zip(SESSION_HOURS, SESSION_BARS, strict=True)]
+    week = [[f"{t:%Y-%m-%d %H:%M:%S}", *b] for t, b in zip(WEEK, WEEK_BARS, strict=True)]
+    autumn = [[f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", *b] for t, b in zip(AUTUMN, AUTUMN_BARS, strict=True)]
+    clocks = [NAMES, *autumn]
+    sessions = {"opens": SESSION_HOURS, "known": SESSION_KNOWN, "bars": SESSION_BARS, "calendar": "XNYS"}
+    currencies = {"opens": WEEK, "known": [t + HOUR for t in WEEK], "bars": WEEK_BARS, "calendar": "24/5"}
+    fall = {"opens": AUTUMN, "known": [t + HOUR for t in AUTUMN], "bars": AUTUMN_BARS}
+    new_york = {"options": {"tz": "America/New_York"}}
+    assumed = {"says": "no zone and were taken for UTC"}
+    polygon = [["AAPL", b[4], b[0], b[3], b[1], b[2], epoch(t, 10**9), 7] for t, b in known]
+    alpaca = [["AAPL", f"{t:%Y-%m-%d %H:%M:%S+00:00}", *b, 5, b[3]] for t, b in known]
+    fixed = [[epoch(t, 10**9), 34, *(round(v * 10**9) for v in b[:4]), int(b[4])] for t, b in known]
+    dollars = walk(len(MINUTES), 9, 185)
+    lean = [
+        [(t - MINUTES[0]) // timedelta(milliseconds=1), *(round(v * 10**4) for v in b[:4]), int(b[4])]
+        for t, b in zip(MINUTES, dollars, strict=True)
+    ]
+    return {
+        "archive in ms": hourly(lines(klines), name="BTCUSDT-1h-ms.csv", symbol="BTCUSDT-1h-ms", says="Binance"),
+        "archive that turns to us": hourly(lines(turning), says="epoch in ms and us"),
+        "archive with names": hourly(
+            lines([["open_time", *NAMES[1:], "close_time", "quote_volume", "count", "a", "b", "ignore"], *klines])
+        ),
+        "kraken": hourly(lines([[epoch(t), *b, 7] for t, b in known]), name="XBTUSD_60.csv", symbol="XBTUSD-60"),
+        "cryptodatadownload": hourly(
+            lines([cdd_names, *reversed(cdd)], before="https://example.invalid\n"),
+            symbol="BTCUSDT",
+            says="newest first",
+        ),
+        "tradingview": hourly(hours(epoch, ("time", "open", "high", "low", "close", "Volume")), says="TradingView"),
+        "metatrader 4": five(lines([[f"{t:%Y.%m.%d}", f"{t:%H:%M}", *b[:4], int(b[4])] for t, b in fives]), **assumed),
+        "metatrader 4, in its zone": five(
+            lines([[f"{t:%Y.%m.%d}", f"{t:%H:%M}", *b[:4], int(b[4])] for t, b in fives]),
+            -2 * HOUR,
+            options={"tz": "Europe/Athens"},
+        ),
+        "metatrader 5": five(lines([mt5_names, *mt5], delimiter="\t"), **assumed),
+        "histdata": five(
+            lines([[f"{t:%Y%m%d %H%M%S}", *b[:4], 0] for t, b in fives], delimiter=";"),
+            5 * HOUR,
+            name="DAT_ASCII_EURUSD_M1_2024.csv",
+            symbol="DAT-ASCII-EURUSD-M1-2024",
+            volume=False,
+            says="Etc/GMT+5",
+        ),
+        "ninjatrader": five(
+            lines([[f"{t + 5 * MINUTE:%Y%m%d %H%M%S}", *b[:4], int(b[4])] for t, b in fives], delimiter=";"),
+            5 * HOUR,
+            name="EURUSD.Last.txt",
+            symbol="EURUSD",
+            options={"tz": "America/New_York"},
+            says="close of a bar (known of ninjatrader)",
+        ),
+        "dukascopy": five(
+            lines(
+                [
+                    ["Gmt time", "Open", "High", "Low", "Close", "Volume"],
+                    *([f"{t:%d.%m.%Y %H:%M:%S}.000", *b] for t, b in fives),
+                ]
+            ),
+            says="day first",
+        ),
+        "dukascopy, local": five(
+            lines(
+                [
+                    ["Local time", "Open", "High", "Low", "Close", "Volume"],
+                    *([f"{t + HOUR:%d.%m.%Y %H:%M:%S}.000 GMT+0100", *b] for t, b in fives),
+                ]
+            ),
+            options={"dates": "day-first"},
+        ),
+        "polygon": hourly(
+            lines([["ticker", "volume", "open", "close", "high", "low", "window_start", "transactions"], *polygon]),
+            symbol="AAPL",
+        ),
+        "alpaca": hourly(lines([["symbol", "timestamp", *NAMES[1:], "trade_count", "vwap"], *alpaca]), symbol="AAPL"),
+        "databento": hourly(lines([["ts_event", "rtype", *NAMES[1:]], *fixed]), says="whole numbers of 1e-09"),
+        "lean": replace(
+            five(lines(lean), 5 * HOUR, name="20240304_aapl_minute_trade.csv", symbol="20240304-aapl-minute-trade"),
+            bars=dollars,
+        ),
+        "yahoo": daily(
+            lines(
+                [
+                    ["Date", "Open", "High", "Low", "Close", "Adj Close", "Volume"],
+                    *([f"{d}", *b[:4], b[3], b[4]] for d, b in years),
+                ]
+            ),
+            adjustment="split",
+        ),
+        "yfinance": daily(
+            lines(
+                [
+                    ["Price", "Close", "High", "Low", "Open", "Volume"],
+                    ["Ticker", *["AAPL"] * 5],
+                    ["Date", *[""] * 5],
+                    *flat,
+                ]
+            ),
+            symbol="AAPL",
+            adjustment="total",
+        ),
+        "yfinance, two symbols": daily(
+            lines(
+                [
+                    ["Price", *(n for n in ("Close", "High", "Low", "Open", "Volume") for _ in "ab")],
+                    ["Ticker", *["AAPL", "MSFT"] * 5],
+                    ["Date", *[""] * 10],
+                    *two,
+                ]
+            ),
+            symbol="AAPL+MSFT",
+            adjustment="total",
+            says="columns of 2 symbols",
+        ),
+        "stooq": daily(
+            lines(
+                [
+                    [
+                        f"<{n}>"
+                        for n in ["TICKER", "PER", "DATE", "TIME", "OPEN", "HIGH", "LOW", "CLOSE", "VOL", "OPENINT"]
+                    ],
+                    *stooq,
+                ]
+            ),
+            symbol="AAPL.US",
+        ),
+        "day first": daily(days("%d/%m/%Y"), says="day first"),
+        "month first": daily(days("%m/%d/%Y"), says="month first"),
+        "two digits of the year": daily(days("%d-%m-%y"), says="day first"),
+        "months by name": daily(days("%d-%b-%Y")),
+        "months by name first": daily(days("%b %d, %Y")),
+        "dates as numbers": daily(days("%Y%m%d"), says="YYYYMMDD"),
+        "decimal commas": daily(
+            _semicolons(["Datum", "Erster", "Hoch", "Tief", "Schlusskurs", "Volumen"]), says="after a comma"
+        ),
+        "spanish names": daily(_semicolons(["Fecha", "Apertura", "Máximo", "Mínimo", "Cierre", "Volumen"])),
+        "thousands": daily(
+            lines(
+                [
+                    ["Date", "Open", "High", "Low", "Close", "Volume"],
+                    *([f"{d}", *b[:4], f"{b[4]:,.0f}"] for d, b in years),
+                ]
+            )
+        ),
+        "windows": daily(
+            lines(
+                [
+                    ["Date", "Ouverture", "Plus haut", "Plus bas", "Clôture", "Volume"],
+                    *([f"{d}", *b] for d, b in years),
+                ],
+                delimiter=";",
+                encoding="cp1252",
+            ),
+            says="code page 1252",
+        ),
+        "utf-16": daily(days("%Y-%m-%d", encoding="utf-16", delimiter="\t"), says="tabs"),
+        "a footer": daily(
+            days("%Y-%m-%d") + b'"Downloaded from example.invalid"\n', says="line after the table left out"
+        ),
+        "spreadsheet days": daily(
+            lines([["Date", *NAMES[1:]], *([(d - date(1899, 12, 30)).days, *b] for d, b in years)]), says="spreadsheets"
+        ),
+        "hours of a session, local": Shape(lines([NAMES, *local]), **sessions, says="by the clock of America/New_York"),
+        "hours of a session, in UTC": Shape(lines([NAMES, *moments]), **sessions, says="XNYS (100.0%"),
+        "hours of a session, ends": Shape(
+            lines([NAMES, *ends]), **sessions, says="close of a bar (detected by the sessions)"
+        ),
+        "hours of a session, told": Shape(lines([NAMES, *local]), **sessions, options={"calendar": "XNYS"}),
+        "hours of a session, in its zone": Shape(lines([NAMES, *local]), **sessions, **new_york),
+        "a week of currencies": Shape(lines([["", *NAMES[1:]], *week]), **currencies, says="24/5"),
+        "ticks of .NET": hourly(
+            hours(lambda t: epoch(t, 10**7) + 621_355_968_000_000_000, ("Ticks", *NAMES[1:])), says="100 ns"
+        ),
+        "minutes as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H%M}"), says="YYYYMMDDHHMM"),
+        "seconds as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H%M%S}"), says="YYYYMMDDHHMMSS"),
+        "morning and afternoon": hourly(hours(lambda t: f"{t:%d/%m/%Y %I:%M:%S %p}"), options={"dates": "day-first"}),
+        "the zone in a name": hourly(
+            hours(
+                lambda t: f"{t:%Y-%m-%d %H:%M}",
+                ("datetime (UTC)", *NAMES[1:]),
+            ),
+            options={"columns": {"ts": "datetime (UTC)"}},
+            says="clock of UTC",
+        ),
+        "no zone": hourly(hours(lambda t: f"{t:%Y-%m-%d %H:%M:%S}"), **assumed),
+        "the hour that comes twice": Shape(lines(clocks), **fall, **new_york),
+        "the hour that comes twice, newest first": Shape(lines([NAMES, *reversed(autumn)]), **fall, **new_york),
+        "closes only": daily(
+            lines([["Date", "Close"], *([f"{d}", b[3]] for d, b in years)]), volume=False, says="only closes"
+        ),
+        "an id and a column of one market": hourly(
+            lines([["symbol", *NAMES], *(["BTC/USDT", epoch(t), *b] for t, b in known)]),
+            options={"dataset": "x/BTC-USDT/1h"},
+            symbol="BTC-USDT",
+        ),
+        "an id and another name": hourly(
+            lines([["symbol", *NAMES], *(["XBTUSD", epoch(t), *b] for t, b in known)]),
+            options={"dataset": "x/BTC-USD/1h"},
+            symbol="BTC-USD",
+            says="the file calls it XBTUSD",
+        ),
+    }
+
+
+def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
+    """Files that nobody can read right without being told more: content, what is told, and a part of the answer."""
+    known, years = list(zip(HOURS, BARS, strict=True)), list(zip(DATES, SHARES, strict=True))
+    unclear = [
+        [f"{a:02}/{b:02}/2024", *bar[:4]] for (a, b), bar in zip([(1, 2), (1, 3), (2, 4), (2, 5)], SHARES, strict=False)
+    ]
+    mixed = [["31/01/2024", 1, 2, 1, 2], ["02/14/2024", 1, 2, 1, 2]]
+    thousands = [[f"{d}", *(f"{int(v):,}" for v in (1234, 1236, 1233, 1235))] for d, _ in years]
+    autumn = [[f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", *b] for t, b in zip(AUTUMN, AUTUMN_BARS, strict=True)]
+    nights = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", *b] for t, b in zip(HOURS * 1, BARS, strict=True)]
+    odd = [[f"{datetime(2024, 1, 1, tzinfo=UTC) + n * HOUR:%Y-%m-%dT%H:%M:%SZ}", 1, 2, 1, 2, 3] for n in range(24 * 40)]
+    lunch = [row for row in odd if row[0][11:13] in ("03", "04", "17")]
+    spring = [[f"2024-03-10 {hour:02}:00", 1, 2, 1, 2, 3] for hour in range(6)]
+    local = [
+        [f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}", *b] for t, b in zip(SESSION_HOURS, SESSION_BARS, strict=True)
+    ]
+    months = [[f"{2020 + n // 12}-{n % 12 + 1:02}-01", *b] for n, b in enumerate(walk(48, 8))]
+    names = [NAMES]
+    times = [[f"{t:%Y-%m-%d}", *b] for t, b in known]
+    ids = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", "" if n == 5 else "BTC", *b] for n, (t, b) in enumerate(known)]
+    return {
+        "day or month": (lines([["Date", *NAMES[1:5]], *unclear]), {}, "01 February 2024 or 02 January 2024"),
+        "day and month": (lines([["Date", *NAMES[1:5]], *mixed]), {}, "some the month"),
+        "a thousand or one and a bit": (lines([["Date", *NAMES[1:5]], *thousands], delimiter=";"), {}, "1234 or 1.234"),
+        "an hour twice without a zone": (lines([*names, *autumn]), {}, "--tz ZONE"),
+        "one of two hours": (lines([*names, *autumn[:1], *autumn[2:]]), {"tz": "America/New_York"}, "nobody can tell"),
+        "an hour that never was": (
+            lines([*names, *spring]),
+            {"tz": "America/New_York"},
+            "does not exist in America/New_York",
+        ),
+        "no such zone": (lines([*names, *autumn]), {"tz": "America/NewYork"}, "Did you mean"),
+        "a zone for moments": (lines([*names, *nights]), {"tz": "Asia/Tokyo"}, "Leave it out"),
+        "closed at hours of no exchange": (lines([*names, *lunch]), {}, "--calendar 24/7"),
+        "another exchange": (lines([*names, *local]), {"calendar": "XTKS"}, "do not keep the calendar that was told"),
+        "months": (lines([["Date", *NAMES[1:]], *months]), {}, "no timeframe spans yet"),
+        "an odd step": (
+            lines([*names, *([epoch(HOURS[0] + n * 37 * MINUTE), *b] for n, b in enumerate(BARS))]),
+            {},
+            "--timeframe 37m",
+        ),
+        "a counter for times": (lines([*names, *([n, *b] for n, b in enumerate(BARS))]), {}, "--column ts=NAME"),
+        "dates of hours": (lines([*names, *times]), {}, "--column clock=NAME"),
+        "dates of hours, told to drop": (lines([*names, *times]), {"drop_duplicates": True}, "--column clock=NAME"),
+        "a row without a symbol": (lines([["time", "symbol", *NAMES[1:]], *ids]), {}, "1 rows have no symbol"),
+        "no order of prices": (
+            lines([[epoch(t), b[1], b[2], b[0], b[3], b[4]] for t, b in known], delimiter=";"),
+            {},
+            "No column for close",
+        ),
+        "no names, two numbers": (lines([[epoch(t), b[3], b[4]] for t, b in known]), {}, "No column for close"),
+        "an unknown preset": (lines([*names, *nights]), {"preset": "binanse"}, "Did you mean 'binance'"),
+        "a preset of other columns": (
+            lines([[epoch(t), *b, 1, 2, 3] for t, b in known]),
+            {"preset": "metatrader4"},
+            "Leave --preset out",
+        ),
+        "dates in a way of their own": (lines([*names, *nights]), {"dates": "dayfirst"}, "Did you mean 'day-first'"),
+        "trades": (
+            lines([["time", "price", "volume"], *([epoch(HOURS[0], 1000) + 7 * n, 1, 2] for n in range(50))]),
+            {},
+            "less than a second",
+        ),
+        "a torn last row": (lines([*names, *nights]) + b"2025-01-03T00:00:00Z\n", {}, "no finite numbers"),
+        "a volume of text": (lines([*names, *nights[:-1], [*nights[-1][:5], "n/a"]]), {}, "no finite numbers"),
+    }
