@@ -147,7 +147,7 @@ BAD = {
     "reserved venue": (["data", "import", "{csv}", "--id", "arch/MINE/1h"], "--id file/MINE/1h"),
     "wrong timeframe": (["data", "import", "{csv}", "--id", "test/M/1d"], "The id says 1d and the bars span 1h"),
     "unknown label": (["data", "import", "{csv}", "--label", "clse"], "Did you mean 'close'"),
-    "unknown calendar": (["data", "import", "{csv}", "--calendar", "XNYX"], "daily bars"),
+    "unknown calendar": (["data", "import", "{csv}", "--calendar", "XNYX"], "Did you mean 'XNYS'"),
     "escape from the store": (["data", "import", "{csv}", "--id", "../x/1h"], "venue/symbol/timeframe"),
 }
 
@@ -321,8 +321,8 @@ def test_what_comes_with_the_package_is_not_repaired(workspace):
         (
             "btc_perp_1m_2022_01.csv.gz",
             "perp/BTC-USD/1m",
-            ["--kind", "perpetual"],
-            "times label the close of a bar (detected)",
+            ["--kind", "perpetual", "--label", "close"],
+            "times label the close of a bar (as told)",
         ),
         ("dj30_1d_valid.csv.gz", "yahoo/DJ30/1d", ["--calendar", "XNYS", "--kind", "equity"], "daily sessions of XNYS"),
     ],

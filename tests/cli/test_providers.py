@@ -122,7 +122,8 @@ def test_currencies_have_no_volume(workspace, bars):
         assert done.returncode == 0, done.stderr
     found = open_store(f"delta://{workspace}/.algo/store").read("twelvedata/EUR-USD/1h")
     assert found.instrument.quote == "USD" and found.bars["volume"].is_null().all()
-    assert found.bars["close"].to_list() == euro["close"].gather_every(60, 59).to_list()
+    # the week of currencies ends on Friday at 17:00 in New York, three hours before midnight in UTC
+    assert found.bars["close"].to_list() == euro["close"].gather_every(60, 59).to_list()[:-3]
 
 
 @pytest.fixture

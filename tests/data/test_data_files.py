@@ -1,6 +1,7 @@
 """Files in the shapes that people bring: read right, or refused with the way in; never a number that looks right."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -53,6 +54,21 @@ def test_what_cannot_be_read_right_is_refused_with_the_way_in(name, tmp_path):
 
 def test_there_are_as_many_as_the_docs_say():
     assert len(SHAPES) >= 40 and len(REFUSED) >= 20
+
+
+def table() -> list[str]:
+    """The rows of the tables in the docs."""
+    read_as = [
+        f"| {name} | {len(s.opens)} of {s.timeframe} | {s.calendar} | {s.opens[0]:%Y-%m-%d %H:%M} | {s.known[0]:%Y-%m-%d %H:%M} "
+        f"| {s.says} |"
+        for name, s in SHAPES.items()
+    ]
+    return [*read_as, *(f"| {name} | {answer} |" for name, (_, _, answer) in REFUSED.items())]
+
+
+def test_the_docs_list_them():
+    docs = (Path(__file__).parents[2] / "docs" / "howto" / "import.md").read_text().splitlines()
+    assert [row for row in table() if row not in docs] == []
 
 
 def test_the_way_in_leads_to_the_right_bars(tmp_path):

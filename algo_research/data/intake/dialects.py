@@ -153,10 +153,15 @@ def read_cells(
     else:
         text.seek(0)
         text = io.BytesIO(text.read().decode(layout.encoding).encode())
-    kinds = None if layout.commas else {f"column_{layout.names.index(name) + 1}": pl.String for name in as_text}
-    table = pl.read_csv(text, has_header=False, skip_lines=layout.skip, separator=layout.delimiter,
-                        infer_schema=not layout.commas, infer_schema_length=None, schema_overrides=kinds)
-    if table.width < len(layout.names): table = table.with_columns(pl.lit(None).alias(f"column_{n + 1}")
+    kinds = {f"column_{layout.names.index(name)}": pl.String for name in as_text}  # as polars calls them
+    def read(rows: int | None) -> pl.DataFrame:
+        text.seek(0)
+        return pl.read_csv(text, has_header=False, skip_lines=layout.skip, separator=layout.delimiter,
+                           infer_schema_length=rows, schema_overrides=kinds)
+    if layout.commas: kinds = dict.fromkeys((f"column_{n}" for n in range(len(layout.names))), pl.String)
+    try: table = read(10_000)
+    except pl.exceptions.ComputeError: table = read(None)  # a column turns out late to be of another kind
+    if table.width < len(layout.names): table = table.with_columns(pl.lit(None).alias(f"column_{n}")
                                                                    for n in range(table.width, len(layout.names)))
     if table.width > len(layout.names):
         raise DataError(f"A row has {table.width} cells and the header {len(layout.names)}. Check that the file is "

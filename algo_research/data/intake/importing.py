@@ -245,6 +245,8 @@ def _check_order(frame: pl.DataFrame, sort: bool) -> list[str]:
     return (["sorted by time"] if up else ["newest first: turned round"]) if down else []
 
 def _check_twice(frame: pl.DataFrame, choices: FileChoices, stamps: Stamps) -> tuple[pl.DataFrame, list[str]]:
+    steps = frame["ts"].diff().drop_nulls()
+    if frame["symbol"].n_unique() == 1 and ((steps > timedelta(0)).all() or (steps < timedelta(0)).all()): return frame, []
     twice = frame.filter(frame.select("symbol", "ts").is_duplicated())
     if not twice.height: return frame, []
     first = f"{twice.height} rows share their time with another, the first is {twice['symbol'][0]} at {twice['ts'][0]}."
