@@ -318,11 +318,12 @@ def test_what_comes_with_the_package_is_not_repaired(workspace):
     ("file", "id", "options", "decision"),
     [
         ("btc_usd_1h_2018_2022.csv.gz", "bitstamp/BTC-USD/1h", [], "newest first"),
-        (
+        pytest.param(
             "btc_perp_1m_2022_01.csv.gz",
             "perp/BTC-USD/1m",
             ["--kind", "perpetual", "--label", "close"],
             "times label the close of a bar (as told)",
+            marks=pytest.mark.long,
         ),
         ("dj30_1d_valid.csv.gz", "yahoo/DJ30/1d", ["--calendar", "XNYS", "--kind", "equity"], "daily sessions of XNYS"),
     ],

@@ -59,8 +59,8 @@ def test_there_are_as_many_as_the_docs_say():
 def table() -> list[str]:
     """The rows of the tables in the docs."""
     read_as = [
-        f"| {name} | {len(s.opens)} of {s.timeframe} | {s.calendar} | {s.opens[0]:%Y-%m-%d %H:%M} | {s.known[0]:%Y-%m-%d %H:%M} "
-        f"| {s.says} |"
+        f"| {name} | {len(s.opens)} of {s.timeframe} | {s.calendar} | {s.opens[0]:%Y-%m-%d %H:%M} "
+        f"| {s.known[0]:%Y-%m-%d %H:%M} | {s.says} |"
         for name, s in SHAPES.items()
     ]
     return [*read_as, *(f"| {name} | {answer} |" for name, (_, _, answer) in REFUSED.items())]

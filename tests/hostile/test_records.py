@@ -61,7 +61,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("field", WRONG)
+def sampled(cases, daily):
+    """A few in the suite of every day, all with the long ones."""
+    assert set(daily) <= set(cases)
+    return [pytest.param(case, marks=[] if case in daily else pytest.mark.long) for case in cases]
+
+
+@pytest.mark.parametrize("field", sampled(WRONG, ("told", "a head beyond numbers", "seal", "steps", "outputs")))
 def test_a_record_that_cannot_be_is_no_traceback(workspace, field):
     path = the_run(workspace) / "run.json"
     manifest = json.loads(path.read_text())
@@ -105,7 +111,7 @@ def test_a_record_and_metrics_that_are_gone_or_edited_are_said(workspace):
 def test_what_was_judged_in_spite_of_a_quarantine_says_so_and_is_another_run(tmp_path):
     bars = make_dataset("1d", 1500).bars.filter(pl.int_range(pl.len()) % 7 < 5)  # without weekends, and no calendar
     bars.select("ts", "open", "high", "low", "close", "volume").write_csv(tmp_path / "bars.csv")
-    algo(tmp_path, "data", "import", "bars.csv", "--id", "test/gaps/1d")
+    algo(tmp_path, "data", "import", "bars.csv", "--id", "test/gaps/1d", "--calendar", "24/7")
     asked = ["run", "research", "-p", "dataset=test/gaps/1d", "-p", "strategy=buy_and_hold", "-p", "folds=2"]
 
     def said(*more: str) -> str:
@@ -154,7 +160,7 @@ CELLS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", sampled(CELLS, ("tags", "half a character", "no kind")))
 def test_a_notebook_that_cannot_be_hides_no_other(workspace, cell):
     good = json.loads((workspace / "templates" / "dice.ipynb").read_text())
     for place in (0, 1):

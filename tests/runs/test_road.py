@@ -45,6 +45,7 @@ def run(folder: Path) -> dict:
 
 @pytest.mark.process
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_same_hashes_twice_and_in_another_copy(tmp_path):
     root = Path(__file__).parents[2]
     shutil.copytree(root / "algo_research", tmp_path / "algo_research")
