@@ -1,24 +1,31 @@
-"""Exchanges answer by different rules; ccxt's own clients, with only the HTTP answer replaced, bring every bar there is.
+"""Exchanges answer by different rules; ccxt's own clients, with only the HTTP answer replaced, bring every bar.
 
 Each venue below builds its answer from the request that ccxt made, as the venue documents it, in the venue's own JSON.
 The market they all trade was listed 400 days after the sync begins, halts for longer than most pages cover, and its
-newest bar is still open.
+newest bar is still open. Before these rules were known, eleven of the seventeen stored nothing of it, or 499 bars of
+3,960, and one took 7,718 requests.
 """
 
 import json
 import math
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qs, urlsplit
+from typing import ClassVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
+import ccxt
 import numpy as np
 import polars as pl
 import pytest
 
 from algo_research.core.clock import SimulatedClock
-from algo_research.data.intake.ingest import plan_sync, sync
+from algo_research.core.errors import AlgoError, InputError
+from algo_research.data.intake.ingest import fetch_range, plan_sync, sync
+from algo_research.data.market.bars import BARS_SCHEMA
 from algo_research.data.stores.delta import DeltaStore
-from algo_research.data.venues.exchanges import ExchangeSource
+from algo_research.data.venues.exchanges import ExchangeSource, market_symbol
 
 MINUTE, DAY = 60, 86_400
 NOW = datetime(2024, 3, 5, 12, 0, 30, tzinfo=UTC)  # the bar of 12:00 is half a minute old
@@ -36,20 +43,21 @@ class Market:
 
     def __init__(self, *traded: tuple[datetime, datetime], now=NOW):
         self.traded, self.now = traded or ((LISTED, HALT[0]), (HALT[1], NOW)), now
+        self.known: dict[int, np.ndarray] = {}
 
     def opens(self, step: int) -> np.ndarray:
         """All of them up to now, the one that is still open included, in seconds."""
-        parts = [np.arange(seconds(a) // step, -(-seconds(b) // step)) for a, b in self.traded]
-        return np.unique(np.concatenate(parts)) * step
+        if step not in self.known:
+            ends = [(seconds(a), min(seconds(b), self.now.timestamp())) for a, b in self.traded]
+            parts = [np.arange(a // step, math.ceil(b / step)) for a, b in ends]
+            self.known[step] = np.unique(np.concatenate(parts)) * step
+        return self.known[step]
 
     @staticmethod
     def row(ts: int) -> tuple[int, float, float, float, float, float]:
         """ts, open, high, low, close, volume"""
         price = 100.0 + ts // MINUTE % 977 / 8
         return int(ts), price, price + 1.5, price - 2.5, price + 0.5, 1.0 + ts // MINUTE % 13
-
-    def closed(self, step: int) -> list[int]:
-        return [int(ts) for ts in self.opens(step) if ts + step <= seconds(self.now)]
 
 
 def between(ts: np.ndarray, first: float = -math.inf, last: float = math.inf) -> np.ndarray:
@@ -65,10 +73,12 @@ class Venue:
     """One exchange: `answer` is what it says to a request for bars."""
 
     name, symbol, id = "", "BTC/USDT", "BTCUSDT"
-    hears_since, keeps = True, None  # does it look at a beginning; bars it has at all
+    page = 1000  # bars at once
+    keeps: int | None = None  # its newest bars only
 
     def __init__(self, market: Market):
         self.market, self.requests = market, 0
+        self.cookies, self.headers = {}, {}
 
     def kept(self, step: int) -> np.ndarray:
         opens = self.market.opens(step)
@@ -77,10 +87,7 @@ class Venue:
     def answer(self, path: str, q: dict[str, str]) -> object:
         raise NotImplementedError
 
-    # in place of `requests.Session`
-    cookies: dict = {}
-    headers: dict = {}
-
+    # what follows stands in for `requests.Session`
     def close(self) -> None: ...
 
     def request(self, method: str, url: str, data: bytes | None = None, **_) -> "Reply":
@@ -143,6 +150,13 @@ def length(text: str) -> int:
     return int(number) * UNITS[unit.lower()]
 
 
+def most(limit: int, asked: str) -> int:
+    """What was asked for; of more than a venue gives nothing would come."""
+    if int(asked) > limit:
+        raise Refused(400, {"message": f"limit {asked} is more than {limit}"})
+    return int(asked)
+
+
 class Binance(Venue):
     """Bars from startTime on, oldest first, however far they lie."""
 
@@ -150,7 +164,7 @@ class Binance(Venue):
 
     def answer(self, path, q):
         ts = between(self.kept(length(q["interval"])), int(q["startTime"]) / 1e3, int(q.get("endTime", 1e15)) / 1e3)
-        rows = map(self.market.row, ts[: int(q["limit"])])
+        rows = map(self.market.row, ts[: most(1000, q["limit"])])
         return [[r[0] * 1000, *map(str, r[1:]), r[0] * 1000 + 59_999, "0", 1, "0", "0", "0"] for r in rows]
 
 
@@ -158,13 +172,16 @@ class Coinbase(Venue):
     """A window; one of more than 350 bars is refused."""
 
     name, symbol, id = "coinbase", "BTC/USD", "BTC-USD"
-    steps = {"ONE_MINUTE": MINUTE, "FIVE_MINUTE": 300, "FIFTEEN_MINUTE": 900, "THIRTY_MINUTE": 1800, "ONE_HOUR": 3600,
-             "TWO_HOUR": 7200, "SIX_HOUR": 21_600, "ONE_DAY": DAY}  # fmt: skip
+    page = 300
+    steps: ClassVar = {
+        "ONE_MINUTE": MINUTE, "FIVE_MINUTE": 300, "FIFTEEN_MINUTE": 900, "THIRTY_MINUTE": 1800, "ONE_HOUR": 3600,
+        "TWO_HOUR": 7200, "SIX_HOUR": 21_600, "ONE_DAY": DAY,
+    }  # fmt: skip
 
     def answer(self, path, q):
         first, last, step = int(q["start"]), int(q["end"]), self.steps[q["granularity"]]
         if (last - first) / step > 350:
-            raise Refused(400, {"error": "INVALID_ARGUMENT", "error_details": "number of candles must be less than 350"})
+            raise Refused(400, {"error": "INVALID_ARGUMENT", "error_details": "more than 350 candles"})
         rows = map(self.market.row, between(self.kept(step), first, last)[::-1])
         names = ("start", "open", "high", "low", "close", "volume")
         return {"candles": [dict(zip(names, map(str, r), strict=True)) for r in rows]}
@@ -174,6 +191,7 @@ class Kraken(Venue):
     """The newest 720 and no others, of which those after `since`."""
 
     name, symbol, id, keeps = "kraken", "BTC/USD", "XXBTZUSD", 720
+    page = 720
 
     def answer(self, path, q):
         ts = between(self.kept(int(q["interval"]) * MINUTE), int(q["since"]) + 1)
@@ -185,12 +203,13 @@ class Okx(Venue):
     """A window without its ends, the newest first; recent bars at another address than old ones."""
 
     name, id = "okx", "BTC-USDT"
+    page = 300
 
     def answer(self, path, q):
         ts = self.kept(length(q["bar"]))
         if path.endswith("/market/candles"):
             ts = ts[-1440:]
-        ts = between(ts, int(q["before"]) / 1e3 + 1e-3, int(q["after"]) / 1e3 - 1e-3)[::-1][: min(300, int(q["limit"]))]
+        ts = between(ts, int(q["before"]) / 1e3 + 1e-3, int(q["after"]) / 1e3 - 1e-3)[::-1][: most(300, q["limit"])]
         rows = [[str(r[0] * 1000), *map(str, r[1:]), "0", "0", "1"] for r in map(self.market.row, ts)]
         return {"code": "0", "msg": "", "data": rows}
 
@@ -201,8 +220,9 @@ class Bybit(Venue):
     name = "bybit"
 
     def answer(self, path, q):
+        limit = most(1000, q["limit"])
         ts = between(self.kept(length(q["interval"])), int(q["start"]) / 1e3, int(q.get("end", 1e15)) / 1e3)
-        rows = [[str(r[0] * 1000), *map(str, r[1:]), "0"] for r in map(self.market.row, ts[::-1][: int(q["limit"])])]
+        rows = [[str(r[0] * 1000), *map(str, r[1:]), "0"] for r in map(self.market.row, ts[::-1][:limit])]
         return {"retCode": 0, "retMsg": "OK", "result": {"symbol": self.id, "category": "spot", "list": rows}}
 
 
@@ -210,11 +230,12 @@ class Bitget(Venue):
     """Old bars are counted back from the end, whatever the beginning is."""
 
     name = "bitget"
+    page = 200
 
     def answer(self, path, q):
         old, end = path.endswith("history-candles"), int(q["endTime"]) / 1e3
         ts = between(self.kept(length(q["granularity"])), -math.inf if old else int(q["startTime"]) / 1e3, end)
-        rows = map(self.market.row, ts[-min(200 if old else 1000, int(q["limit"])) :])
+        rows = map(self.market.row, ts[-most(200 if old else 1000, q["limit"]) :])
         return {"code": "00000", "msg": "success", "data": [[str(r[0] * 1000), *map(str, r[1:]), "0"] for r in rows]}
 
 
@@ -222,6 +243,7 @@ class Kucoin(Venue):
     """A window without its end, the newest 1,500 first."""
 
     name, id = "kucoin", "BTC-USDT"
+    page = 1500
 
     def answer(self, path, q):
         ts = between(self.kept(length(q["type"])), int(q["startAt"]), int(q["endAt"]) - 1)[::-1][:1500]
@@ -254,7 +276,9 @@ class Htx(Venue):
     name, id = "htx", "btcusdt"
 
     def answer(self, path, q):
-        ts = between(self.kept(length(q["period"])), int(q["from"]), int(q.get("to", 1e12)))[::-1][: int(q["size"])]
+        ts = between(self.kept(length(q["period"])), int(q["from"]), int(q.get("to", 1e12)))[::-1][
+            : most(2000, q["size"])
+        ]
         names = ("id", "open", "high", "low", "close", "amount")
         return {"status": "ok", "data": [dict(zip(names, self.market.row(t), strict=True)) for t in ts]}
 
@@ -263,10 +287,11 @@ class Bitfinex(Venue):
     """From `start` on, oldest first, however far they lie; a bar without trades is not told."""
 
     name, symbol, id = "bitfinex", "BTC/USD", "tBTCUSD"
+    page = 10000
 
     def answer(self, path, q):
         assert q["sort"] == "1"
-        ts = between(self.kept(length(path.split(":")[1])), int(q["start"]) / 1e3)[: int(q["limit"])]
+        ts = between(self.kept(length(path.split(":")[1])), int(q["start"]) / 1e3)[: most(10_000, q["limit"])]
         return [[r[0] * 1000, r[1], r[4], r[2], r[3], r[5]] for r in map(self.market.row, ts)]
 
 
@@ -274,10 +299,11 @@ class Mexc(Venue):
     """A window, of which the first 500 bars."""
 
     name = "mexc"
+    page = 500
 
     def answer(self, path, q):
         ts = between(self.kept(length(q["interval"])), int(q["startTime"]) / 1e3, int(q["endTime"]) / 1e3)
-        rows = map(self.market.row, ts[: min(500, int(q["limit"]))])
+        rows = map(self.market.row, ts[: min(500, most(1000, q["limit"]))])
         return [[r[0] * 1000, *map(str, r[1:]), r[0] * 1000 + 59_999, "0"] for r in rows]
 
 
@@ -287,7 +313,7 @@ class Bitstamp(Venue):
     name, symbol, id = "bitstamp", "BTC/USD", "btcusd"
 
     def answer(self, path, q):
-        ts = between(self.kept(int(q["step"])), int(q["start"]), int(q["end"]))[: int(q["limit"])]
+        ts = between(self.kept(int(q["step"])), int(q["start"]), int(q["end"]))[: most(1000, q["limit"])]
         names = ("timestamp", "open", "high", "low", "close", "volume")
         rows = [dict(zip(names, map(str, self.market.row(t)), strict=True)) for t in ts]
         return {"data": {"pair": "BTC/USD", "ohlc": rows}}
@@ -296,8 +322,9 @@ class Bitstamp(Venue):
 class Gemini(Venue):
     """A day of minutes, a year of days, up to now: no beginning can be named."""
 
-    name, symbol, id, hears_since = "gemini", "BTC/USD", "btcusd", False
-    spans = {"1m": 1, "5m": 7, "15m": 14, "30m": 30, "1hr": 60, "6hr": 90, "1day": 365}
+    name, symbol, id = "gemini", "BTC/USD", "btcusd"
+    page = 2016
+    spans: ClassVar = {"1m": 1, "5m": 7, "15m": 14, "30m": 30, "1hr": 60, "6hr": 90, "1day": 365}
 
     def kept(self, step):
         days = {length(name): days for name, days in self.spans.items()}[step]
@@ -312,10 +339,11 @@ class Cryptocom(Venue):
     """Between the ends, without them, the newest `count`."""
 
     name, id = "cryptocom", "BTC_USDT"
+    page = 300
 
     def answer(self, path, q):
         first, last = int(q["start_ts"]) / 1e3 + 1e-3, int(q["end_ts"]) / 1e3 - 1e-3
-        ts = between(self.kept(length(q["timeframe"])), first, last)[-int(q["count"]) :]
+        ts = between(self.kept(length(q["timeframe"])), first, last)[-most(300, q["count"]) :]
         rows = [dict(zip("tohlcv", (r[0] * 1000, *map(str, r[1:])), strict=True)) for r in map(self.market.row, ts)]
         return {"id": -1, "method": "public/get-candlestick", "code": 0, "result": {"interval": "1m", "data": rows}}
 
@@ -337,11 +365,12 @@ class Upbit(Venue):
     """Counted back from an end, past any halt, so that an answer may be all older than what was asked for."""
 
     name, symbol, id = "upbit", "BTC/KRW", "KRW-BTC"
+    page = 200
 
     def answer(self, path, q):
         step = int(q.get("unit") or path.rsplit("/", 1)[1]) * MINUTE if "minutes" in path else DAY
         end = datetime.fromisoformat(q["to"]).timestamp()
-        ts = between(self.kept(step), -math.inf, end - 1e-3)[::-1][: min(200, int(q["count"]))]
+        ts = between(self.kept(step), -math.inf, end - 1e-3)[::-1][: most(200, q["count"])]
         names = ("opening_price", "high_price", "low_price", "trade_price", "candle_acc_trade_volume")
         stamp = "%Y-%m-%dT%H:%M:%S"
         return [
@@ -355,6 +384,7 @@ class Hyperliquid(Venue):
     """The newest 5,000 and no others, of which those between the ends."""
 
     name, symbol, id, keeps = "hyperliquid", "BTC/USDC", "@1", 5000
+    page = 5000
 
     def answer(self, path, q):
         asked = q["req"]
@@ -366,25 +396,292 @@ VENUES = [Binance, Coinbase, Kraken, Okx, Bybit, Bitget, Kucoin, Gate, Htx, Bitf
           Cryptocom, Deribit, Upbit, Hyperliquid]  # fmt: skip
 
 
-def synced(venue: Venue, folder, timeframe="1m", since=SINCE, symbol=None):
-    clock, store, source = SimulatedClock(venue.market.now), DeltaStore(folder), venue.source()
-    done = sync(plan_sync(source, store, symbol or venue.symbol, timeframe, clock, since), source, store, clock)
-    bars = store.read(done.id).bars if done.id in store.datasets() else pl.DataFrame({"ts": []})
-    return done, bars
+def ask(venue: Venue, folder, timeframe="1m", since: datetime | None = SINCE, symbol=None, tell=lambda *_: None):
+    """Sync: what was done, the bars in the store, and how many requests it took."""
+    clock, store, source, before = SimulatedClock(venue.market.now), DeltaStore(folder), venue.source(), venue.requests
+    plan = plan_sync(source, store, symbol or venue.symbol, timeframe, clock, since)
+    done = sync(plan, source, store, clock, tell)
+    bars = store.read(done.id).bars if done.id in store.datasets() else pl.DataFrame(schema=BARS_SCHEMA)
+    return done, bars, venue.requests - before
 
 
 def rows_of(bars: pl.DataFrame) -> list[tuple]:
-    return [
-        (int(ts.timestamp()), *values)
-        for ts, *values in bars.select("ts", "open", "high", "low", "close", "volume").iter_rows()
-    ]
+    columns = bars.select("ts", "open", "high", "low", "close", "volume")
+    return [(int(ts.timestamp()), *values) for ts, *values in columns.iter_rows()]
+
+
+def there(venue: Venue, step: int) -> list[tuple]:
+    """The closed bars that a venue has."""
+    return [Market.row(ts) for ts in venue.kept(step) if ts + step <= seconds(venue.market.now)]
+
+
+# An empty stretch, however long: four windows of its own, at most four of days for each 200 days, four of hours.
+EMPTY = 24
 
 
 @pytest.mark.parametrize("kind", VENUES, ids=lambda kind: kind.name)
 def test_every_bar_that_a_venue_has_is_stored(kind, tmp_path):
-    venue = kind(Market())
-    done, bars = synced(venue, tmp_path)
-    there = [int(ts) for ts in venue.kept(MINUTE) if ts + MINUTE <= seconds(NOW)]
-    assert [r[0] for r in rows_of(bars)] == there
-    assert rows_of(bars) == [Market.row(ts) for ts in there]
-    assert done.new == len(there) and done.revised == 0
+    venue, told = kind(Market()), []
+    done, bars, requests = ask(venue, tmp_path, tell=lambda step, text: told.append(text))
+    known = there(venue, MINUTE)
+    assert rows_of(bars) == known and (done.new, done.revised, done.after) == (len(known), 0, ())
+    first = bars["ts"][0]
+    if first == LISTED:  # each thing by its name
+        assert (done.holes, done.before, done.lost) == ((HALT,), ((SINCE, LISTED),), ())
+        assert f"1 hole(s) at the source, none before {LISTED:%Y-%m-%d %H:%M}" in str(done)
+    else:
+        assert (done.holes, done.before, done.lost) == ((), (), ((SINCE, first),))
+        assert f"{venue.name} does not keep its bars of 1m of that time" in str(done)
+    pages = -(-len(known) // venue.page)
+    assert requests <= 3 * pages + 2 * EMPTY, (requests, pages)
+    print(f"{venue.name}: {len(known)} bars, {requests} requests, {pages} pages")
+    again, same, requests = ask(venue, tmp_path)
+    assert (again.new, again.revised) == (0, 0) and same.equals(bars) and requests <= 3 + 2 * EMPTY
+    assert (again.holes, again.before, again.lost) == (done.holes, done.before, done.lost)
+    later, _, requests = ask(venue, tmp_path, since=None)
+    assert later.new == 0 and later.before == () and requests <= 1 + EMPTY
+
+
+@pytest.mark.parametrize("kind", [Binance, Coinbase, Bitget, Upbit, Bybit], ids=lambda kind: kind.name)
+def test_a_range_without_gaps_takes_its_pages_and_nothing_else(kind, tmp_path):
+    """As many as before these rules were known: 6 at Binance."""
+    venue = kind(Market((SINCE, NOW), now=SINCE + timedelta(days=4, seconds=30)))
+    done, _, requests = ask(venue, tmp_path)
+    assert done.new == len(there(venue, MINUTE)) == 5760 and str(done).endswith("new bars")
+    per_page = venue.page - (kind is Bitget)  # it counts from an end that it includes, and the first bar is asked for
+    assert requests <= -(-done.new // per_page) * (2 if kind is Bitget else 1)
+    assert kind is not Binance or requests == 6
+    assert ask(venue, tmp_path, since=None)[2] == 1  # the newest bar, once more
+
+
+class ForgetfulCoinbase(Coinbase):
+    """Keeps its minutes for ten days, and hours and days for ever, which nobody wrote down."""
+
+    def kept(self, step):
+        opens = self.market.opens(step)
+        return opens if step > 1800 else between(opens, self.market.now.timestamp() - 10 * DAY)
+
+
+class Newest(Venue):
+    """Looks at no beginning, which nobody wrote down: the newest 1,440 come."""
+
+    name, page, keeps = "whitebit", 1440, 1440
+
+    def answer(self, path, q):
+        rows = map(self.market.row, self.kept(length(q["interval"]))[-most(1440, q["limit"]) :])
+        return {"success": True, "result": [[r[0], *map(str, (r[1], r[4], r[2], r[3], r[5])), "0"] for r in rows]}
+
+
+TRADED = (NOW - timedelta(days=300, hours=3), NOW)
+
+
+@pytest.mark.parametrize(("kind", "most_requests"), [(ForgetfulCoinbase, 300), (Newest, 80), (Gate, 30)])
+def test_what_is_not_kept_is_called_so(kind, most_requests, tmp_path):
+    venue = kind(Market(TRADED))
+    done, bars, requests = ask(venue, tmp_path)
+    known = there(venue, MINUTE)
+    if kind is Gate:  # at the edge of what it refuses, a few bars are left to it
+        known = known[-9989:]
+    assert rows_of(bars) == known and done.holes == ()
+    assert done.lost[-1][1] == bars["ts"][0] and requests <= most_requests, requests
+    # before it was traded at all, nothing was thrown away
+    assert kind is Gate or done.lost[0][0] <= TRADED[0] + timedelta(days=1, hours=24)
+    again, same, requests = ask(venue, tmp_path)
+    assert (again.new, again.holes) == (0, ()) and same.equals(bars) and again.lost[-1][1] == bars["ts"][0]
+    assert requests <= most_requests
+
+
+def test_what_fell_out_of_what_is_kept_is_no_hole_at_the_source(tmp_path):
+    """Two syncs with more time between them than Kraken's 720 minutes; the next has nothing to say of it."""
+    early = Kraken(Market(TRADED, now=NOW - timedelta(hours=20)))
+    ask(early, tmp_path)
+    done, bars, requests = ask(Kraken(Market(TRADED)), tmp_path, since=None)
+    begin, end = NOW.replace(second=0) - timedelta(hours=20), NOW.replace(second=0) - timedelta(minutes=719)
+    assert done.new == 719 and done.holes == () and done.lost == ((begin, end),) and requests <= 2
+    assert "1 hole" not in str(done) and f"nothing from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}" in str(done)
+    assert bars.height == 2 * 719
+
+
+def test_a_market_younger_than_what_is_kept_began(tmp_path):
+    done, bars, _ = ask(Kraken(Market((NOW - timedelta(hours=5), NOW))), tmp_path)
+    assert bars.height == 5 * 60 and (done.lost, done.holes) == ((), ()) and done.before[-1][1] == bars["ts"][0]
+
+
+def test_a_market_that_is_gone_ended(tmp_path):
+    for kind in (Binance, Coinbase, Upbit):
+        venue = kind(Market((LISTED, HALT[0])))
+        done, bars, requests = ask(venue, tmp_path / venue.name)
+        assert bars.height == 27 * 60 and done.holes == () and done.after == ((HALT[0], NOW.replace(second=0)),)
+        assert f"none from {HALT[0]:%Y-%m-%d %H:%M} on yet" in str(done) and requests < 3 * 9 + 2 * EMPTY, requests
+
+
+def test_what_is_looked_for_is_told(tmp_path):
+    told = []
+    ask(Coinbase(Market()), tmp_path, tell=lambda step, text: told.append(text))
+    assert [text for text in told if text.startswith("nothing before 2023")], told
+
+
+@pytest.mark.parametrize("kind", [Coinbase, Bitget, Deribit, Upbit], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("timeframe", ["1h", "1d"])
+def test_longer_bars(kind, timeframe, tmp_path):
+    """A halt of 400 days in hours and in days; of days there are no longer ones to look at."""
+    begin = datetime(2020, 3, 1, tzinfo=UTC)
+    back = begin + timedelta(days=430)
+    step = UNITS[timeframe[1]]
+    venue = kind(
+        Market((begin, begin + timedelta(days=30)), (back, back + timedelta(days=20)), now=back.replace(day=25))
+    )
+    done, bars, requests = ask(venue, tmp_path, timeframe, begin - timedelta(days=700))
+    assert rows_of(bars) == there(venue, step) and len(done.holes) == len(done.before) == 1
+    assert requests <= 3 * -(-bars.height // venue.page) + 2 * EMPTY, requests
+
+
+def market_of(seed: int) -> tuple[Market, datetime]:
+    """A few stretches of trade, of minutes to days, and a beginning before, between or inside them."""
+    rng = np.random.default_rng(seed)
+    now = NOW - timedelta(seconds=int(rng.integers(0, 40 * DAY)))
+    edges = np.sort(rng.choice(12 * 1440, 2 * int(rng.integers(1, 5)), replace=False))
+    at = [now.replace(second=0) - timedelta(minutes=int(m)) for m in edges[::-1]]
+    traded = list(zip(at[::2], at[1::2], strict=True))
+    if rng.random() < 0.7:
+        traded[-1] = (traded[-1][0], now)
+    since = now.replace(second=0) - timedelta(days=int(rng.choice([1, 3, 13, 40, 900])))
+    return Market(*traded, now=now), since
+
+
+def check(kind: type[Venue], seed: int) -> int:
+    """Every bar from a beginning on; how many requests that took."""
+    market, since = market_of(seed)
+    timeframe = ("1m", "5m")[seed % 2]
+    venue, step = kind(market), UNITS["m"] * (1, 5)[seed % 2]
+    source, end = venue.source(), datetime.fromtimestamp(seconds(market.now) // step * step, UTC)
+    begin = datetime.fromtimestamp(-(-seconds(since) // step) * step, UTC)
+    oldest = None
+    if (last := source.answers(venue.symbol, timeframe).last) is not None:
+        oldest = end - timedelta(seconds=(last - 1) * step)
+        begin = max(begin, oldest) if kind is Gate else begin
+    pages = list(fetch_range(source, venue.symbol, timeframe, begin, end, SimulatedClock(market.now), oldest=oldest))
+    found = pl.concat(pages)["ts"].to_list() if pages else []
+    due = [ts for ts in venue.kept(step) if seconds(begin) <= ts < seconds(end)]
+    assert [seconds(ts) for ts in found] == due, (kind.name, seed)
+    return venue.requests
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", VENUES, ids=lambda kind: kind.name)
+def test_any_market_at_any_venue(kind, seed):
+    assert check(kind, seed) < 250
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", VENUES, ids=lambda kind: kind.name)
+def test_any_market_at_any_venue_many_times(kind):
+    for seed in range(4, 64):
+        check(kind, seed)
+
+
+def test_an_answer_that_lacks_bars_now_and_then_loses_none():
+    """Every third answer lacks its first half: also of days and hours, by which the empty is walked over."""
+
+    class Flaky(Coinbase):
+        def answer(self, path, q):
+            rows = super().answer(path, q)["candles"]
+            return {"candles": rows[: len(rows) // 2] if self.requests % 3 == 0 else rows}
+
+    for seed in range(6):
+        check(Flaky, seed)
+
+
+@pytest.mark.parametrize("kind", [Binance, Kraken, Upbit], ids=lambda kind: kind.name)
+def test_a_market_has_one_symbol_however_it_is_written(kind, tmp_path):
+    venue, store = kind(Market()), DeltaStore(tmp_path)
+    base, quote = venue.symbol.split("/")
+    for symbol in (venue.symbol, f"{base}-{quote}", f"{base}-{quote}".lower(), venue.symbol.lower()):
+        ask(venue, tmp_path, symbol=symbol, since=NOW - timedelta(hours=2))
+    (id,) = store.datasets()
+    assert id.symbol == f"{base}-{quote}" and store.read(id).bars["symbol"].unique().to_list() == [id.symbol]
+    with pytest.raises(InputError, match=f"Did you mean '{base}-{quote}'"):
+        ask(venue, tmp_path, symbol=base + quote)
+
+
+def test_names_that_differ_in_their_case_only_are_told_apart():
+    known = ["PEPE/USDT", "pePE/USDT", "BTC/USDT"]
+    assert [market_symbol(name, known) for name in ("pePE-USDT", "PEPE/USDT")] == ["pePE/USDT", "PEPE/USDT"]
+    with pytest.raises(InputError, match="'PEPE-USDT' or 'pePE-USDT'"):
+        market_symbol("pepe-usdt", known)
+
+
+# Their requests name a beginning and no end, and ccxt lets one name none: the walk must be right whatever they answer,
+# as `Newest` shows for one of them.
+OPEN = {"alpaca", "bequant", "btcmarkets", "fmfwio", "foxbit", "hitbtc", "lbank", "mexc", "tokocrypto", "whitebit"}
+# An end that is now: everything since the beginning, or as much of it as they give.
+NOW_ENDED = {"indodax", "revolutx"}
+# They ask for credentials, or for what an invented market does not have.
+CLOSED = {"cex", "luno", "modetrade", "nado", "woofipro"}
+
+
+class Listening(Venue):
+    """Keeps the request, and answers nothing."""
+
+    def __init__(self, name):
+        super().__init__(Market())
+        self.name, self.heard = name, ""
+
+    def request(self, method, url, data=None, **_):
+        self.heard = f"{url} {data.decode() if data else ''}"
+        raise RuntimeError("this is all that is wanted")
+
+    def times(self, source: ExchangeSource, symbol: str, start: datetime, limit: int) -> set[int]:
+        """All times that the request names, in seconds."""
+        self.heard = ""
+        with suppress(AlgoError):
+            source.bars(symbol, "1h", start, limit)
+        text = unquote(self.heard)
+        iso = re.findall(r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d", text)
+        days = [f"{d[:4]}-{d[4:6]}-{d[6:]}" for d in re.findall(r"(?<=/)20[12]\d[01]\d[0-3]\d(?!\d)", text)]
+        numbers = re.findall(r"(?<![\d.])1[5-9]\d{8}(?:\d{3})?(?:\d{6})?(?!\d)", text)
+        stamps = [seconds(datetime.fromisoformat(t).replace(tzinfo=UTC)) for t in (*iso, *days)]
+        return {*stamps, *(int(n[:10]) for n in numbers)}
+
+
+def described() -> list[tuple[str, str]]:
+    """Every exchange of ccxt's that tells bars, and the kinds of its markets that ccxt describes."""
+    found = []
+    for name in ccxt.exchanges:
+        client = getattr(ccxt, name)
+        api = client()
+        if api.has.get("fetchOHLCV") and name not in CLOSED:
+            kinds = {"spot": ("spot", None), "linear": ("swap", "linear"), "inverse": ("swap", "inverse")}
+            found += [(name, k) for k, kind in kinds.items() if api.feature_value_by_type(*kind, "fetchOHLCV", "limit")]
+            found += [(name, "spot")] * (name in ("gemini", "btcturk", "ndax"))  # ccxt does not say how many
+    return sorted(set(found))
+
+
+def complaints(name: str, kind: str) -> list[str]:
+    """What is believed of an exchange's answers that its request does not bear out."""
+    venue = Listening(name)
+    source = venue.source()
+    symbol = {"spot": venue.symbol, "linear": "BTC/USDT:USDT", "inverse": "BTC/USD:BTC"}[kind]
+    start, step = datetime(2022, 2, 1, tzinfo=UTC), 3600
+    answers = source.answers(symbol, "1h")
+    first = venue.times(source, symbol, start, answers.page)
+    moved = venue.times(source, symbol, start + timedelta(days=50), answers.page)
+    if not venue.heard:
+        return [] if name == "bigone" else ["no request"]  # it tells bars of spot markets only
+    if first - {seconds(NOW)} == moved - {seconds(NOW)}:
+        return [] if answers.last else ["names no beginning, and is thought to tell all"]
+    if answers.onward or answers.last:
+        return []
+    end, reach = max(first - {seconds(NOW)}), seconds(answers.reach(start, timedelta(seconds=step)))
+    if end <= seconds(start):
+        none = "ends now" if seconds(NOW) in first else "names no end"
+        return [] if name in (NOW_ENDED if none == "ends now" else OPEN) or answers.within else [none]
+    return [f"asks for {(end - seconds(start)) / step:g} of {answers.page}"] if end < reach - 2 * step else []
+
+
+def test_what_is_believed_of_every_exchange_stands_in_its_request():
+    """No page is thought to speak of more time than was asked for; a new version of ccxt may change that."""
+    known = described()
+    assert len({name for name, _ in known}) >= 80
+    wrong = {f"{name}/{kind}": found for name, kind in known if (found := complaints(name, kind))}
+    assert wrong == {}

@@ -9,7 +9,7 @@ __all__ = ['Stretches', 'find_holes', 'tidy_page', 'fetch_range', 'Synced', 'Syn
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 from fastcore.basics import patch
@@ -64,11 +64,19 @@ def _oldest(last: int | None, now: datetime, step: timedelta) -> datetime | None
     "From when on bars can be had, of a source that tells so many and no older ones; the newest is still open."
     return None if last is None else floor_time(now, step) - (last - 1) * step
 
+def _split(holes: Iterable[tuple[datetime, datetime]],
+           others: Iterable[tuple[datetime, datetime]]) -> tuple[Stretches, Stretches]:
+    "What of stretches lies outside of others, and what inside."
+    outside, inside = list(holes), []
+    for first, end in others:
+        inside += [(max(a, first), min(b, end)) for a, b in outside if a < end and b > first]
+        pieces = [((a, min(b, first)), (max(a, end), b)) for a, b in outside]
+        outside = [piece for pair in pieces for piece in pair if piece[0] < piece[1]]
+    return tuple(sorted(outside)), tuple(sorted(inside))
+
 def _cut(holes: Iterable[tuple[datetime, datetime]], oldest: datetime | None) -> tuple[Stretches, Stretches]:
     "What of stretches lies after a moment, and what before it."
-    if oldest is None: return tuple(holes), ()
-    return (tuple((max(a, oldest), b) for a, b in holes if b > oldest),
-            tuple((a, min(b, oldest)) for a, b in holes if a < oldest))
+    return _split(holes, [(datetime.min.replace(tzinfo=UTC), oldest)] if oldest else [])
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #2d4ac7e0
 def tidy_page(
@@ -216,12 +224,13 @@ def next_start(self: _Asking, timeframe: str, coarse: list[str], reach: datetime
     return places[-1], places[1]
 
 @patch
-def unkept(self: _Asking, coarse: list[str], start: datetime, first: datetime) -> bool:
-    "Whether coarser bars tell of trade where a source has no bars: of a whole one between two moments."
+def unkept(self: _Asking, coarse: list[str], start: datetime, first: datetime) -> datetime | None:
+    "From when on coarser bars tell of trade where a source has no bars: the first whole one between two moments."
     width = timeframe_duration(coarse[0]) if coarse else timedelta(0)
-    if not coarse or first - start <= 2 * width: return False
-    try: return self.first_coarse(coarse[0], start + width, first - width, 0, traded=True) is not None
-    except InputError: return False # it has no such bars of this market
+    if not coarse or first - start <= 2 * width: return None
+    after = start + width - timedelta(microseconds=1)
+    try: return self.first_coarse(coarse[0], after, first - width, 0, traded=True)
+    except InputError: return None # it has no such bars of this market
 
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #c34d6fdc
@@ -243,12 +252,12 @@ def fetch_range(
     step, answers = timeframe_duration(timeframe), source.answers(symbol, timeframe)
     asking = _Asking(source, symbol, clock, calendar, confirm, attempts, oldest, tell)
     coarse = [] if answers.onward or answers.last else _coarser(source, timeframe)
-    begin = barren = start # nothing was told from here on, though there may have been trade
+    barren = start # nothing was told from here on, though there may have been trade
     found = halved = False
     while start < end:
         page, reach = asking.window(timeframe, start, end)
         if page.height:
-            if not found and (halved or asking.unkept(coarse, barren, page["ts"][0])): lost(begin, page["ts"][0])
+            if not found and (since := asking.unkept(coarse, barren, page["ts"][0])): lost(since, page["ts"][0])
             found = True
             yield page
             # a session may begin earlier than the one before
@@ -263,7 +272,7 @@ def fetch_range(
             if day > reach: barren = day
             if not found and not halved and asking.unkept(coarse, barren, start):
                 start, halved = asking.kept_from(timeframe, coarse[0], start, end), True
-    if halved and not found: lost(begin, end)
+    if halved and not found: lost(barren, end)
 
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #9fb70bf2
@@ -289,8 +298,8 @@ class Synced:
     def edges(self) -> Iterator[str]:
         "What is not there and is no hole at the source, in words."
         if self.lost:
-            yield (f"and none from before {self.lost[-1][1]:%Y-%m-%d %H:%M} is to be had: {self.id.venue} tells only "
-                   f"newer bars of {self.id.timeframe}")
+            yield (f"nothing from {self.lost[0][0]:%Y-%m-%d %H:%M} to {self.lost[-1][1]:%Y-%m-%d %H:%M} is to be had: "
+                   f"{self.id.venue} does not keep its bars of {self.id.timeframe} of that time")
         if self.before: yield f"none before {self.before[-1][1]:%Y-%m-%d %H:%M}"
         if self.after: yield f"none from {self.after[0][0]:%Y-%m-%d %H:%M} on yet"
 
@@ -358,8 +367,8 @@ def plan_sync(
         raise InputError(f"{id} is not stored yet. Say from when on: --since 2024-01-01.")
     first = since or have[0]
     if not _by_sessions(instrument.calendar, step): first = floor_time(first + step - timedelta(microseconds=1), step)
-    now = min(retry(source.now, clock, attempts, tell=tell), clock.now(), *filter(None, [until]))
-    end = _closed_before(now, timeframe, instrument.calendar, first)
+    now = min(retry(source.now, clock, attempts, tell=tell), clock.now())
+    end = _closed_before(min(now, until or now), timeframe, instrument.calendar, first)
     if first >= end: first = end
     before = have.filter(have < have.max()) if len(have) else have
     holes = find_holes(_settled(before, gone), first, end, step, instrument.calendar)
@@ -395,17 +404,18 @@ def _append_pages(plan: SyncPlan, store: Store, pages: list[pl.DataFrame]) -> tu
     return bars.height - both.height, both.filter(differs).height
 
 # %% ../../../nbs/data/intake/01_ingest.ipynb #51804a56
-def _named(left: list[tuple[datetime, datetime]], times: pl.Series, lost: list[tuple[datetime, datetime]],
-           kept: int | None) -> dict[str, Stretches]:
+def _named(plan: SyncPlan, left: list[tuple[datetime, datetime]], times: pl.Series,
+           lost: list[tuple[datetime, datetime]]) -> dict[str, Stretches]:
     "What is missing, by what it is called: holes between bars, what lies before or after them all, what is not kept."
     if not len(times): return {"holes": (), "before": tuple(left)}
     first, last = times.min(), times.max()
-    oldest = max((end for _, end in lost), default=None)
-    if kept and oldest and len(times) < kept - 2 and not oldest <= first <= oldest + (last - oldest) / 20:
-        oldest = None # a market with fewer bars than a source keeps is younger than they are
-    holes, gone = _cut(left, oldest)
-    if gone and kept: # what fell out of it meanwhile
-        gone, holes = (*gone, *(h for h in holes if h[1] <= first)), tuple(h for h in holes if h[1] > first)
+    if plan.kept and plan.oldest:
+        soon = plan.oldest <= first <= plan.oldest + (last - plan.oldest) / 20
+        # a market with fewer bars than a source keeps is younger than they are
+        if len(times) < plan.kept - 2 and not soon: lost = []
+        # a bar or two may have fallen out of what is kept meanwhile
+        elif lost and plan.oldest < first: lost = [*lost, (plan.oldest, first)]
+    holes, gone = _split(left, lost)
     return {"holes": tuple(hole for hole in holes if first < hole[0] < last), "lost": gone,
             "before": tuple(hole for hole in holes if hole[1] <= first),
             "after": tuple(hole for hole in holes if hole[0] > last)}
@@ -444,4 +454,4 @@ def sync(
     stored, gone = _stored(store, id, plan.first)
     left = find_holes(_settled(stored["ts"], gone), plan.first, plan.end, step, calendar)
     removed = gone.is_between(plan.first, plan.end, "left").sum()
-    return Synced(id, new, revised, until=plan.end, removed=removed, **_named(left, stored["ts"], lost, plan.kept))
+    return Synced(id, new, revised, until=plan.end, removed=removed, **_named(plan, left, stored["ts"], lost))
