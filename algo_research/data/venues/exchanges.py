@@ -158,21 +158,20 @@ class _Rule:
     ended: bool = False       # ccxt names no end by itself, and one must be named
     why: str = ""
 
-_KEPT = "the exchange keeps no older ones"
 _RULES = {
     "binance/spot": _Rule(onward=True, why="klines from startTime on, oldest first"),
     "binance/linear": _Rule(page=1000, onward=True, why="as spot; ccxt says 500, and asks for up to 1,000"),
     "bitfinex": _Rule(onward=True, why="ccxt's source asks for sort=1, oldest first"),
-    "binance/inverse": _Rule(page=1000, days=200, why="error -4088: Maximum time interval is 200 days"),
+    "binance/inverse": _Rule(page=1000, days=200, why="its error -4088: Maximum time interval is 200 days"),
     "bitget/linear": _Rule(days=90, why="ccxt's source: for contracts, maximum 90 days between start and end"),
     "bitget/inverse": _Rule(days=90, why="ccxt's source: for contracts, maximum 90 days between start and end"),
     "bitbank": _Rule(within=timedelta(days=1), why="ccxt's source asks for the bars of a day in UTC"),
     "btcmarkets": _Rule(page=200, why="ccxt's source asks for 200 at most"),
     "bullish": _Rule(page=100, why="ccxt's source asks for the time of 100 bars, whatever the limit"),
     "mexc/spot": _Rule(page=500, why="ccxt's source asks for the time of 500 bars, whatever the limit"),
-    "kraken": _Rule(last=720, why=_KEPT),
-    "hyperliquid": _Rule(last=5000, why=_KEPT),
-    "gate": _Rule(last=9990, refused=True, why="error: Candlestick too long ago. Maximum 10000 points ago are allowed"),
+    "kraken": _Rule(last=720, why="its newest 720 come, whatever the beginning (ccxt issue 5614)"),
+    "hyperliquid": _Rule(last=5000, why="its documentation: only the most recent 5000 candles are available"),
+    "gate": _Rule(last=9990, refused=True, why="its error: Candlestick too long ago. Maximum 10000 points"),
     "gemini": _Rule(last={"1m": 1440, "5m": 2016, "15m": 1344, "30m": 1440, "1h": 1440, "6h": 360, "1d": 365},
                     why="the request names no beginning; a day of minutes comes, a year of days"),
 }
@@ -265,9 +264,7 @@ class ExchangeSource(Source):
         if not self._ccxt.has.get("fetchTime"): return datetime.now(UTC)
         return self.ask("its time", lambda api: datetime.fromtimestamp(api.fetch_time() / 1000, UTC))
 
-    def instrument(self, symbol: str) -> Instrument:
-        markets = self.markets()
-        return _instrument(markets[market_symbol(symbol, markets, self.venue)], self.venue, self._ccxt)
+    def instrument(self, symbol: str) -> Instrument: return _instrument(self.market(symbol), self.venue, self._ccxt)
 
     def answers(self, symbol: str, timeframe: str) -> Answers:
         known, rule = self._ruled(symbol)
@@ -294,10 +291,15 @@ def markets(self: ExchangeSource) -> dict[str, Any]:
     raise RetryableError(f"{self.venue} did not name all its markets.")
 
 @patch
+def market(self: ExchangeSource, symbol: str) -> dict[str, Any]:
+    "ccxt's description of a market, however its symbol is written."
+    return self.markets()[market_symbol(symbol, self.markets(), self.venue)]
+
+@patch
 def _ruled(self: ExchangeSource, symbol: str) -> tuple[str, _Rule]:
     "A market's symbol as ccxt writes it, and the rule of answers about it."
-    known = market_symbol(symbol, markets := self.markets(), self.venue)
-    return known, _rule(type(self._ccxt), markets[known])
+    market = self.market(symbol)
+    return market["symbol"], _rule(type(self._ccxt), market)
 
 @patch
 def symbols(self: ExchangeSource) -> list[str]:

@@ -140,9 +140,11 @@ class TwelveDataSource(_Provider):
         wanted, _, listing = symbol.replace("-", "/").upper().partition(":")
         rows = self._listings(wanted, f"the symbol {symbol}")
         names = (wanted, wanted.replace("/", "-"))
-        exact = [row for row in rows if row[0].upper() in names and listing in ("", row[2])]
+        named = [row for row in rows if row[0].upper() in names]
+        exact = [row for row in named if listing in ("", row[2])]
         if not exact:
             raise unknown_name(f"symbol of {self.venue}", symbol, [f"{r[0]}:{r[2]}" if listing else r[0] for r in rows])
+        if exact[0] is named[0]: listing = "" # it is the one that a bare symbol means: one symbol a market
         name, kind, mic, currency = exact[0]
         calendar, ours = _market_of(kind, mic)
         # a pair's currency is told by its name, "US Dollar"
