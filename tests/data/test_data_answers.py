@@ -19,6 +19,7 @@ import ccxt
 import numpy as np
 import polars as pl
 import pytest
+from support.command import algo
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import AlgoError, DataError, InputError
@@ -763,3 +764,21 @@ def test_bars_of_another_symbol_are_not_laid_beside(tmp_path):
         with pytest.raises(DataError, match="holds bars of BTCUSDT"):
             ask(venue, tmp_path, since=since)
     assert store.read(id).bars.height == 100
+
+
+def test_the_command_names_what_cannot_be_fetched_and_its_advice_helps(tmp_path, monkeypatch):
+    venue = Kraken(Market((NOW - timedelta(days=3), NOW)))
+    monkeypatch.setattr("algo_research.data.venues.providers.open_source", lambda *_: venue.source())
+    (tmp_path / "settings.ini").write_text("")
+    wanted = ["data", "sync", "BTC/USD", "--exchange", "kraken", "--timeframe", "1m", "--since", "2024-03-03"]
+    left = "from 2024-03-03 00:00 to 2024-03-05 00:01 cannot be fetched any more"
+    advice = "algo data import FILE --id kraken/BTC-USD/1m"
+    for options, words in ((["--dry-run"], "719 bars to ask for"), ([], "719 new bars, nothing from 2024-03-03")):
+        said = " ".join(algo(tmp_path, *wanted, *options).stdout.split())
+        assert words in said and left in said and advice in said and "hole" not in said
+    older = [Market.row(ts) for ts in venue.market.opens(MINUTE) if ts < seconds(NOW) - 700 * MINUTE]
+    rows = pl.DataFrame(older, schema=["time", "open", "high", "low", "close", "volume"], orient="row")
+    rows.write_csv(tmp_path / "FILE.csv")
+    algo(tmp_path, "data", "import", str(tmp_path / "FILE.csv"), "--id", "kraken/BTC-USD/1m", "--label", "open")
+    again = algo(tmp_path, *wanted).stdout
+    assert "0 new bars" in again and "cannot be fetched" not in again, again
