@@ -1,6 +1,7 @@
 """Exchanges answer by different rules; ccxt's own clients, with only the HTTP answer replaced, bring every bar.
 
-Each venue below builds its answer from the request that ccxt made, as the venue documents it, in the venue's own JSON.
+Each venue below builds its answer from the request that ccxt made, in the venue's own JSON, by the rule that ccxt's
+source and public reports tell of it; where they do not say whether the next or the newest bars come, the newest do.
 The market they all trade was listed 400 days after the sync begins, halts for longer than most pages cover, and its
 newest bar is still open. Before these rules were known, eleven of the seventeen stored nothing of it, or 499 bars of
 3,960, and one took 7,718 requests.
