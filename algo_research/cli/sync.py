@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .common import Env, Root, console, line, open_workspace, tell
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from algo_research.data.intake.ingest import Stretches
+    from algo_research.data.market.bars import DatasetId
+
 EXAMPLE = "Example: algo data sync BTC/USDT ETH/USDT --exchange binance --timeframe 1h --since 2024-01-01"
+
+
+def _print_lost(out: Console, id: DatasetId, lost: Stretches) -> None:
+    """What the source does not keep any more, and what can be done about it."""
+    if lost:
+        out.print(
+            f"  what is missing from {lost[0][0]:%Y-%m-%d %H:%M} to {lost[-1][1]:%Y-%m-%d %H:%M} cannot be fetched any "
+            f"more; files of that time can be imported (algo data import FILE --id {id})"
+        )
 
 
 def sync(
@@ -86,10 +101,12 @@ def sync(
                     f"{plan.id}: {plan.total:,} bars to ask for in {len(plan.holes)} piece(s)"
                     + (f", from {plan.holes[0][0]:%Y-%m-%d %H:%M} on" if plan.holes else "")
                 )
+                _print_lost(out, plan.id, plan.lost)
                 continue
             out.print(str(done))
             for begin, end in done.holes[:5]:
                 out.print(f"  nothing from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
+            _print_lost(out, done.id, done.lost)
     if failed:
         raise (
             failed[0]

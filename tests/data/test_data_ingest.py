@@ -13,7 +13,7 @@ from algo_research.data.market.instruments import Instrument
 from algo_research.data.quality.repairs import apply_repairs, propose_repairs
 from algo_research.data.samples.synthetic import make_market
 from algo_research.data.stores.delta import DeltaStore
-from algo_research.data.venues.exchanges import PAGE_SCHEMA
+from algo_research.data.venues.exchanges import PAGE_SCHEMA, Answers
 
 MARKET = make_market("noise", 3, bars=400, timeframe="4h")
 STEP = timedelta(hours=4)
@@ -23,7 +23,7 @@ TS = MARKET.bars["ts"]
 class Source:
     """Tells bars, and lacks some."""
 
-    venue, page, timeframes, windows = "demo", 500, ["1h", "4h"], False
+    venue, timeframes = "demo", ["1h", "4h"]
 
     def __init__(self, bars=MARKET.bars, lacks=()):
         self.told = bars.filter(~pl.col("ts").is_in(pl.Series(list(lacks), dtype=TS.dtype).implode())).select(
@@ -36,6 +36,9 @@ class Source:
 
     def instrument(self, symbol):
         return Instrument("X", "demo", "spot")
+
+    def answers(self, symbol, timeframe):
+        return Answers(page=500)
 
     def bars(self, symbol, timeframe, start, limit):
         return self.told.filter(pl.col("ts") >= start).head(limit)

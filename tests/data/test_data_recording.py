@@ -56,7 +56,10 @@ class Script:
         )
 
     def name(self, symbol):
-        return symbol.replace("-", "").replace("/", "")
+        return symbol.replace("-", "").replace("/", "").upper()
+
+    def stored(self, symbol):
+        return symbol.replace("/", "-").upper()
 
     def snapshot(self, symbol):
         return DepthSnapshot(0, 0, ((99.0, 1.0),), ((101.0, 1.0),), "XY")
@@ -77,11 +80,11 @@ class Script:
         await forever()
 
 
-def recorded(feed, store, seconds, **options):
+def recorded(feed, store, seconds, symbols=("X-Y",), **options):
     async def run():
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(seconds, stop.set)
-        return await record(feed, store, ["X-Y"], stop, ["trades"], every=0.2, **options)
+        return await record(feed, store, symbols, stop, ["trades"], every=0.2, **options)
 
     return run_simulated(asyncio.wait_for(run(), 30))
 
@@ -180,6 +183,13 @@ def test_many_writes_are_merged_and_lose_nothing(tmp_path, monkeypatch):
 
     assert ids(store) == list(range(25)) and store.last_trade("demo", "X-Y") == 24
     assert len(DeltaTable(str(tmp_path / "trades" / "demo" / "X-Y")).file_uris()) < 20
+
+
+def test_a_market_written_otherwise_is_the_same_recording(tmp_path):
+    store = RecordingStore(tmp_path)
+    for symbol, known in (("X-Y", 3), ("x/y", 5)):
+        recorded(Script([trade(known)], known=known), store, 1, symbols=[symbol])
+    assert store.recorded() == [("trades", "demo", "X-Y")] and ids(store) == [3, 4, 5]
 
 
 def test_one_market_twice_is_refused(tmp_path):

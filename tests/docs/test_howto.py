@@ -34,6 +34,15 @@ def archive(tmp_path) -> Path:
     return tmp_path
 
 
+def test_the_source_of_the_guide_is_one():
+    from algo_research.data.venues.exchanges import Answers
+
+    *_, code = re.findall(r"```python\n(.*?)```", (GUIDES / "provider.md").read_text(), re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["Archive"]().answers("X", "1m") == Answers(page=500)
+
+
 def test_the_provider_of_the_guide_is_listed_and_answers(archive):
     assert "ArchiveProvider" in python_of("provider.md")
     assert "workspace, archive.py" in algo(archive, "components", "providers").stdout

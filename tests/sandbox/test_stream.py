@@ -18,7 +18,7 @@ from algo_research.data.intake.streams import ClosedBar, Silence, stream
 from algo_research.data.market.bars import DatasetId
 from algo_research.data.market.instruments import Instrument
 from algo_research.data.stores.base import open_store
-from algo_research.data.venues.exchanges import RateLimited
+from algo_research.data.venues.exchanges import Answers, RateLimited
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -50,7 +50,7 @@ class Script:
     a number is the minute of a bar that closes, an error ends the connection, a duration passes.
     """
 
-    venue, page, timeframes, windows = "demo", 100, ["1m"], False
+    venue, timeframes = "demo", ["1m"]
 
     def __init__(self, clock, *connections, stop=None):
         self.clock, self.connections, self.stop, self.source = clock, list(connections), stop, self
@@ -60,6 +60,9 @@ class Script:
 
     def instrument(self, symbol):
         return Instrument("X", "demo", "spot")
+
+    def answers(self, symbol, timeframe):
+        return Answers(page=100)
 
     def bars(self, symbol, timeframe, start, limit):
         import polars as pl

@@ -23,6 +23,7 @@ from fastcore.basics import patch
 from ...core.clock import Clock
 from ...core.errors import DataError, FatalError, InputError, RetryableError, unknown_name
 from ...core.files import path_part
+from .ingest import traded_from
 from ..market.bars import TIME, timeframe_duration
 from ..venues.exchanges import ExchangeSource, market_symbol, retry, stored_symbol
 from ..stores.places import LocalPlace
@@ -141,6 +142,9 @@ def _write(self: PerpetualStore, kind: str, venue: str, symbol: str, rows: pl.Da
 _PAGES = {"funding": {"binance": 1000, "binanceusdm": 1000}, "interest": {"binance": 500, "binanceusdm": 500}}
 _CALLS = {"funding": "fetchFundingRateHistory", "interest": "fetchOpenInterestHistory"}
 _TELLS = {"binance": timedelta(days=30), "binanceusdm": timedelta(days=30)} # how far back open interest is told
+# ccxt's request names no beginning: the newest rows come, and what lies before them never
+_NEWEST = {"funding": {"backpack", "bitget", "btse", "deepcoin", "dydx", "hashkey", "mexc", "pacifica", "toobit", "xt"},
+           "interest": {"htx"}}
 
 class PerpetualSource(ABC):
     "A perpetual's past funding rates and open interest, page by page."
@@ -156,7 +160,13 @@ class PerpetualSource(ABC):
     def earliest(self, kind: str) -> datetime | None: "What came before is not told."
     @abstractmethod
     def rows(self, kind: str, symbol: str, start: datetime, limit: int, period: str) -> pl.DataFrame:
-        "A page from `start` on, in the kind's schema, as it came."
+        "A page from `start` on, in the kind's schema, as it came; an empty one speaks of the next `limit` rows only."
+    def forgets(self, kind: str) -> bool:
+        "Whether only the newest rows are told, so that a gap may be nothing but late."
+        return False
+    def traded_from(self, symbol: str, start: datetime, end: datetime, clock: Clock) -> datetime:
+        "From when on it was traded, after a moment, as far as that can be asked for: there are no rows before."
+        return start
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #ab83229a
 _THEIRS = {"ts": "timestamp", "rate": "fundingRate", "contracts": "openInterestAmount", "value": "openInterestValue"}
@@ -185,6 +195,10 @@ class PerpetualExchange(PerpetualSource):
 
     def now(self) -> datetime: return self.bars.now()
     def page(self, kind: str) -> int: return _PAGES[kind].get(self._known, 100)
+    def forgets(self, kind: str) -> bool: return self._known in _NEWEST[kind]
+
+    def traded_from(self, symbol: str, start: datetime, end: datetime, clock: Clock) -> datetime:
+        return traded_from(self.bars, symbol, start, end, clock)
 
     def earliest(self, kind: str) -> datetime | None:
         back = _TELLS.get(self._known) if kind == "interest" else None
@@ -235,16 +249,31 @@ def tidy_rows(
         raise RetryableError(f"Two different values of {kind} came for {twice[0]}.")
     return validate_rows(rows, kind)
 
+# %% ../../../nbs/data/intake/04_perpetuals.ipynb #70490a1e
+_PATIENCE = 8 # empty pages from the beginning on, though there was trade, until one looks by halves
+
+def _told_from(ask: Callable[[datetime], pl.DataFrame], start: datetime, end: datetime, width: timedelta) -> datetime:
+    "From about when on rows are told, where they are kept for a while only."
+    while end - start > width:
+        middle = start + (end - start) / 2
+        if ask(middle).height: end = middle
+        else: start = middle
+    return start
+
 def _range(source: PerpetualSource, kind: str, symbol: str, start: datetime, end: datetime, period: str, clock: Clock,
            tell: Callable[[str], None]) -> list[pl.DataFrame]:
-    "Pages of a range; after an empty one it goes on where the next would begin."
-    pages, limit = [], source.page(kind)
-    step = timedelta(hours=8) if kind == "funding" else timeframe_duration(period)
+    "Pages of a range, whatever is empty in it."
+    # an empty page speaks of the time of so many rows, and some exchanges pay every hour
+    width = source.page(kind) * (timedelta(hours=1) if kind == "funding" else timeframe_duration(period))
+    def ask(first: datetime) -> pl.DataFrame:
+        return retry(lambda: tidy_rows(source.rows(kind, symbol, first, source.page(kind), period), kind, first, end),
+                     clock, tell=tell)
+    pages: list[pl.DataFrame] = []
     while start <= end:
-        page = retry(lambda start=start: tidy_rows(source.rows(kind, symbol, start, limit, period), kind, start, end),
-                     clock, tell=tell) # type: ignore[misc]
-        pages.append(page)
-        start = page["ts"][-1] + timedelta(milliseconds=1) if page.height else start + limit * step
+        pages.append(page := ask(start))
+        start = page["ts"][-1] + timedelta(milliseconds=1) if page.height else start + width
+        if not page.height and start <= end: start = source.traded_from(symbol, start, end, clock)
+        if len(pages) == _PATIENCE and not any(map(len, pages)): start = _told_from(ask, start, end, width)
         tell(f"{sum(map(len, pages)):,} rows of {kind}, at {min(start, end):%Y-%m-%d %H:%M}")
     return pages
 
@@ -261,11 +290,15 @@ class PerpetualSynced:
     first: datetime # rows were asked for from here on
     until: datetime # up to here
     cut: bool = False # the source does not tell what came before `first`, though it was asked for
+    begins: datetime | None = None # the first row there is, where it comes later than what was asked for
+    forgotten: bool = False # the source tells its newest rows only: the holes may be nothing but late
 
     def __str__(self) -> str:
+        what = f"gap(s) of which {self.venue} tells nothing any more" if self.forgotten else "hole(s) at the source"
         told = [f"{self.new:,} new rows of {self.kind}", f"{self.revised:,} revised" if self.revised else "",
-                f"{len(self.holes)} hole(s) at the source" if self.holes else "",
-                f"nothing is told from before {self.first:%Y-%m-%d %H:%M}" if self.cut else ""]
+                f"{len(self.holes)} {what}" if self.holes else "",
+                f"nothing is told from before {self.first:%Y-%m-%d %H:%M}" if self.cut else "",
+                f"none before {self.begins:%Y-%m-%d %H:%M}" if self.begins else ""]
         return f"{self.venue}/{self.symbol}: " + ", ".join(filter(None, told))
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #df7afdce
@@ -320,9 +353,10 @@ def sync_perpetual(
     ask = partial(_range, source, kind, symbol, period=period, clock=clock, tell=tell)
     fetched = _fetch_missing(ask, have, first, end, step, confirm)
     counts = store.write(kind, source.venue, symbol, _latest(fetched))
-    holes = _holes(_latest([*fetched, have]), first, step)
-    return PerpetualSynced(kind, source.venue, symbol, *counts, tuple(holes), first, end,
-                           first > wanted and since is not None)
+    rows = _latest([*fetched, have])
+    late = rows.height and rows["ts"][0] - first > 2 * (step or timedelta(hours=8))
+    return PerpetualSynced(kind, source.venue, symbol, *counts, tuple(_holes(rows, first, step)), first, end,
+                           first > wanted and since is not None, rows["ts"][0] if late else None, source.forgets(kind))
 
 # %% ../../../nbs/data/intake/04_perpetuals.ipynb #9e482653
 def _as_of(bars: pl.DataFrame, rows: pl.DataFrame, names: dict[str, str], oldest: timedelta) -> pl.DataFrame:

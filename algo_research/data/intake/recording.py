@@ -30,7 +30,7 @@ from algo_research.data.market.book import (
     UPDATES_SCHEMA, DepthSnapshot, DepthUpdate, Event, MarketTrade, OrderBook, decode_message, trades_frame,
     updates_frame,
 )
-from ..venues.exchanges import ExchangeSource, RateLimited, market_symbol, stored_symbol
+from ..venues.exchanges import ExchangeSource, RateLimited, stored_symbol
 from ..stores.places import LocalPlace
 from ..stores.base import as_utc
 from ..market.trades import TRADES_SCHEMA, validate_trades
@@ -135,6 +135,8 @@ class MarketFeed(ABC):
     @abstractmethod
     def name(self, symbol: str) -> str: "The venue's name of a market, e.g. BTCUSDT."
     @abstractmethod
+    def stored(self, symbol: str) -> str: "The store's name of a market, e.g. BTC-USDT, however it is written."
+    @abstractmethod
     def snapshot(self, symbol: str) -> DepthSnapshot: "The book as it is now."
     @abstractmethod
     def trades_from(self, symbol: str, id: int) -> list[MarketTrade]: "Trades from a number on, a page of them."
@@ -187,9 +189,10 @@ class BinanceFeed(MarketFeed):
         self.limit, self.now = limit, now
         self._address = f"{url.rstrip('/').replace('http', 'ws', 1) if url else _ADDRESS}/stream"
 
+    def stored(self, symbol: str) -> str: return stored_symbol(self.source.market(symbol)["symbol"])
+
     def name(self, symbol: str) -> str:
-        markets = self.source.markets()
-        market = markets[market_symbol(symbol, markets, self.venue)]
+        market = self.source.market(symbol)
         if market["type"] != "spot":
             raise InputError(f"{symbol} is a {market['type']} market, and only spot markets can be recorded. "
                              "Leave out what follows the colon.")
@@ -303,10 +306,9 @@ def resync(self: _Market) -> None:
 
 # %% ../../../nbs/data/intake/03_recording.ipynb #6605ed5b
 def _rows(market: _Market, events: list[Event], numbered: int) -> dict[str, pl.DataFrame]:
-    name = stored_symbol(market.symbol)
     trades = trades_frame([event for event in events if isinstance(event, MarketTrade)])
     depth = updates_frame([event for event in events if isinstance(event, DepthSnapshot | DepthUpdate)])
-    return {"trades": trades.with_columns(symbol=pl.lit(name)).select(list(TRADES_SCHEMA)),
+    return {"trades": trades.with_columns(symbol=pl.lit(market.symbol)).select(list(TRADES_SCHEMA)),
             "depth": depth.with_columns(pl.col("event") + numbered, symbol=pl.lit(market.book.symbol))}
 
 def _flush(store: RecordingStore, markets: dict[str, _Market], numbered: dict[str, int]) -> None:
@@ -314,7 +316,7 @@ def _flush(store: RecordingStore, markets: dict[str, _Market], numbered: dict[st
         events = list(islice(market.events, len(market.events)))
         # trades first: they may be written twice
         for kind, rows in _rows(market, events, numbered.get(name, 0)).items():
-            if kind in market.what: store.append(kind, market.feed.venue, stored_symbol(market.symbol), rows)
+            if kind in market.what: store.append(kind, market.feed.venue, market.symbol, rows)
         for _ in events: market.events.popleft() # written, and not before
         numbered[name] = numbered.get(name, 0) + len(events)
 
@@ -371,8 +373,8 @@ async def record(
         raise unknown_name("kind of recording", unknown[0], KINDS)
     report = RecordReport()
     markets = {}
-    for symbol in symbols:
-        last = store.last_trade(feed.venue, stored_symbol(symbol)) if "trades" in what else None
+    for symbol in map(feed.stored, symbols):
+        last = store.last_trade(feed.venue, symbol) if "trades" in what else None
         market = _Market(feed, symbol, what, last, report, stop)
         markets[market.book.symbol] = market
     if len(markets) < len(symbols):

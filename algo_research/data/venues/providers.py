@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ...core.errors import FatalError, InputError, RetryableError, unknown_name
 from ...core.secrets import read_secret, redact
 from ..market.bars import timeframe_duration
-from .exchanges import PAGE_SCHEMA, ExchangeSource, RateLimited, Source, wait_seconds
+from .exchanges import PAGE_SCHEMA, Answers, ExchangeSource, RateLimited, Source, wait_seconds
 from ..market.instruments import ALWAYS, Instrument, session_schedule
 
 # %% ../../../nbs/data/venues/01_providers.ipynb #2ca6c820
@@ -34,9 +34,9 @@ def _calendar(mic: str | None) -> str:
 class _Provider(Source):
     "What both have in common: a client, and errors by what to do next."
     venue: str
-    page: int
+    page: int              # bars at once, at most
+    onward = False         # the next bars come, however far they lie
     timeframes: list[str]
-    windows: bool
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float):
         import httpx
@@ -45,6 +45,8 @@ class _Provider(Source):
     def __repr__(self) -> str: return f"{type(self).__name__}({str(self._client.base_url)!r})"
 
     def now(self) -> datetime: return datetime.now(UTC)  # neither tells the time
+
+    def answers(self, symbol: str, timeframe: str) -> Answers: return Answers(self.page, self.onward)
 
     @contextmanager
     def _understood(self, what: str) -> Iterator[None]:
@@ -125,7 +127,7 @@ def _market_of(kind: str, mic: str) -> tuple[str, str]: # (calendar, kind of ins
 # %% ../../../nbs/data/venues/01_providers.ipynb #f5e776c3
 class TwelveDataSource(_Provider):
     "Stocks, ETFs, currencies and crypto currencies from Twelve Data; needs the secret `twelvedata_key`."
-    venue, page, windows = "twelvedata", 5000, True
+    venue, page = "twelvedata", 5000
     _credentials = "Set ALGO_SECRET_TWELVEDATA_KEY, or the file twelvedata_key in the secrets folder."
 
     def __init__(self, secrets: Any = "secrets", url: str = "https://api.twelvedata.com", timeout: float = 20.0):
@@ -138,9 +140,11 @@ class TwelveDataSource(_Provider):
         wanted, _, listing = symbol.replace("-", "/").upper().partition(":")
         rows = self._listings(wanted, f"the symbol {symbol}")
         names = (wanted, wanted.replace("/", "-"))
-        exact = [row for row in rows if row[0].upper() in names and listing in ("", row[2])]
+        named = [row for row in rows if row[0].upper() in names]
+        exact = [row for row in named if listing in ("", row[2])]
         if not exact:
             raise unknown_name(f"symbol of {self.venue}", symbol, [f"{r[0]}:{r[2]}" if listing else r[0] for r in rows])
+        if exact[0] is named[0]: listing = "" # it is the one that a bare symbol means: one symbol a market
         name, kind, mic, currency = exact[0]
         calendar, ours = _market_of(kind, mic)
         # a pair's currency is told by its name, "US Dollar"
@@ -219,7 +223,7 @@ def _stamped(rows: list[dict[str, Any]]) -> pl.DataFrame:
 # %% ../../../nbs/data/venues/01_providers.ipynb #c9623730
 class AlpacaSource(_Provider):
     "US stocks and crypto currencies from Alpaca; needs the secrets `alpaca_key` and `alpaca_secret`."
-    venue, page, windows = "alpaca", 10_000, False
+    venue, page, onward = "alpaca", 10_000, True
     _credentials = ("Set ALGO_SECRET_ALPACA_KEY and ALGO_SECRET_ALPACA_SECRET, "
                     "or files of these names in the secrets folder.")
 
