@@ -60,7 +60,7 @@ class Instrument:
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 # %% ../../../nbs/data/market/00_instruments.ipynb #62d035eb
-@lru_cache(32)
+@lru_cache(128)
 def _made(calendar: str, start: date, end: date) -> Any:
     import exchange_calendars as xc
     if calendar not in (names := xc.get_calendar_names()): raise unknown_name("calendar", calendar, names)
