@@ -1,16 +1,18 @@
 """Files in the shapes that people bring: read right, or refused with the way in; never a number that looks right."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from support.files import BARS, HOUR, HOURS, NAMES, Shape, epoch, lines, refused, shapes
+from support.files import BARS, DATES, HOUR, HOURS, NAMES, OPENED, WEEK, Shape, epoch, lines, refused, shapes
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError
 from algo_research.data.intake.importing import import_file, import_files
 from algo_research.data.intake.times import to_utc
+from algo_research.data.market.instruments import session_schedule
 
 CLOCK = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
 SHAPES, REFUSED = shapes(), refused()
@@ -152,3 +154,92 @@ def test_a_local_clock_comes_back_as_it_was(zone, newest_first):
     frame = frame.sort("right", maintain_order=True, descending=newest_first)
     assert to_utc(frame["clock"], zone, frame["symbol"]).equals(frame["right"].alias("clock"))
     assert frame["right"][1] == frame["right"][0] and HOUR
+
+
+DAYS = [day.isoformat() for day in DATES]
+NAMED = "Date,Open,High,Low,Close,Volume\n"
+
+
+def text(times, cells="1,2,0.5,1.5,10", names=NAMED) -> str:
+    return names + "\n".join(f"{time},{cells}" for time in times)
+
+
+def epochs(count=40, step=3600):
+    return [int(HOURS[0].timestamp()) + step * n for n in range(count)]
+
+
+def clock(moments, zone, form="%Y-%m-%d %H:%M"):
+    return [moment.astimezone(ZoneInfo(zone)).strftime(form) for moment in moments]
+
+
+FIVES = session_schedule("XNYS", date(2024, 1, 2), date(2024, 1, 31), timedelta(minutes=5))["ts"].to_list()
+CLOSES = sorted({*FIVES, *(t.replace(hour=21, minute=0) for t in FIVES)})[6:]  # one at 16:00, and late on the first day
+# the file, what is told, and what comes of it: part of the refusal, or of the first bar and the rest
+FOUND = {
+    "before a calendar is known": (
+        text(session_schedule("XNYS", date(1990, 1, 2), date(1990, 6, 29), timedelta(days=1))["date"].to_list()),
+        {}, "XNYS"),
+    "a stray first row": (text([946_684_800, *epochs(400, 1)], names=""), {}, "first and last row"),
+    "prices in another order": (text(epochs(), "42000,41801.95,42042,41760.15,46249,19332", ""), {}, "for close was"),
+    "tickers that are words": (
+        "Price,Close,Close,Open,Open,High,High,Low,Low\nTicker,V,LOW,V,LOW,V,LOW,V,LOW\nDate,,,,,,,,\n"
+        + text(DAYS, "2,3,2,3,2,3,2,3", ""), {}, "LOW V"),
+    "tickers under nothing": (
+        ",Close,Close,Open,Open,High,High,Low,Low\n,V,LOW,V,LOW,V,LOW,V,LOW\nDate,,,,,,,,\n"
+        + text(DAYS, "2,3,2,3,2,3,2,3", ""), {}, "LOW V"),
+    "companies by a letter": (text(DAYS, "50,180,70,45", "Date,C,H,L,O\n"), {}, "No column for close"),
+    "points for thousands": (
+        text(DAYS, "16.200;16.222;16.183;16.206", "Datum,Open;High;Low;Close\n").replace(",", ";"), {}, "--decimal"),
+    "a volume of -1": (text(epochs(), "1,2,0.5,1.5,-1"), {}, "volume is -1"),
+    "a last delimiter": (text(DAYS, "1,2,0.5,1.5,10,"), {}, "10.0"),
+    "hours as numbers": (
+        text([f"{t:%Y-%m-%d},{t.hour}" for t in HOURS], names="Date,Time,Open,High,Low,Close,Volume\n"), {}, "1h"),
+    "a bar at the close": (text(clock(CLOSES, "America/New_York")), {}, "--tz ZONE"),
+    "a bar at the close, told": (
+        text(clock(CLOSES, "America/New_York")), {"tz": "America/New_York"}, "2024-01-02 15:00 2024-01-02 15:05"),
+    "currencies by Chicago's clock": (text(clock(WEEK, "America/Chicago")), {}, "--tz ZONE"),
+    "currencies by a server's clock": (text(clock(WEEK, "Europe/Athens")), {}, "--tz ZONE"),
+    "days of currencies": (
+        text(epochs(5, 86_400) + [t + 7 * 86_400 for t in epochs(5, 86_400)]), {}, "2024-12-31 00:00"),
+    "hours before and after": (
+        text(clock([opened + timedelta(hours=n) for opened in OPENED for n in range(-5, 10)], "America/New_York")),
+        {"calendar": "XNYS", "tz": "America/New_York", "timeframe": "1h"}, "bars and calendar disagree"),
+    "an index in a name": (text(epochs(), "2781,1,2,0.5,1.5,10", "time,name,open,high,low,close,volume\n"), {}, "file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_by_trying_to_break_it(name, tmp_path):
+    content, options, right = FOUND[name]
+    (tmp_path / "file.csv").write_text(content)
+    try:
+        imported = import_file(tmp_path / "file.csv", clock=CLOCK, **options)
+    except InputError as refused:
+        assert right in str(refused)
+        return
+    dataset, first = imported.dataset, imported.dataset.bars.row(0, named=True)
+    times = f"{first['ts']:%Y-%m-%d %H:%M} {first['known_at']:%Y-%m-%d %H:%M}"
+    shown = (dataset.id.timeframe, dataset.instrument.calendar, " ".join(dataset.symbols), times, str(first["volume"]))
+    assert any(right in part for part in (*shown, *imported.decisions)), (shown, imported.decisions)
+
+
+def test_files_by_year_are_one_market(tmp_path):
+    for year in (2023, 2024):
+        start = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+        (tmp_path / f"{year}.csv").write_text(text([start + 3600 * n for n in range(50)]))
+    assert import_files(sorted(tmp_path.glob("*.csv")), "mine/BTC-USD/1h", CLOCK).dataset.symbols == ["BTC-USD"]
+
+
+def test_a_column_of_symbols_is_more_than_a_name_of_a_file(tmp_path):
+    for part, symbol in (("part-a", "AAPL"), ("part-b", "MSFT")):
+        rows = [f"{symbol},{time}" for time in epochs()]
+        (tmp_path / f"{part}.csv").write_text(text(rows, names="symbol," + NAMED))
+    assert import_files(sorted(tmp_path.glob("*.csv")), "mine/US/1h", CLOCK).dataset.symbols == ["AAPL", "MSFT"]
+
+
+def test_narrow_and_empty_columns_of_parquet(tmp_path):
+    times = pl.Series("time", epochs(), dtype=pl.Int32)
+    prices = {name: [1.0] * 40 for name in ("open", "high", "low", "close")}
+    pl.DataFrame({"time": times, **prices, "volume": [None] * 40}).write_parquet(tmp_path / "file.parquet")
+    bars = import_file(tmp_path / "file.parquet", clock=CLOCK).dataset.bars
+    assert bars["ts"][0] == HOURS[0] and bars["volume"].null_count() == 40

@@ -32,6 +32,8 @@ def market(rng: random.Random) -> tuple[str, str, pl.DataFrame]:
     else:
         due = session_schedule(calendar, first, last, step)
         end = pl.col("known_at") if timeframe == "1d" else pl.min_horizontal(pl.col("ts") + step, "known_at")
+        if calendar == "24/5" and timeframe == "1d":  # some end its days at 17:00 in New York, some at midnight in UTC
+            end = (pl.col("date").cast(pl.Datetime("us")) + timedelta(days=1)).dt.replace_time_zone("UTC")
         due = due.select("ts", known=end)
     kept = [rng.random() > rng.choice([0, 0, 0.05]) for _ in range(due.height)]
     due = due.filter(pl.Series(kept, dtype=pl.Boolean))
@@ -58,7 +60,7 @@ def written(rng: random.Random, calendar: str, timeframe: str, bars: pl.DataFram
     times = bars["ts" if label == "open" else "known"].to_list()
     if timeframe == "1d":
         local = exchange_zone(calendar) if calendar != "24/7" else "UTC"
-        end = [t - timedelta(seconds=1) for t in bars["known"].to_list()]
+        end = [t - timedelta(hours=3) for t in bars["known"].to_list()]
         rows, told = [[t.astimezone(ZoneInfo(local)).date().isoformat()] for t in end], {}
     elif kind in ("epoch", "ms", "us"):
         factor = {"epoch": 1, "ms": 1000, "us": 10**6}[kind]
@@ -125,7 +127,7 @@ def check(seed: int, folder) -> str:
 
 @pytest.mark.parametrize(
     "seeds",
-    [range(150), *(pytest.param(range(n, n + 500), marks=pytest.mark.long) for n in range(1000, 6000, 500))],
+    [range(60), *(pytest.param(range(n, n + 500), marks=pytest.mark.long) for n in range(1000, 6000, 500))],
     ids=str,
 )
 def test_no_bar_is_known_before_it_was(seeds, tmp_path):

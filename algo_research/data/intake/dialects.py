@@ -69,6 +69,7 @@ class Layout:
     named: bool                       # whether the file has names
     tickers: tuple[str, ...]          # what a row of symbols says of each column; empty: there is none
     commas: bool                      # whether numbers have commas
+    decimal: str                      # "," where the first rows allow no other reading; else ""
     sample: tuple[tuple[str, ...], ...] # the first rows of data
     decisions: tuple[str, ...]        # what was found that is not plain
 
@@ -100,18 +101,34 @@ def _split_header(
     known: Sequence[str],   # names that mean something, in lower case
 ) -> tuple[list[str], list[str], list[str]]: # names, symbols, and what was not understood
     "The names of the columns, and what stands with them."
-    symbols = next((row for row in rows if len(rows) > 1 and row[0].lower() in _SYMBOLS
-                    and not any(cell.lower() in known for cell in row[1:])), [])
-    others = [row for row in rows if row is not symbols]
-    names = list(max(others, key=lambda row: sum(cell.lower() in known for cell in row)))
-    left = []
-    for row in others:
-        if row == names: continue
+    def meaning(row: list[str]) -> tuple[int, bool]: # a ticker may be a word that is known: V, LOW, OPEN
+        return sum(cell.lower() in known for cell in row[1:]), row[0].lower() not in _SYMBOLS
+    best = max(rows, key=meaning)
+    several = len(set(best[1:])) < len(best) - 1  # the same names again and again
+    symbols = next((row for row in rows if row is not best and all(row[1:])
+                    and (row[0].lower() in _SYMBOLS or (several and not row[0]))), [])
+    names, left = list(best), []
+    for row in rows:
+        if row is best or row is symbols: continue
         if row[0] and not any(row[1:]): names[0] = row[0]  # the index's own name
         else: left.append(f"row of the header left out: {' '.join(filter(None, row))[:60]}")
     return names, symbols[1:] and ["", *symbols[1:]], left
 
 # %% ../../../nbs/data/intake/00_dialects.ipynb #54311e78
+_POINT = r"^[+-]?(\d+|\d{1,3}([,'’\u00a0\u202f ]\d{3})+)?(\.\d*)?([eE][+-]?\d+)?$"
+_COMMA = r"^[+-]?(\d+|\d{1,3}([.'’\u00a0\u202f ]\d{3})+)?(,\d*)?([eE][+-]?\d+)?$"
+
+def _only_commas(numbers: Sequence[str]) -> bool:
+    "Whether a comma separates the decimals of these numbers, and no other reading is right."
+    point, comma = ([bool(re.match(pattern, number)) for number in numbers] for pattern in (_POINT, _COMMA))
+    return all(comma) and not all(point)
+
+def _doubtful(numbers: Sequence[str], delimiter: str) -> bool:
+    "Whether points may separate thousands: where commas separate no cells, and three digits follow each of them."
+    pointed = [number for number in numbers if "." in number]
+    return delimiter != "," and bool(pointed) and all(re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+", n) for n in pointed)
+
+# %% ../../../nbs/data/intake/00_dialects.ipynb #14f47cc5
 def find_layout(
     head: bytes,                # the beginning of a file
     known: Sequence[str] = (),  # names of columns that mean something, in lower case
@@ -128,19 +145,23 @@ def find_layout(
     wide = [row for row in header if width == 1 or (width - 1 <= len(row) <= width + 1 and len(row) > 1)]
     before = [delimiter.join(row) for row in header if row not in wide]
     decisions = [f"line before the table left out: {line[:60]}" for line in before]
-    fitted = [_fitted(row, width) for row in wide]
+    trailing = all(not row[-1] for row in rows[start:start + 50] if len(row) == width)
+    fitted = [_fitted(row, width, trailing) for row in wide]
     names, symbols, left = _split_header(fitted, known) if wide else ([""] * width, [], [])
     if not wide: decisions.append("no names of columns: recognised by what is in them")
     if delimiter != ",": decisions.append(f"cells between {_WORDS[delimiter]}")
     if encoding == "cp1252": decisions.append("text in Windows' code page 1252")
     sample = [row for row in rows[start:start + 200] if any(row)]
-    commas = any("," in cell for row in sample for cell in row if kind_of_cell(cell) == "number")
-    return Layout(encoding, delimiter, start, tuple(_unique(names)), bool(wide), tuple(symbols), commas,
-                  tuple(map(tuple, sample)), (*decisions, *left))
+    numbers = [cell for row in sample for cell in row if kind_of_cell(cell) == "number"]
+    decimal = "," if delimiter != "," and _only_commas(numbers) else ""
+    commas = any("," in cell for cell in numbers) or _doubtful(numbers, delimiter)
+    return Layout(encoding, delimiter, start, tuple(_unique(names)), bool(wide), tuple(symbols),
+                  commas, decimal, tuple(map(tuple, sample)), (*decisions, *left))
 
-def _fitted(row: list[str], width: int) -> list[str]:
-    "A row of names as wide as the data: one short has no name for the index, one long ends with a delimiter."
-    return (["", *row] if len(row) < width else row)[:width]
+def _fitted(row: list[str], width: int, trailing: bool) -> list[str]:
+    "A row of names as wide as the data: one short has no name for the index, or for what follows a last delimiter."
+    if len(row) < width: return [*row, ""] if trailing else ["", *row]
+    return row[:width]
 
 # %% ../../../nbs/data/intake/00_dialects.ipynb #582852f8
 def read_cells(
@@ -157,8 +178,9 @@ def read_cells(
     def read(rows: int | None) -> pl.DataFrame:
         text.seek(0)
         return pl.read_csv(text, has_header=False, skip_lines=layout.skip, separator=layout.delimiter,
-                           infer_schema_length=rows, schema_overrides=kinds)
-    if layout.commas: kinds = dict.fromkeys((f"column_{n}" for n in range(len(layout.names))), pl.String)
+                           infer_schema_length=rows, schema_overrides=kinds, decimal_comma=bool(layout.decimal))
+    if layout.commas and not layout.decimal:
+        kinds = dict.fromkeys((f"column_{n}" for n in range(len(layout.names))), pl.String)
     try: table = read(10_000)
     except pl.exceptions.ComputeError: table = read(None)  # a column turns out late to be of another kind
     if table.width < len(layout.names): table = table.with_columns(pl.lit(None).alias(f"column_{n}")
@@ -169,22 +191,19 @@ def read_cells(
     return table.rename(dict(zip(table.columns, layout.names, strict=True)))
 
 # %% ../../../nbs/data/intake/00_dialects.ipynb #eb23e05b
-_POINT = r"^[+-]?(\d+|\d{1,3}([,'’\u00a0\u202f ]\d{3})+)?(\.\d*)?([eE][+-]?\d+)?$"
-_COMMA = r"^[+-]?(\d+|\d{1,3}([.'’\u00a0\u202f ]\d{3})+)?(,\d*)?([eE][+-]?\d+)?$"
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 def find_decimal(
     columns: Sequence[pl.Series], # of text, that hold numbers
-    told: str | None = None,      # "." or ",": said by whoever knows
+    doubt: bool = False,          # whether a point may separate thousands
 ) -> str:                         # "." or ","
     "What separates the decimals, from all of the numbers."
-    if told: return told
     cells = pl.concat([c.cast(pl.String).rename("n") for c in columns]).str.strip_chars(" $€£¥%KMBT")
     cells = cells.filter(cells.str.contains(r"\d"))
     point, comma = cells.str.contains(_POINT), cells.str.contains(_COMMA)
     if point.sum() != comma.sum(): return "." if point.sum() > comma.sum() else ","
     both = cells.filter(point & comma & cells.str.contains("[.,]"))
-    if not both.len() or not both.str.contains(",", literal=True).any(): return "."
+    if not both.len() or not (doubt or both.str.contains(",", literal=True).any()): return "."
     raise DataError(f"{both[0]!r} may be {_plain(both[0], '.')} or {_plain(both[0], ',')}, and no number of the file "
                     "tells which. Say what separates its decimals: --decimal . or --decimal ,")
 

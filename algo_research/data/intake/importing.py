@@ -18,14 +18,16 @@ import polars as pl
 from ...core.clock import Clock, SystemClock
 from ...core.errors import DataError, InputError, unknown_name
 from ...core.unpacking import UnpackingSettings
-from .calendars import DAY, Fit, due_bars, find_calendar, fit_times, session_days
+from algo_research.data.intake.calendars import (
+    DAY, Fit, choose, due_bars, find_calendar, fit_days, fit_times, session_days,
+)
 from .sources import flat_name
 from .tables import Table, find_columns, read_numbers, read_table
 from .times import Stamps, read_stamps, to_utc, usual_duration
 from algo_research.data.market.bars import (
     PRICES, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name,
 )
-from ..market.instruments import ALWAYS, Instrument, Kind, session_times
+from ..market.instruments import ALWAYS, FX_WEEK, Instrument, Kind, exchange_zone, session_times
 from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #776035a5
@@ -63,7 +65,8 @@ def _with_clock(dates: pl.Series, clock: pl.Series) -> pl.Series:
     text = clock.cast(pl.String).str.strip_chars()
     if not text.str.contains(r"[1-9]").any(): return dates
     digits = text.str.contains(r"^\d+$").all()
-    if digits: text = text.str.zfill(6 if text.str.len_chars().max() > 4 else 4)  # type: ignore[operator]
+    if digits and text.str.len_chars().max() <= 2: text = text.str.zfill(2) + "00"  # type: ignore[operator]
+    elif digits: text = text.str.zfill(6 if text.str.len_chars().max() > 4 else 4)  # type: ignore[operator]
     return (dates.cast(pl.String) + " " + text).alias(dates.name)
 
 def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file: str) -> Stamps:
@@ -122,7 +125,8 @@ def _told_label(column: str, choices: FileChoices, table: Table) -> tuple[str, s
     "The label and why; empty where nothing tells."
     if choices.label != "auto": return choices.label, "as told"
     flat = flat_name(column)
-    if flat in ("opentime", "closetime", "opentimestamp"): return flat.partition("time")[0], "detected"
+    named = {"opentime": "open", "timeopen": "open", "opentimestamp": "open", "closetime": "close"}
+    if flat in named: return named[flat], "detected"
     if table.source and table.source.label: return table.source.label, f"known of {table.source.name}"
     return "", ""
 
@@ -146,13 +150,14 @@ def _by_fits(fits: Sequence[Fit], times: pl.Series, step: timedelta, label: tupl
     best, others = fits[0], tuple(dict.fromkeys(fit.calendar for fit in fits[1:] if fit.calendar != fits[0].calendar))
     how = f"calendar {best}, {'as told' if told != 'auto' else 'detected'}"
     if others: how += f"; {', '.join(others)} fit{'s' * (len(others) == 1)} as well: name the right one with --calendar"
-    said = [how]
+    said, notes = [how], []
+    if best.zone and not zone[0]:
+        clock = "UTC, for no zone was told" if best.zone == "UTC" else f"{best.zone}, for its sessions fit"
+        notes.append(f"the times have no zone and were taken for the clock of {clock}: pass --tz ZONE if it is another")
     if step < DAY:
-        labels = {fit.label for fit in fits}
-        why = label[1] if label[0] in labels else "detected by the sessions" if len(labels) == 1 else _SURE["open"]
-        chosen = label[0] if label[0] in labels else "open" if len(labels) > 1 else best.label
-        said.append(f"times label the {chosen} of a bar ({why})")
-        return _Reading(zone[0] or best.zone, chosen, best.calendar, False, others, tuple(said))
+        why = label[1] if label[0] == best.label else "detected by the sessions"
+        said.append(f"times label the {best.label} of a bar ({why})")
+        return _Reading(zone[0] or best.zone, best.label, best.calendar, False, others, (*said, *notes), tuple(notes))
     return _Reading(zone[0], "open", best.calendar, True, others, tuple(said))
 
 def _around_the_clock(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tuple[str, str]) -> _Reading:
@@ -162,7 +167,9 @@ def _around_the_clock(stamps: Stamps, step: timedelta, label: tuple[str, str], z
         notes.append("the times have no zone and were taken for UTC: pass --tz ZONE if they are local")
     if zone[0]: said.append(f"times are the clock of {zone[0]} ({zone[1]})")
     chosen = "open" if stamps.days and step >= DAY else label[0] or "open"
-    if stamps.days and step >= DAY: said.append("dates name the day or days that a bar spans, in UTC")
+    if stamps.days and step > DAY and label[0] == "close": chosen = "close"
+    if stamps.days and step >= DAY:
+        said.append(f"dates name the {'last' if chosen == 'close' else 'first'} day that a bar spans, in UTC")
     else: said.append(f"times label the {chosen} of a bar ({label[1] or _SURE['open']})")
     clock = zone[0] or ("" if stamps.moments else "UTC")
     return _Reading(clock, chosen, ALWAYS, False, (), (*said, *notes), tuple(notes))
@@ -180,21 +187,24 @@ def _read_as(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tupl
     elif step >= DAY: return _Reading(zone[0], "open", calendar, True, (), (f"daily sessions of {calendar}",))
     else:
         tried = fit_times(times, step, calendar, labels)
-        top = max(fit.inside + fit.there for fit in tried)
-        fits = [fit for fit in tried if fit.inside + fit.there > top - 1e-9]
-        if not fits[0].fits: return _beside(fits[0], stamps, label, zone)
+        fits = choose(tried)
+        if not fits[0].fits: return _beside(fits[0], times, stamps, label, zone)
     if not fits: return _around_the_clock(stamps, step, label, zone)
     return _by_fits(fits, times, step, label, zone, calendar)
 
-def _beside(best: Fit, stamps: Stamps, label: tuple[str, str], zone: tuple[str, str]) -> _Reading:
-    "A calendar that was told, and that the bars do not keep."
-    if best.inside < 0.5:
-        zones = "" if stamps.moments or zone[0] else ", or tell the zone of the times: --tz ZONE"
-        raise DataError(f"The bars do not keep the calendar that was told: {best}. Choose the calendar they were "
-                        f"traded on{zones}.")
-    if not stamps.moments and not zone[0]: zone = (best.zone, "")
+def _beside(best: Fit, times: pl.Series, stamps: Stamps, label: tuple[str, str], zone: tuple[str, str]) -> _Reading:
+    "A calendar that was told, and whose grid the bars do not keep: hours of the clock, or before and after its hours."
+    if not stamps.moments and not zone[0]:
+        raise DataError(f"The bars do not keep the calendar that was told: {best}. Tell the zone of their clock, --tz "
+                        "ZONE, or choose the calendar they were traded on.")
+    days = times.dt.convert_time_zone(exchange_zone(best.calendar)).dt.date().unique()
+    if (on := fit_days(days, best.calendar)).inside < 0.9:
+        raise DataError(f"The bars do not keep the calendar that was told, not even by its days: {on}. Choose the "
+                        "calendar they were traded on.")
     note = f"bars and calendar disagree: {best}"
-    return _Reading(zone[0], label[0] or best.label, best.calendar, False, (), (note,), (note,))
+    chosen = label[0] or "open"
+    said = f"times label the {chosen} of a bar ({label[1] or _SURE['open']})"
+    return _Reading(zone[0], chosen, best.calendar, False, (), (said, note), (note,))
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #9e43ff7b
 def _at_open(frame: pl.DataFrame, reading: _Reading, step: timedelta) -> pl.DataFrame:
@@ -217,6 +227,9 @@ def _at_session(frame: pl.DataFrame, reading: _Reading) -> pl.DataFrame:
     for other in reading.alike:
         also = session_times(days, other).select("date", other="known_at")
         times = times.join(also, on="date").with_columns(known_at=pl.max_horizontal("known_at", "other")).drop("other")
+    if reading.calendar == FX_WEEK or FX_WEEK in reading.alike:  # many let a day of currencies end at midnight in UTC
+        midnight = (pl.col("date").cast(pl.Datetime("us")) + DAY).dt.replace_time_zone("UTC")
+        times = times.with_columns(known_at=pl.max_horizontal("known_at", midnight))
     return frame.join(times, on="date", how="left", maintain_order="left").drop("date")
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #74e0f525
@@ -245,8 +258,8 @@ def _check_order(frame: pl.DataFrame, sort: bool) -> list[str]:
     return (["sorted by time"] if up else ["newest first: turned round"]) if down else []
 
 def _check_twice(frame: pl.DataFrame, choices: FileChoices, stamps: Stamps) -> tuple[pl.DataFrame, list[str]]:
-    steps = frame["ts"].diff().drop_nulls()
-    if frame["symbol"].n_unique() == 1 and ((steps > timedelta(0)).all() or (steps < timedelta(0)).all()): return frame, []
+    steps, none = frame["ts"].diff().drop_nulls(), timedelta(0)
+    if frame["symbol"].n_unique() == 1 and ((steps > none).all() or (steps < none).all()): return frame, []
     twice = frame.filter(frame.select("symbol", "ts").is_duplicated())
     if not twice.height: return frame, []
     first = f"{twice.height} rows share their time with another, the first is {twice['symbol'][0]} at {twice['ts'][0]}."
@@ -328,6 +341,7 @@ def _bars(table: Table, columns: Mapping[str, str], choices: FileChoices, only: 
     if reading.days: frame = _at_session(frame, reading)
     else:
         if not stamps.moments: frame = frame.with_columns(ts=to_utc(stamps.times, reading.zone, symbols))
+        if stamps.days and step > DAY and reading.label == "close": frame = frame.with_columns(pl.col("ts") + DAY)
         frame = _at_open(frame, reading, step)
     order = _check_order(frame, choices.sort)
     frame, twice = _check_twice(frame, choices, stamps)
@@ -366,8 +380,9 @@ def import_file(
     return Imported(made, (*decisions, *reading.decisions, *_unused(table, columns), *late))
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #5a525d0b
-_SPAN = re.compile(r"([-_. ](\d{1,3}(s|m|h|d|w|min|hour|day)|[MHD]\d{0,2}|\d{4}([-_]?\d\d){0,2}"
-                   r"|\d{1,4}(?=$|[-_. ])))+$")
+_SPAN = re.compile(r"([-_. ](\d{1,3}(s|m|h|d|w|min|hour|day)|M1|M5|M15|M30|H1|H4|D1|W1|(19|20)\d\d([-_]?\d\d){0,2}"
+                   r"|1|5|15|30|60|240|720|1440))+$")
+_PART = re.compile(r"(data|bars|part|file)?[-_ ]?((19|20)\d\d([-_]?\d\d){0,2}|\d{1,3})$", re.IGNORECASE)
 
 def symbol_of_file(
     name: str, # of the file, without its folder
@@ -376,6 +391,26 @@ def symbol_of_file(
     stem = re.sub(r"(\.(csv|txt|tsv|parquet|feather|arrow|ipc|gz|bz2|xz|zst|lz4))+$", "", name, flags=re.IGNORECASE)
     plain = _SPAN.sub("", stem) or stem
     return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in plain)
+
+def _named_parts(
+    parts: Sequence[Imported],
+    paths: Sequence[Path],
+    whole: str, # the id's symbol
+) -> tuple[list[Imported], tuple[str, ...]]:
+    "The parts with symbols: those of a column, or of the files' names; of one market, the id's."
+    names = []
+    for part, path in zip(parts, paths, strict=True):
+        own = part.dataset.symbols != [part.dataset.id.symbol]  # a column said so
+        symbol = symbol_of_file(path.name)
+        names.append({s: s if own else whole if _PART.match(symbol) else symbol for s in part.dataset.symbols})
+    one = len({name for part in names for name in part.values()}) == 1
+    renamed = []
+    for part, new in zip(parts, names, strict=True):
+        bars = part.dataset.bars.with_columns(symbol=pl.lit(whole) if one else pl.col("symbol").replace(new))
+        renamed.append(replace(part, dataset=replace(part.dataset, bars=bars)))
+    said = "" if one else "; ".join(f"{path.name}: {', '.join(sorted(new.values()))}"
+                                    for path, new in list(zip(paths, names, strict=True))[:9])
+    return renamed, (f"symbols by file: {said}",) if said else ()
 
 def _check_alike(parts: Sequence[Imported], paths: Sequence[Path]) -> None:
     for what, of in (("timeframe", lambda d: d.id.timeframe), ("calendar", lambda d: d.instrument.calendar),
@@ -397,17 +432,21 @@ def import_files(
 ) -> Imported:                 # decisions with the names of their files
     "Read bars from several files as one dataset; nothing is stored yet."
     files, id = [Path(path) for path in paths], DatasetId.parse(dataset)
-    names = {symbol_of_file(path.name) for path in files}
     parts = []
     for path in files:
         tell(f"{path.name}: {len(parts) + 1} of {len(files)}")
-        symbol = id.symbol if len(names) == 1 else symbol_of_file(path.name)
-        parts.append(import_file(path, f"{id.venue}/{symbol}/{id.timeframe}", clock, limits, **choices))
+        part = import_file(path, None, clock, limits, **choices)
+        if part.dataset.id.timeframe != id.timeframe:
+            raise InputError(f"The id says {id.timeframe} and the bars span {part.dataset.id.timeframe} in "
+                             f"{path.name}. Correct the id, or leave the file out.")
+        parts.append(part)
+    parts, named = _named_parts(parts, files, id.symbol)
     _check_alike(parts, files)
     bars = pl.concat([part.dataset.bars for part in parts]).unique(maintain_order=True).sort("symbol", "ts")
     if (twice := bars.filter(bars.select("symbol", "ts").is_duplicated())).height:
         raise DataError(f"{twice.height} bars are in two files with other values, the first is {twice['symbol'][0]} at "
-                        f"{twice['ts'][0]}. Look which file is right, and import without the other.")
+                        f"{twice['ts'][0]}. If the files hold several markets, give them a column of symbols or ids of "
+                        "their own; if one, look which of them is right.")
     first = parts[0].dataset
     notes = tuple(dict.fromkeys(note for part in parts for note in part.dataset.notes))
     instrument = replace(first.instrument, symbol=id.symbol)
@@ -416,7 +455,7 @@ def import_files(
         for decision in part.decisions: decisions.setdefault(decision, []).append(path.name)
     said = tuple(d if len(where) == len(files) else f"{d} ({', '.join(where[:3])}{', ...' if len(where) > 3 else ''})"
                  for d, where in decisions.items())
-    return Imported(replace(first, id=id, bars=bars, instrument=instrument, notes=notes), said)
+    return Imported(replace(first, id=id, bars=bars, instrument=instrument, notes=notes), (*named, *said))
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #7fda3b18
 def stored_changes(

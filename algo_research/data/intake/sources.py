@@ -14,8 +14,9 @@ from .dialects import Layout, kind_of_cell
 
 # %% ../../../nbs/data/intake/03_sources.ipynb #f50f3b37
 _NAMES = {
-    "ts": "unix unixtimestamp opentime opentimestamp closetime timestamp timestampms ts tsevent windowstart epoch "
-          "ticks gmttime localtime timeutc datetimeutc time datetime datetimeiso date gmt utc datum datumzeit zeit "
+    "ts": "unix unixtimestamp opentime timeopen opentimestamp closetime timestamp timestampms ts tsevent windowstart "
+          "epoch ticks gmttime localtime timeutc datetimeutc time "
+          "datetime datetimeiso date gmt utc datum datumzeit zeit "
           "zeitpunkt uhrzeit fecha fechahora hora data dataora datahora "
           "ora horodatage heure dateheure дата время 日付 日期 时间 "
           "時間 begin start index indexlevel0 unnamed0 column1",
@@ -25,9 +26,10 @@ _NAMES = {
     "low": "low l lowprice tief tagestief tiefst tiefstkurs bas plusbas mínimo minimo min bajo baixo basso 安値 最低 最低价",
     "close": "close c closeprice closing closelast price last lastprice settle schluss schlusskurs letzter kurs "
              "clôture cloture dernier cierre último ultimo fechamento chiusura 終値 收盘 收盘价",
-    "volume": "volume vol v basevolume volumebase tickvol tickvolume volumen stücke stück umsatz volumes volumi "
-              "quantité totvol totalvolume volumetraded 出来高 成交量",
-    "symbol": "symbol tic ticker pair instrument asset sym code secid rawsymbol kürzel symbole símbolo name",
+    "volume": "volume vol v basevolume volumebase volumefrom tickvol tickvolume volumen stücke stück umsatz volumes "
+              "volumi quantité totvol totalvolume volumetraded 出来高 成交量",
+    "symbol": "symbol tic ticker pair instrument asset contract sym code tscode secid rawsymbol kürzel symbole "
+              "símbolo name",
 }
 SYNONYMS = {ours: names.split() for ours, names in _NAMES.items()}
 DATES = ("date", "datum", "fecha", "data", "дата", "日付", "日期")
@@ -45,6 +47,7 @@ class FileSource:
     about: str                # what it is
     example: str              # the first lines of a file
     names: str = ""           # pattern of the flat names, with commas between
+    spelled: bool = False     # the names as they are spelled, not the flat ones
     kinds: str = ""           # pattern of the kinds of columns, for files without names
     columns: str = ""         # names of the columns of such a file
     file: str = ""            # pattern of the file's name; empty: any
@@ -57,7 +60,8 @@ class FileSource:
     def describes(self, layout: Layout, file: str) -> bool:
         "Whether a file looks like one of this source's."
         if not re.search(self.file, file, re.IGNORECASE): return False
-        if layout.named: return bool(self.names and re.fullmatch(self.names, ",".join(map(flat_name, layout.names))))
+        names = ",".join(name if self.spelled else flat_name(name) for name in layout.names)
+        if layout.named: return bool(self.names and re.fullmatch(self.names, names))
         return bool(self.kinds and re.fullmatch(self.kinds, column_kinds(layout)))
 
 def _kind(cell: str) -> str:
@@ -89,7 +93,7 @@ _VENDORS = (
                names="unix(timestamp)?,date,symbol,open,high,low,close,volume.*", label="open"),
     FileSource("tradingview", "TradingView's chart export",
                "time,open,high,low,close,Volume\n1704067200,1,2,0.5,1.5,10",
-               names="time,open,high,low,close(,.*)?", label="open"),
+               names="time,open,high,low,close(,(?!volume).*)?", spelled=True, label="open"),
     FileSource("yahoo", "Yahoo Finance: adjusted for splits, and beside it for dividends",
                "Date,Open,High,Low,Close,Adj Close,Volume\n2024-01-02,187.15,188.44,183.89,185.64,184.73,82488700",
                names="date,open,high,low,close,adjclose,volume", adjustment="split"),
@@ -133,8 +137,8 @@ _PROGRAMS = (
     FileSource("lean", "LEAN's equities: prices as whole numbers of 1/10,000; a day a file with milliseconds from "
                "midnight, or days",
                "34200000,1871500,1884400,1838900,1856400,4930", kinds="[ns]n{5}",
-               columns="time open high low close volume", file="(^|_)\\d{8}_.*trade|lean", zone="America/New_York",
-               label="open", scale=1e-4),
+               columns="time open high low close volume", file="(^|_)\\d{8}_.*trade|(^|[_-])lean([_.-]|$)",
+               zone="America/New_York", label="open", scale=1e-4),
 )
 SOURCES = (*_VENDORS, *_PROGRAMS)
 

@@ -125,7 +125,7 @@ def _by_symbols(table: Table) -> Table:
     return replace(table, cells=pl.concat(parts, how="vertical_relaxed"), decisions=(*table.decisions, *several))
 
 # %% ../../../nbs/data/intake/04_tables.ipynb #24e544d2
-_QUOTES = ("usd", "usdt", "usdc", "busd", "eur", "gbp", "jpy")
+_QUOTES = ("to", "quote", "usd", "usdt", "usdc", "busd", "eur", "gbp", "jpy")
 
 def _volumes(names: Mapping[str, str], symbol: str) -> list[str]:
     "Candidates for the volume, the likeliest first; one in the quote currency is none."
@@ -137,13 +137,19 @@ def _volumes(names: Mapping[str, str], symbol: str) -> list[str]:
 
 def _has_numbers(column: pl.Series) -> bool:
     if column.dtype == pl.String: return column.str.contains(r"[1-9]").any()
-    return bool((column != 0).any())
+    return column.dtype.is_numeric() and bool((column > 0).any())
 
 def _by_names(cells: pl.DataFrame, symbol: str) -> dict[str, str]:
     names = {flat_name(name): name for name in reversed(cells.columns) if flat_name(name)}
     found = {ours: names[name] for ours, synonyms in SYNONYMS.items() if ours != "volume"
              if (name := next((s for s in synonyms if s in names), None))}
-    if "symbol" in found and cells[found["symbol"]].dtype.is_float(): del found["symbol"]
+    named = flat_name(found.get("symbol", "")) == "name"
+    if named and not cells[found["symbol"]].cast(pl.String).str.contains(r"\D").any():
+        del found["symbol"]  # a number for a name is somebody's index
+    letters = [ours for ours in PRICES if ours in found and len(found[ours]) == 1]
+    if letters and not (len(letters) == 4 and _are_prices(cells.select(found[p] for p in PRICES))):
+        for ours in letters: del found[ours]  # a company's symbol may be O, H, L or C
+        names.pop("v", None)
     volumes = _volumes(names, symbol or str(cells[found["symbol"]][0] if "symbol" in found else ""))
     if volumes: found["volume"] = next((name for name in volumes if _has_numbers(cells[name])), volumes[0])
     date = next((names[name] for name in DATES if name in names), None)
@@ -163,9 +169,17 @@ def _by_kinds(table: Table) -> dict[str, str]:
     texts = [names[n] for n, kind in enumerate(kinds) if kind == "x"]
     if len(numbers) == 1: found["close"] = numbers[0]
     if len(numbers) >= 4 and _are_prices(cells.select(numbers[:4])): found |= dict(zip(PRICES, numbers, strict=False))
-    if "open" in found and len(numbers) > 4: found["volume"] = numbers[4]
+    # an average price or an adjusted one may stand before the volume
+    others = [name for name in numbers[4:] if not _between(cells, found, name)]
+    if "open" in found and others: found["volume"] = others[0]
     if len(texts) == 1: found["symbol"] = texts[0]
     return found
+
+def _between(cells: pl.DataFrame, found: Mapping[str, str], name: str) -> bool:
+    "Whether a column lies near the bars' prices, as an average or an adjusted price does and a volume does not."
+    if "close" not in found: return False
+    ratio = parse_numbers(cells[name], ".") / parse_numbers(cells[found["close"]], ".")
+    return bool((ratio.drop_nulls().is_between(0.5, 1.5)).mean() > 0.95)  # type: ignore[operator]
 
 def _are_prices(four: pl.DataFrame) -> bool:
     "Whether four columns are open, high, low and close in this order."
@@ -185,6 +199,12 @@ def _check_columns(found: dict[str, str], names: Sequence[str]) -> dict[str, str
                         "only a close. Name them with --column open=NAME ...")
     return found
 
+def _fits_source(table: Table) -> bool:
+    "Whether the prices stand where the source has them; others write as many columns in another order."
+    places = table.source.columns.split()  # type: ignore[union-attr]
+    names = dict(zip(places, table.cells.columns, strict=False))
+    return all(price in names for price in PRICES) and _are_prices(table.cells.select(names[price] for price in PRICES))
+
 def find_columns(
     table: Table,
     given: Mapping[str, str],   # chosen by the user: our name -> the file's
@@ -197,7 +217,7 @@ def find_columns(
         if theirs not in names:
             raise InputError(f"The file has no column {theirs!r}. It has {', '.join(map(repr, names))}.")
     if table.named: found = _by_names(table.cells, symbol)
-    elif table.source:
+    elif table.source and _fits_source(table):
         theirs = dict(zip(table.source.columns.split(), names, strict=False))
         found = _by_names(table.cells.rename({v: k for k, v in theirs.items()}), symbol)
         found = {ours: theirs.get(name, name) for ours, name in found.items()}
@@ -215,7 +235,9 @@ def read_numbers(
     cells, decisions = table.cells, []
     ours = [name for name in (*PRICES, "volume") if name in columns]
     texts = [cells[columns[name]] for name in ours if cells[columns[name]].dtype == pl.String]
-    point = find_decimal(texts, decimal) if texts else "."
+    known = decimal or (table.layout.decimal if table.layout else "")
+    doubt = table.layout is not None and table.layout.delimiter != ","
+    point = known or (find_decimal(texts, doubt) if texts else ".")
     if point == ",": decisions.append("decimals after a comma")
     numbers = pl.DataFrame({name: parse_numbers(cells[columns[name]], point) for name in ours})
     prices, scale = pl.col([p for p in PRICES if p in columns]), table.source.scale if table.source else 1.0
@@ -223,8 +245,9 @@ def read_numbers(
     if scale != 1 and whole:
         numbers = numbers.with_columns(prices * scale)
         decisions.append(f"prices are whole numbers of {scale:g}")
-    if "volume" in columns and not (numbers["volume"] != 0).any():
-        why = "has no number in any row" if numbers["volume"].null_count() == numbers.height else "is 0 in every row"
+    if "volume" in columns and not (numbers["volume"] > 0).any() and not numbers["volume"].is_nan().any():
+        first = numbers["volume"].drop_nulls().head(1)
+        why = f"is {first[0]:g} in every row" if first.len() else "has no number in any row"
         decisions.append(f"the volume {why}: taken as not known")
         numbers = numbers.with_columns(volume=pl.lit(None, pl.Float64))
     return numbers, tuple(decisions)

@@ -6,6 +6,7 @@
 __all__ = ['NAIVE', 'Stamps', 'usual_duration', 'usual_step', 'read_stamps', 'check_zone', 'to_utc']
 
 # %% ../../../nbs/data/intake/01_times.ipynb #2f2c9824
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,8 +33,8 @@ class Stamps:
         "Whether the file tells the moment: by an epoch, or a zone."
         return self.times.dtype.time_zone is not None  # type: ignore[attr-defined]
 
-_SECONDS = {1, 2, 3, 5, 10, 15, 20, 30}
-_USUAL = ({timedelta(seconds=n) for n in _SECONDS} | {timedelta(minutes=n) for n in _SECONDS | {45}}
+_SECONDS = {1, 2, 5, 10, 15, 20, 30}
+_USUAL = ({timedelta(seconds=n) for n in _SECONDS} | {timedelta(minutes=n) for n in _SECONDS | {3, 45}}
           | {timedelta(hours=n) for n in (1, 2, 3, 4, 6, 8, 12)}
           | {timedelta(days=n) for n in (1, 7, 28, 29, 30, 31, 90, 91, 92, 365, 366)})
 
@@ -53,6 +54,7 @@ _UNITS = (("s", 1e10, 10**6), ("ms", 1e13, 10**3), ("us", 1e16, 1), ("ns", 1e19,
 
 def _epochs(values: pl.Series) -> tuple[pl.Series, str]:
     "Moments, and in words what the units were."
+    if values.dtype.is_integer(): values = values.cast(pl.Int64, strict=False)
     v, size, micros = pl.col(values.name), values.abs().cast(pl.Float64), pl.lit(None, pl.Int64)
     below, units = 0.0, []
     for name, limit, factor in _UNITS:
@@ -101,6 +103,8 @@ def _from_numbers(values: pl.Series) -> Stamps:
         if _plausible(times, values.null_count()): fitting[name] = times
     usual = {name: times for name, times in fitting.items() if usual_step(times)}
     chosen = usual if len(fitting) > 1 and usual else fitting
+    late = {name: times for name, times in chosen.items() if times.max().year >= 1980}  # type: ignore[union-attr]
+    chosen = late or chosen
     if len(chosen) > 1:
         shown = "; or ".join(f"{times.drop_nulls()[0]:%Y-%m-%d %H:%M} ({name})" for name, times in chosen.items())
         raise DataError(f"The time {values.drop_nulls()[0]} can be read as {shown}. Write the times as ISO dates.")
@@ -193,9 +197,26 @@ def _fast(text: pl.Series) -> pl.Series | None:
         if times.null_count() == 0: return times
     return None
 
+def _fast_days(text: pl.Series, day_first: bool | None) -> tuple[pl.Series, tuple[str, ...]] | None:
+    "The same for a day and a month before a year, where only one order can be read."
+    first = re.match(r"\d\d?([./-])\d\d?\1\d{4}(?:( )\d\d?:\d\d(:\d\d)?(\.\d+)?)?$", text[0] or "")
+    if not first: return None
+    mark, clock, seconds, fraction = first.groups()
+    end = f"{mark}%Y" + ("" if not clock else f" %H:%M{':%S' if seconds else ''}{'%.f' if fraction else ''}")
+    orders = {True: f"%d{mark}%m", False: f"%m{mark}%d"}
+    read = {order: text.str.to_datetime(form + end, time_unit="us", strict=False) for order, form in orders.items()
+            if day_first in (None, order)}
+    whole = [order for order, times in read.items() if not times.null_count()]
+    if len(whole) != 1: return None
+    how = "" if day_first is None else ", as told"
+    return read[whole[0]], (f"dates have the {'day' if whole[0] else 'month'} first{how}",)
+
+# %% ../../../nbs/data/intake/01_times.ipynb #4fac9144
 def _from_text(told: pl.Series, day_first: bool | None) -> Stamps:
     text = told.cast(pl.String).str.strip_chars()
     if (times := _fast(text)) is not None: return Stamps(times, bool((times.dt.truncate("1d") == times).all()))
+    if (days := _fast_days(text, day_first)) is not None:
+        return Stamps(days[0], bool((days[0].dt.truncate("1d") == days[0]).all()), days[1])
     some = text.drop_nulls().head(200)
     form = max(_FORMS, key=lambda form: _parts(some, form)["year"].count())
     parts = _parts(text, form)

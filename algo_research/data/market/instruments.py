@@ -72,7 +72,11 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
     "The exchange's calendar, a week more on both sides; whole years, for each takes half a second to make."
     start, end = first - timedelta(days=7), last + timedelta(days=7)
     try: return _made(calendar, start.replace(month=1, day=1), end.replace(month=12, day=31))
-    except ValueError: return _made(calendar, start, end)  # nobody knows the holidays of the whole years
+    except ValueError: pass  # nobody knows the holidays of the whole years
+    try: return _made(calendar, start, end)
+    except ValueError as e:
+        raise DataError(f"The sessions of {calendar} are not known from {first} to {last}: {e}. Choose another "
+                        "calendar, or leave these days out.") from e
 
 _SESSIONS = {"date": pl.Date, **dict.fromkeys(("ts", "known_at", "break_start", "break_end"), pl.Datetime("us", "UTC"))}
 
