@@ -1,4 +1,4 @@
-"""Markets with nothing wrong in them: bid and ask, thin hours, halts, news, sessions with early closes, weeks and months.
+"""Markets with nothing wrong in them: bid and ask, thin hours, halts, news, early closes, weeks and months.
 
 Every price is that of a trade at the bid or the ask, so that bars bounce; where nobody trades there is no bar, or one
 without volume. What a rule objects to here is no fault, and what a repair would change here it would spoil.
@@ -94,13 +94,17 @@ def _log_mids(rng: np.random.Generator, nature: Nature, times: pl.DataFrame) -> 
     n, step = times.height, timeframe_duration(nature.timeframe)
     rested = times["rested"].to_numpy()
     open_share = 1.0 if nature.calendar == ALWAYS else 252 * 6.5 / (365 * 24)
-    sigma = nature.volatility * np.sqrt(min(step, timedelta(days=1)) / YEAR / (open_share if step < timedelta(days=1) else 1))
+    sigma = nature.volatility * np.sqrt(
+        min(step, timedelta(days=1)) / YEAR / (open_share if step < timedelta(days=1) else 1)
+    )
     waves = _clusters(rng, n, 0.97, 0.35)
     each = sigma * waves
     moves = each[:, None] / np.sqrt(TRADES) * rng.standard_t(5, (n, TRADES)) * np.sqrt(3 / 5)
     happened, louder = _news(rng, n, nature.news, each)
     moves += happened
-    between = np.where(rested, nature.volatility / np.sqrt(365) * 0.5 * waves * rng.standard_t(5, n) * np.sqrt(3 / 5), 0.0)
+    between = np.where(
+        rested, nature.volatility / np.sqrt(365) * 0.5 * waves * rng.standard_t(5, n) * np.sqrt(3 / 5), 0.0
+    )
     moves[:, 0] += between - (moves[:, 0] if nature.calendar != ALWAYS else 0) * rested
     return np.log(nature.price) + np.cumsum(moves.ravel()).reshape(n, TRADES), louder * waves
 
@@ -143,5 +147,7 @@ def make_genuine(seed: int, nature: Nature) -> Dataset:
     kind = "spot" if calendar == ALWAYS else "equity"
     bars = make_bars(frame, timeframe_duration(nature.timeframe))
     return Dataset(
-        DatasetId("genuine", "GENUINE", nature.timeframe), bars, Instrument("GENUINE", "genuine", kind, calendar=calendar)
+        DatasetId("genuine", "GENUINE", nature.timeframe),
+        bars,
+        Instrument("GENUINE", "genuine", kind, calendar=calendar),
     )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMON', 'RATIOS', 'LEAST', 'BEYOND', 'STAYS', 'DAY', 'SPLITS', 'FORGOTTEN', 'EVENTS', 'SHARPEST', 'SURE', 'DOUBTFUL',
-           'BARE', 'HUGE', 'BREAKS', 'level_breaks', 'break_name', 'break_evidence']
+           'BARE', 'HUGE', 'BREAKS', 'level_breaks', 'break_name', 'break_evidence', 'break_actions']
 
 # %% ../../../nbs/data/quality/03_levels.ipynb #6a6d304c
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ...core.errors import DataError
 from ..market.bars import PRICES, TIME, Dataset, timeframe_duration
+from ..market.equities import ACTIONS_SCHEMA, validate_actions
 
 # %% ../../../nbs/data/quality/03_levels.ipynb #e33432b8
 COMMON = {(2, 1): 0.30, (3, 2): 0.12, (3, 1): 0.10, (4, 1): 0.06, (5, 1): 0.04, (10, 1): 0.04, (5, 4): 0.02,
@@ -31,7 +33,7 @@ def _ratios() -> pl.DataFrame:
     parts = dict.fromkeys([(6, 5), (5, 3), (7, 2), (7, 4), (7, 5), (8, 5), (9, 5), (9, 4), (7, 3), (8, 3)], 0.002)
     tens = [(10**k, 1) for k in range(2, 10)]
     weights = {}
-    for ratios, weight in ((odd, 0.001), (round_, 0.006), (tens, 0.01)):
+    for ratios, weight in ((odd, 0.001), (round_, 0.006), (tens, 0.03)):
         weights |= dict.fromkeys([*ratios, *((b, a) for a, b in ratios)], weight)
     rows = [(f"{a:,}:{b:,}", float(np.log(a / b)), weight) for (a, b), weight in (weights | parts | COMMON).items()]
     return pl.DataFrame(rows, schema=["name", "log", "weight"], orient="row")
@@ -89,9 +91,10 @@ def _candidates(course: _Course, usual: np.ndarray) -> np.ndarray:
     at = np.flatnonzero((size > LEAST) & (size > BEYOND * usual))
     near = at[:, None] + np.array([*range(-STAYS, 0), *range(1, STAYS + 1)])
     jumps = np.where((near >= 0) & (near <= last), np.abs(course.jumps[np.clip(near, 0, last)]), 0.0)
-    later = np.minimum(at[:, None] + np.arange(STAYS + 1), last)
-    strayed = np.abs(course.closes[later] - course.opens[at][:, None])
-    moved = np.nan_to_num(np.concatenate([jumps, strayed], axis=1)).max(axis=1, initial=0.0)
+    later, earlier = at[:, None] + np.arange(STAYS + 1), at[:, None] - np.arange(1, STAYS + 2)
+    strayed = np.abs(course.closes[np.minimum(later, last)] - course.opens[at][:, None])
+    began = np.abs(course.opens[np.maximum(earlier, 0)] - course.closes[at - 1][:, None])
+    moved = np.nan_to_num(np.concatenate([jumps, strayed, began], axis=1)).max(axis=1, initial=0.0)
     return at[moved < size[at] / 2]
 
 # %% ../../../nbs/data/quality/03_levels.ipynb #92912988
@@ -213,7 +216,7 @@ def _weigh(course: _Course, at: int, low: int, high: int, usual: float, splits: 
     deviation = _deviation(course, at, span, usual)
     nearest, alone, split, event = _price_odds(float(course.jumps[at]), deviation, splits)
     log = float(_logs[nearest])
-    huge, still = abs(log) > HUGE, False
+    huge, still = abs(log) > HUGE, False # huge: no market ever did that overnight, whatever else it does
     shape, same = 0.0, 0.0
     ranges, volumes = _ranges_beside(course, at, first, last), _volumes_beside(course, at, first, last)
     if ranges:
@@ -226,7 +229,9 @@ def _weigh(course: _Course, at: int, low: int, high: int, usual: float, splits: 
         still = not huge and _stood_still(volumes[1], log, noise)
         same, split, event = split * stays * (1.0 if huge else 0.05), split * goes, event * surges
     bare, young = not (ranges or volumes), last - at <= STAYS  # young: nobody knows yet whether it stays
-    verdict = _verdict((split + same) / (split + same + event), shape, still or young or not (alone or volumes), bare, not volumes)
+    against = still or young or not (alone or volumes)
+    odds = (split + same) / (split + same + event)
+    verdict = _verdict(odds, max(shape, 0.0) if huge else shape, against, bare, not volumes)
     return {"at": at, "name": RATIOS["name"][nearest], "ratio": float(np.exp(log)), "alone": alone,
             "verdict": verdict,
             "kind": "redenomination" if volumes and same > split else "split", "usual": deviation,
@@ -238,8 +243,8 @@ def _weigh(course: _Course, at: int, low: int, high: int, usual: float, splits: 
 # ratio: prices before are divided by it; alone: no other ratio is likely; usual: log moves that may lie beside it;
 # volume, range: times what they were; together: all symbols do so
 BREAKS = {"symbol": pl.String, "ts": TIME, "name": pl.String, "ratio": pl.Float64, "alone": pl.Boolean,
-          "kind": pl.String, "verdict": pl.String, "usual": pl.Float64, "before": pl.Float64, "after": pl.Float64, "volume": pl.Float64,
-          "range": pl.Float64, "together": pl.Boolean}
+          "kind": pl.String, "verdict": pl.String, "usual": pl.Float64, "before": pl.Float64, "after": pl.Float64,
+          "volume": pl.Float64, "range": pl.Float64, "together": pl.Boolean}
 
 def _together(breaks: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     "With what all symbols do at one moment made sure, and without what is nothing."
@@ -295,3 +300,17 @@ def break_evidence(
         if found[name] is not None: words.append(f"{plural} {found[name]:.2g} times what they were")
     if found["together"]: words.append("all symbols at once")
     return "; ".join(words)
+
+# %% ../../../nbs/data/quality/03_levels.ipynb #ce66fe07
+def break_actions(
+    breaks: pl.DataFrame, # of `level_breaks`
+) -> pl.DataFrame:        # valid actions, see `adjust_bars`
+    "What is sure, as splits and redenominations; refused where a ratio is not."
+    sure = breaks.filter(verdict="sure")
+    if (vague := sure.filter(~pl.col("alone"))).height:
+        row = vague.row(0, named=True)
+        raise DataError(f"{row['symbol']} went from {row['before']:g} to {row['after']:g} on {row['ts']:%Y-%m-%d}: "
+                        f"about {row['name']}, and another ratio fits as well. Give the right one: --actions FILE.csv, "
+                        f"with the line {row['symbol']},{row['ts']:%Y-%m-%d},{row['kind']},RATIO below the line "
+                        "symbol,date,kind,value.")
+    return validate_actions(sure.select("symbol", "kind", ex="ts", value="ratio").select(*ACTIONS_SCHEMA))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Find', 'FATAL', 'REPAIR', 'ADJUST', 'SAY', 'QUARTER', 'ZONES', 'CLOCKS', 'NEAR', 'FAR', 'SPIKE', 'WICK', 'VOLUME',
-           'TORN', 'PAUSE', 'OPENS', 'STUCK', 'NEARBY', 'LEVEL', 'SWITCH', 'WORST', 'SWAPS', 'INCONSISTENT', 'PROOF',
-           'CHANCE', 'CLEAR', 'RULES', 'FINDINGS', 'RANGES', 'Rule', 'regular', 'offending', 'check_bars']
+           'TORN', 'PAUSE', 'OPENS', 'ROUNDED', 'STUCK', 'NEARBY', 'LEVEL', 'SWITCH', 'WORST', 'SWAPS', 'INCONSISTENT',
+           'PROOF', 'CHANCE', 'CLEAR', 'RULES', 'FINDINGS', 'RANGES', 'Rule', 'regular', 'offending', 'check_bars']
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #d7c57018
 import math
@@ -169,8 +169,15 @@ def _doubled_times(part: pl.DataFrame, step: timedelta) -> pl.DataFrame:
     gap = (pl.col("ts").diff().dt.total_microseconds() // width - 1).fill_null(0)
     return times.with_columns(gap=gap, run=pl.col("different").rle_id())
 
-def _mends(part: pl.DataFrame, step: timedelta, edges: tuple[datetime, datetime], k: int, own: int, forward: bool) -> bool:
-    "Would bars meet at both ends of a segment if it were moved? edges: behind the gap, first doubled time."
+def _mends(
+    part: pl.DataFrame,                # of a symbol
+    step: timedelta,
+    edges: tuple[datetime, datetime],  # the first bar behind the gap, and the first doubled time
+    k: int,                            # how many steps the segment was moved
+    own: int,                          # which copy of a doubled time is the segment's
+    forward: bool,                     # it was moved forward
+) -> bool:
+    "Would bars meet at both ends of a segment if it were moved back?"
     breaks = (part["open"] / part["close"].shift()).log().abs().drop_nulls()
     bodies = (part["close"] / part["open"]).log().abs()
     usual = max(float(breaks.quantile(0.75)), 1e-6)
@@ -301,6 +308,7 @@ def _levels(verdict: str, raw: bool) -> Find:
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #87f2988f
 PAUSE, OPENS = timedelta(hours=3), 60 # a market was closed; fewest opens after such pauses
+ROUNDED = 1e-5                        # what rounding may make of the same price
 
 def _longest(repeats: np.ndarray) -> tuple[int, int]:
     "The stretch, its end excluded, in which what repeats outnumbers the rest by most."
@@ -314,15 +322,16 @@ def _repeated_opens(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     before = pl.col("close").shift().over("symbol")
     rested = pl.col("ts") - pl.col("known_at").shift().over("symbol") >= PAUSE
     opens = dataset.bars.filter(rested if not dataset.close_only else False).select("symbol", "ts")
-    same = dataset.bars.with_columns(same=(pl.col("open") - before).abs() <= 1e-9 * before)
+    same = dataset.bars.with_columns(same=(pl.col("open") - before).abs() <= ROUNDED * before)
     found = [same.clear().with_columns(figure=pl.lit(0.0), share=pl.lit(0.0), begins="ts", ends="ts")]
     for part in same.join(opens, on=["symbol", "ts"], maintain_order="left").partition_by("symbol"):
         first, last = _longest(part["same"].to_numpy())
         stretch = part[first:last]
         if stretch.height < OPENS: continue
         share = float(stretch["same"].mean())
-        found.append(stretch.filter("same").with_columns(figure=pl.lit(share), share=pl.lit(share),
-                                                         begins=pl.lit(stretch["ts"][0]), ends=pl.lit(stretch["ts"][-1])))
+        begins, ends = pl.lit(stretch["ts"][0]), pl.lit(stretch["ts"][-1])
+        found.append(stretch.filter("same").with_columns(figure=pl.lit(share), share=pl.lit(share), begins=begins,
+                                                         ends=ends))
     return pl.concat(found, how="vertical_relaxed")
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #452d1ca8
@@ -570,7 +579,8 @@ _PRICE_RULES = (
                 pl.max_horizontal(_highest / pl.col("high") - 1, pl.col("low") / _lowest - 1)),
          "open {open:g}, high {high:g}, low {low:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}"),
     Rule("price columns swapped", "two price columns that changed places for a range of bars", 2.0, _price_swaps,
-         "swapping {a} and {b} back, bars meet within {mended:.1f} usual breaks instead of {figure:.1f}", remedy=REPAIR),
+         "swapping {a} and {b} back, bars meet within {mended:.1f} usual breaks instead of {figure:.1f}",
+         remedy=REPAIR),
     Rule("price spike", "up to three bars that are torn off their neighbours, and back: a bad tick", 5.0,
          _spikes(torn=True),
          "open {open:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations from the bars around, "
@@ -646,6 +656,7 @@ def _findings(rule: Rule, rows: pl.DataFrame) -> Iterator[tuple]:
 def check_bars(
     dataset: Dataset,            # any dataset, also one whose rows are not in order
     now: datetime | None = None, # when it is; None: do not ask whether the data is stale
+    rules: Iterable[str] = RULES, # which rules are asked
 ) -> pl.DataFrame:               # a row for each range, see `FINDINGS`
     "Findings, the most frequent first; empty when all is well."
     if now is not None and now.tzinfo is None: raise InputError(f"now = {now} has no time zone. Add tzinfo=UTC.")
@@ -655,7 +666,7 @@ def check_bars(
     # it is in order, and nothing is there twice
     if tidy.bars is dataset.bars: idle |= {"duplicates, equal", "duplicates, different", "bars out of order"}
     for name, rule in RULES.items():
-        if name in idle: continue
+        if name in idle or name not in rules: continue
         rows += _findings(rule, _spanned(rule.find(dataset if rule.raw else tidy, now)))
     return pl.DataFrame(rows, schema=FINDINGS, orient="row").sort(["bars", "finding", "symbol", "first"],
                                                                   descending=[True, False, False, False])
