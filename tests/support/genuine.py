@@ -4,17 +4,18 @@ Every price is that of a trade at the bid or the ask, so that bars bounce; where
 without volume. What a rule objects to here is no fault, and what a repair would change here it would spoil.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from algo_research.data.market.bars import TIME, Dataset, DatasetId, make_bars, timeframe_duration
+from algo_research.data.market.bars import TIME, Dataset, DatasetId, make_bars, resample_bars, timeframe_duration
 from algo_research.data.market.instruments import ALWAYS, Instrument, session_schedule
 
 TRADES = 6  # that a bar is made of, at most
 YEAR = timedelta(days=365)
+MONTH = "31d"  # what the bars of months are called
 FX_WEEK = "FX"  # open from Sunday 22:00 to Friday 22:00 UTC; the bars are of a calendar that is not known
 
 
@@ -151,3 +152,78 @@ def make_genuine(seed: int, nature: Nature) -> Dataset:
         bars,
         Instrument("GENUINE", "genuine", kind, calendar=calendar),
     )
+
+
+NATURES = {
+    "coins by the minute": Nature("1m", bars=6000),
+    "coins by five minutes": Nature("5m", bars=4000, volatility=0.8),
+    "coins by the hour": Nature("1h", volatility=0.9, news=6),
+    "coins by the day": Nature("1d", bars=1000, volatility=0.9),
+    "a coin of a few ticks": Nature("1h", price=0.03, tick=0.0001, spread=2, activity=40),
+    "a thin coin, bars missing": Nature("1m", bars=6000, price=5.0, spread=4, activity=3, empty=False),
+    "a thin coin, bars empty": Nature("5m", bars=4000, price=14.0, activity=1.5),
+    "a future in whole points": Nature("1m", bars=8000, price=3600.0, tick=1.0, activity=8, volatility=0.2),
+    "a future that bounces": Nature("1m", bars=8000, price=360.0, tick=1.0, activity=8, volatility=0.2),
+    "shares by five minutes": Nature("5m", "XNYS", bars=4000, halts=4),
+    "shares by the hour": Nature("1h", "XNYS", news=6, start=date(2021, 9, 1)),
+    "shares by the day": Nature("1d", "XNYS", bars=1500, start=date(2018, 6, 1)),
+    "shares in the news": Nature("1d", "XNYS", bars=1500, volatility=0.7, price=20.0, news=12, halts=3),
+    "shares of Tokyo by the hour": Nature("1h", "XTKS", price=2500.0, tick=1.0),
+    "currencies by the hour": Nature("1h", FX_WEEK, bars=4000, volatility=0.08, price=1.1, tick=0.00001, spread=8),
+    "no volume": Nature("1h", "XNYS", volume=False),
+}
+
+
+def months_of(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars of calendar months, whole ones."""
+    month = pl.col("ts").dt.truncate("1mo").alias("ts")
+    made = bars.group_by("symbol", month, maintain_order=True).agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col("volume").sum(),
+    )
+    return make_bars(made.with_columns(known_at=pl.col("ts").dt.offset_by("1mo"))[1:-1], timedelta(days=31))
+
+
+def by_the_clock_of(dataset: Dataset, zone: str, hour: int, timeframe: str) -> Dataset:
+    """Hours joined to bars that begin with the day at an hour of a zone: at another one of UTC in summer."""
+    local = pl.col("ts").dt.convert_time_zone(zone)
+    step = timeframe_duration(timeframe)
+    since = (local.dt.replace_time_zone(None) - pl.duration(hours=hour)).dt.truncate(timeframe)
+    start = (since + pl.duration(hours=hour)).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    bars = dataset.bars.with_columns(start=start.dt.convert_time_zone("UTC")).drop_nulls("start")
+    made = bars.group_by("symbol", ts=pl.col("start"), maintain_order=True).agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col("volume").sum(),
+    )
+    return replace(
+        dataset, id=dataset.id._replace(timeframe=timeframe), bars=make_bars(made.unique("ts").sort("ts"), step)
+    )
+
+
+def genuine_corpus(seed: int) -> dict[str, Dataset]:
+    """A market of each nature, and what is made of them: weeks, months, days of New York, closes alone, several."""
+    corpus = {name: make_genuine(seed + 100 * i, nature) for i, (name, nature) in enumerate(NATURES.items())}
+    days, hours = corpus["coins by the day"], corpus["currencies by the hour"]
+    weeks = resample_bars(days.bars, "1d", "1w")
+    corpus["coins by the week"] = replace(days, id=days.id._replace(timeframe="1w"), bars=weeks)
+    long_ = make_genuine(seed, replace(NATURES["coins by the day"], bars=3000))
+    corpus["coins by the month"] = replace(long_, id=long_.id._replace(timeframe=MONTH), bars=months_of(long_.bars))
+    for timeframe in ("4h", "1d"):
+        made = by_the_clock_of(hours, "America/New_York", 17, timeframe)
+        corpus[f"currencies by {timeframe} of New York"] = made
+    shares = corpus["shares by the hour"]
+    always = replace(shares, instrument=replace(shares.instrument, calendar=ALWAYS))
+    corpus["shares by the hour, their sessions unknown"] = always
+    single = corpus["shares by the day"].bars.with_columns(open="close", high="close", low="close", volume=None)
+    single = single.with_columns(pl.col("volume").cast(pl.Float64))
+    corpus["closes alone"] = replace(corpus["shares by the day"], bars=single, close_only=True)
+    other = corpus["shares in the news"].bars.with_columns(symbol=pl.lit("OTHER"))
+    both = pl.concat([corpus["shares by the day"].bars, other]).sort("symbol", "ts")
+    corpus["two shares"] = replace(corpus["shares by the day"], bars=both)
+    return corpus

@@ -13,7 +13,8 @@ from .genuine import Nature, make_genuine
 
 RATIOS = (2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0, 3 / 2, 1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 8, 1 / 10, 1 / 20)
 SHAPES = (("1d", "XNYS", 700), ("1d", ALWAYS, 700), ("1h", ALWAYS, 1500), ("1h", "XNYS", 1500), ("5m", ALWAYS, 4000))
-CRASHES = ("within a bar", "over bars", "gap", "gap at a ratio", "gap, quiet", "gap at a ratio, quiet", "and back")
+CRASHES = ("within a bar", "over bars", "gap", "gap at a ratio", "and back")
+QUIET = ("gap, quiet", "gap at a ratio, quiet")  # nothing but the gap says that something happened
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def _nature(rng: np.random.Generator) -> Nature:
         price=float(np.exp(rng.uniform(np.log(5), np.log(500)))),
         volume=bool(rng.random() < 0.7),
         activity=float(rng.choice([8.0, 50.0, 500.0])),
+        news=1,
     )
 
 

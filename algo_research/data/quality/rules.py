@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Find', 'FATAL', 'REPAIR', 'ADJUST', 'SAY', 'QUARTER', 'ZONES', 'CLOCKS', 'NEAR', 'FAR', 'SPIKE', 'WICK', 'VOLUME',
            'TORN', 'PAUSE', 'OPENS', 'ROUNDED', 'STUCK', 'NEARBY', 'LEVEL', 'SWITCH', 'WORST', 'SWAPS', 'INCONSISTENT',
-           'PROOF', 'CHANCE', 'CLEAR', 'RULES', 'FINDINGS', 'RANGES', 'Rule', 'regular', 'offending', 'check_bars']
+           'PROOF', 'CHANCE', 'CLEAR', 'CLASSES', 'RULES', 'FINDINGS', 'RANGES', 'Rule', 'regular', 'offending',
+           'check_bars']
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #d7c57018
 import math
@@ -386,8 +387,8 @@ def _steps(y: np.ndarray, p: np.ndarray, i: int, j: int, usual: float) -> list[f
     steps = []
     for beyond, within, price in sides: # both begin at the seam
         step, sharp = np.median(within) - np.median(beyond), np.median(within[:3]) - np.median(beyond[:3])
-        slack = min(max(3 * usual, 0.5), price / 3)
-        if abs(step - price) > slack or step < 4 * usual or sharp < step / 2: return []
+        slack = min(max(3 * usual, 0.5), abs(price) / 3)
+        if abs(step - price) > slack or abs(step) < 4 * usual or sharp / step < 0.5: return []
         steps.append(float(step / price))
     return steps
 
@@ -466,16 +467,17 @@ def _proof(states: np.ndarray, wrong: np.ndarray, path: np.ndarray, run: tuple[i
     breaks = np.abs(states[1:, :, 0] - states[:-1, :, 3])    # of each bar but the first, by the state of both
     rest = (path[1:] == 0) & (path[:-1] == 0)
     if rest.sum() < 10: return 0.0, 0.0
-    as_is, swapped = breaks[rest, 0], breaks[rest, state]
-    edges = np.unique(np.quantile(np.concatenate([as_is, swapped]), np.linspace(0, 1, 6)[1:-1]))
-    counts = [np.bincount(np.searchsorted(edges, sizes), minlength=len(edges) + 1) + 1 for sizes in (as_is, swapped)]
+    worse = breaks[:, 0] - breaks[:, state]                  # how much worse it fits as it stands
+    edges = np.unique(np.quantile(np.concatenate([worse[rest], -worse[rest]]), np.linspace(0, 1, CLASSES + 1)[1:-1]))
+    counts = [np.bincount(np.searchsorted(edges, x), minlength=len(edges) + 1) + 1 for x in (worse[rest], -worse[rest])]
     ratio = np.log(counts[1] / counts[1].sum()) - np.log(counts[0] / counts[0].sum())
     at = np.arange(max(first, 1), min(last + 2, len(path)))
+    mended = np.abs(states[at, path[at], 0] - states[at - 1, path[at - 1], 3])
     rest = path == 0
     never = [(wrong[rest, s].sum() + 1) / (rest.sum() + 2) for s in (0, state)] # share of bars that cannot be
     inside = wrong[first:last + 1, 0]
     cannot = inside.sum() * np.log(never[1] / never[0]) + (~inside).sum() * np.log((1 - never[1]) / (1 - never[0]))
-    total = float(ratio[np.searchsorted(edges, breaks[at - 1, 0])].sum() + cannot)
+    total = float(ratio[np.searchsorted(edges, breaks[at - 1, 0] - mended)].sum() + cannot)
     return total, total / len(at)
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #366278f5
@@ -483,7 +485,8 @@ SWAPS = [(a, b) for i, a in enumerate(PRICES) for b in PRICES[i + 1:]]
 INCONSISTENT = 20.0  # what a bar pays whose prices cannot be
 PROOF = 36.0         # what a range must save: three breaks of the worst kind, or one bar that cannot be
 CHANCE = 1e-5        # how many ranges as good as this come by chance, at most
-CLEAR = 1.0          # log of how much likelier each bar of a range is swapped, on average
+CLEAR = 0.3          # log of how much likelier each bar of a range is swapped, on average
+CLASSES = 10         # of how much worse a bar fits one way than the other
 
 def _orders() -> list[list[int]]:
     "The columns of each state: as they stand, then with two of them swapped."
