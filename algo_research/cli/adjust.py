@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from algo_research.workspace.bootstrap import Workspace
 
 EXAMPLE = "Example: algo data adjust alpaca/AAPL/1d --to total"
-COLUMNS = "symbol, date, kind (split or dividend) and value"
+COLUMNS = "symbol, date (or ex, a moment), kind (split, dividend or redenomination) and value"
 ASKED = ("alpaca", "twelvedata")  # providers that tell splits and dividends
 
 File = Annotated[
@@ -60,9 +60,12 @@ def actions_of_file(path: Path, raw: Dataset, limits: UnpackingSettings | None =
     from algo_research.data.market.equities import make_actions
 
     try:
-        columns = ("symbol", "date", "kind", pl.col("value").cast(pl.Float64))
         with unpack_text(path, limits) as text:
             table = pl.read_csv(text, try_parse_dates=True)
+        moment = pl.col("ex" if "ex" in table.columns else "date")
+        if table[moment.meta.output_name()].dtype == pl.String:
+            moment = moment.str.to_datetime(time_unit="us", time_zone="UTC")
+        columns = ("symbol", moment, "kind", pl.col("value").cast(pl.Float64))
         given = make_actions(table.select(*columns), raw.instrument.calendar)
     except (OSError, pl.exceptions.PolarsError) as e:
         reason = str(e).splitlines()[0]

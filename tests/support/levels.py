@@ -91,11 +91,11 @@ def _louder(dataset: Dataset, at: int, peak: float, rest: float, wide: float) ->
     return replace(dataset, bars=bars)
 
 
-def plant_crash(seed: int) -> Planted:
+def plant_crash(seed: int, kinds: tuple[str, ...] = CRASHES) -> Planted:
     """A fall (or a rise) as large as a split's that is none."""
     rng = np.random.default_rng([seed, 2])
     nature = _nature(rng)
-    what = CRASHES[seed % len(CRASHES)]
+    what = kinds[seed % len(kinds)]
     market = make_genuine(seed, nature)
     at = int(rng.integers(market.bars.height // 5, market.bars.height * 4 // 5))
     ts = market.bars["ts"][at]

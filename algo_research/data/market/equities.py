@@ -8,11 +8,12 @@ __all__ = ['ACTIONS_SCHEMA', 'KINDS', 'Adjustment', 'UNIVERSE_SCHEMA', 'validate
            'within_universe']
 
 # %% ../../../nbs/data/market/04_equities.ipynb #f5be1f1b
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -90,6 +91,14 @@ def _check_within(dataset: Dataset, actions: pl.DataFrame) -> None:
         raise InputError(f"A bar of {dataset.id.timeframe} is from before and after what happens within it. Adjust the "
                          "bars of days, and resample the result.")
 
+def _break_near(prices: pl.DataFrame, split: Mapping[str, Any]) -> datetime | None:
+    "When prices break by about this ratio, within a week of the split."
+    near = pl.col("ts").is_between(split["ex"] - timedelta(days=7), split["ex"] + timedelta(days=7))
+    moves = prices.filter(pl.col("symbol") == split["symbol"]).with_columns(
+        beside=(pl.col("open") / pl.col("close").shift()).log() + math.log(split["value"]))
+    breaks = moves.filter(near, pl.col("beside").abs() < abs(math.log(split["value"])) / 3)
+    return breaks.sort(pl.col("beside").abs())["ts"][0] if breaks.height else None
+
 def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
     "Refuse bars that a split left as they were: they are adjusted already, and would be twice."
     prices = bars.select("symbol", "ts", pl.col("open", "close")).sort("ts")
@@ -101,6 +110,10 @@ def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
     move, due = (pl.col("after") / pl.col("before")).log(), pl.col("value").log()
     if (odd := splits.filter(due.abs() > 0.3, move.abs() < (move + due).abs() / 2)).height:
         row = odd.row(0, named=True)
+        if (elsewhere := _break_near(prices, row)) is not None:
+            raise DataError(f"{row['symbol']} has a split of {row['value']:g} for one on {row['ex']:%Y-%m-%d %H:%M} "
+                            f"UTC, and its prices break at {elsewhere:%Y-%m-%d %H:%M} UTC. Correct the date, or give "
+                            f"that moment in a column ex: {elsewhere:%Y-%m-%dT%H:%M:%SZ}.")
         raise DataError(f"{row['symbol']} closed at {row['before']:g} before its split of {row['value']:g} for one on "
                         f"{row['ex']:%Y-%m-%d} and opened at {row['after']:g} after it: {odd.height} split(s) are in "
                         f"these prices already. "

@@ -311,6 +311,6 @@ def break_actions(
         row = vague.row(0, named=True)
         raise DataError(f"{row['symbol']} went from {row['before']:g} to {row['after']:g} on {row['ts']:%Y-%m-%d}: "
                         f"about {row['name']}, and another ratio fits as well. Give the right one: --actions FILE.csv, "
-                        f"with the line {row['symbol']},{row['ts']:%Y-%m-%d},{row['kind']},RATIO below the line "
-                        "symbol,date,kind,value.")
+                        f"with the line {row['symbol']},{row['ts']:%Y-%m-%dT%H:%M:%SZ},{row['kind']},RATIO below the "
+                        "line symbol,ex,kind,value.")
     return validate_actions(sure.select("symbol", "kind", ex="ts", value="ratio").select(*ACTIONS_SCHEMA))

@@ -389,6 +389,9 @@ def _steps(y: np.ndarray, p: np.ndarray, i: int, j: int, usual: float) -> list[f
         step, sharp = np.median(within) - np.median(beyond), np.median(within[:3]) - np.median(beyond[:3])
         slack = min(max(3 * usual, 0.5), abs(price) / 3)
         if abs(step - price) > slack or abs(step) < 4 * usual or sharp / step < 0.5: return []
+        # what decays, decays within the range
+        far = [np.median(part) - np.median(beyond) for part in (inside, inside[:LEVEL], inside[-LEVEL:])]
+        if any(abs(level - price) > abs(price) / 2 for level in far): return []
         steps.append(float(step / price))
     return steps
 
