@@ -264,10 +264,11 @@ def _strayed(bars: pl.DataFrame, step: timedelta) -> pl.DataFrame:
     height = pl.max_horizontal((price - price.rolling_median(NEAR, center=True)).abs().over("symbol")
                                for price in logs)
     jump = (_log("open") - _log("close").shift().over("symbol")).abs()
-    day = max(1, round(timedelta(days=1) / step))
-    moved = (_log("close") - _log("close").shift(day).over("symbol")).abs().median().over("symbol")
+    day, shortest = timedelta(days=1) / step, bars.group_by("symbol").len()["len"].min()
+    lag = max(1, min(round(day), shortest // 4))  # a few hours of minutes know no day
+    moved = (_log("close") - _log("close").shift(lag).over("symbol")).abs().median().over("symbol")
     strays = strays.with_columns(
-        jump=jump, height=height, leaves=jump.shift(-1).over("symbol"), day=moved,
+        jump=jump, height=height, leaves=jump.shift(-1).over("symbol"), day=moved * math.sqrt(max(day / lag, 1.0)),
         usual=(jump.quantile(0.9) / 1.645).over("symbol"), comes_from=_log("close").shift().over("symbol"),
         goes_to=_log("open").shift(-1).over("symbol"), since=pl.col("ts").diff().over("symbol"),
         until=-pl.col("ts").diff(-1).over("symbol"))
@@ -291,7 +292,7 @@ def _torn(strays: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     return runs.with_columns(torn=torn.fill_null(False))
 
 def _spikes(torn: bool) -> Find:
-    "Bars that stray and return: torn off their neighbours, or traded there and back."
+    "Bars that stray and return: surely torn off their neighbours, or perhaps traded there and back."
     def find(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
         return _strayed(dataset.bars, timeframe_duration(dataset.id.timeframe)).filter(pl.col("torn") == torn)
     return find
@@ -389,9 +390,10 @@ def _steps(y: np.ndarray, p: np.ndarray, i: int, j: int, usual: float) -> list[f
         step, sharp = np.median(within) - np.median(beyond), np.median(within[:3]) - np.median(beyond[:3])
         slack = min(max(3 * usual, 0.5), abs(price) / 3)
         if abs(step - price) > slack or abs(step) < 4 * usual or sharp / step < 0.5: return []
-        # what decays, decays within the range
-        far = [np.median(part) - np.median(beyond) for part in (inside, inside[:LEVEL], inside[-LEVEL:])]
-        if any(abs(level - price) > abs(price) / 2 for level in far): return []
+        # what decays, decays within the range; divided by the price it would not be level with what is beyond
+        base = inside - p[i:j + 1]
+        levels = [np.median(part) - np.median(beyond) for part in (base, base[:LEVEL], base[-LEVEL:])]
+        if max(map(abs, levels)) > abs(price) / 2: return []
         steps.append(float(step / price))
     return steps
 
@@ -591,10 +593,10 @@ _PRICE_RULES = (
          _spikes(torn=True),
          "open {open:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations from the bars around, "
          "and back, by jumps between bars", remedy=REPAIR),
-    Rule("price out and back", "up to three bars whose price leaves its neighbours and is traded back", 0.1,
+    Rule("price out and back", "up to three bars whose price leaves its neighbours and returns, perhaps traded", 0.1,
          _spikes(torn=False),
          "open {open:g}, close {close:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations from the bars around, "
-         "and back, traded"),
+         "and back; it may have been traded"),
     Rule("wick far out", "a high or low far beyond its neighbours': a flash crash, or a bad tick", 0.5,
          _outliers(["high", "low"], WICK),
          "high {high:g}, low {low:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations from the bars around"),
