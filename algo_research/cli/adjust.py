@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from algo_research.workspace.bootstrap import Workspace
 
 EXAMPLE = "Example: algo data adjust alpaca/AAPL/1d --to total"
-COLUMNS = "symbol, date, kind (split or dividend) and value"
+COLUMNS = "symbol, date (or ex, a moment), kind (split, dividend or redenomination) and value"
 ASKED = ("alpaca", "twelvedata")  # providers that tell splits and dividends
 
 File = Annotated[
@@ -35,6 +35,20 @@ Target = Annotated[
     ),
 ]
 Url = Annotated[str | None, typer.Option(help="The address of a server that speaks like the provider.")]
+To = Annotated[
+    str | None,
+    typer.Option(
+        help="split: for splits; total: for splits and dividends.", show_default="total; split with --from-finding"
+    ),
+]
+Finding = Annotated[
+    bool,
+    typer.Option(
+        "--from-finding",
+        help="Take the splits and redenominations that `algo data check` is sure of; shows what would be done.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="With --from-finding: do it.")]
 
 
 def actions_of_file(path: Path, raw: Dataset, limits: UnpackingSettings | None = None) -> pl.DataFrame:
@@ -46,9 +60,12 @@ def actions_of_file(path: Path, raw: Dataset, limits: UnpackingSettings | None =
     from algo_research.data.market.equities import make_actions
 
     try:
-        columns = ("symbol", "date", "kind", pl.col("value").cast(pl.Float64))
         with unpack_text(path, limits) as text:
             table = pl.read_csv(text, try_parse_dates=True)
+        moment = pl.col("ex" if "ex" in table.columns else "date")
+        if table[moment.meta.output_name()].dtype == pl.String:
+            moment = moment.str.to_datetime(time_unit="us", time_zone="UTC")
+        columns = ("symbol", moment, "kind", pl.col("value").cast(pl.Float64))
         given = make_actions(table.select(*columns), raw.instrument.calendar)
     except (OSError, pl.exceptions.PolarsError) as e:
         reason = str(e).splitlines()[0]
@@ -88,6 +105,32 @@ def new_actions(
     return load_actions(workspace.actions, raw.id.venue, []), []
 
 
+def found_actions(raw: Dataset, folder: Path) -> tuple[pl.DataFrame, list[str]]:
+    """The breaks that are sure, with what was known of their symbols before; and those symbols."""
+    import polars as pl
+
+    from algo_research.core.errors import InputError
+    from algo_research.data.market.equities import load_actions
+    from algo_research.data.quality.levels import break_actions, level_breaks
+
+    found = break_actions(level_breaks(raw))
+    if not found.height:
+        raise InputError(
+            f"No split or redenomination in {raw.id} is sure. `algo data check {raw.id}` says what was found; what you "
+            f"know goes into a file: --actions FILE.csv, with the columns {COLUMNS}."
+        )
+    symbols = found["symbol"].unique().sort().to_list()
+    if raw.adjustment != "raw":  # what is known of them is in the prices already
+        return found, symbols
+    kept = load_actions(folder, raw.id.venue, symbols)
+    splits = kept.filter(pl.col("kind") != "dividend").sort("ex").select("symbol", "ex", at="ex")
+    near = found.sort("ex").join_asof(
+        splits, on="ex", by="symbol", strategy="nearest", tolerance="4d", check_sortedness=False
+    )
+    new = near.filter(pl.col("at").is_null()).select(found.columns)  # the others are known, perhaps by another hour
+    return pl.concat([kept, new]).sort("symbol", "ex"), symbols
+
+
 def known_actions(raw: Dataset, given: pl.DataFrame, replaced: list[str], folder: Path) -> pl.DataFrame:
     """The new actions of the dataset's symbols with those that were kept of the others."""
     import polars as pl
@@ -111,21 +154,76 @@ def adjusted_id(raw: Dataset, to: str, wanted: str | None, workspace: Workspace)
     from algo_research.data.catalog import reserved_venues
     from algo_research.data.market.bars import DatasetId
 
-    usual = f"{raw.id.venue}/{raw.id.symbol}-{to}/{raw.id.timeframe}"
+    suffix = to if raw.adjustment == "raw" else "mended"
+    usual = f"{raw.id.venue}/{raw.id.symbol}-{suffix}/{raw.id.timeframe}"
     target = DatasetId.parse(wanted or usual)
     if target.timeframe != raw.id.timeframe or target.venue in reserved_venues(workspace.settings.root):
         raise InputError(f"{target} cannot be the id of bars of {raw.id.timeframe} from the store. Write e.g. {usual}.")
-    if target in workspace.store.datasets() and workspace.store.read(target).adjustment != to:
+    if target == raw.id or (target in workspace.store.datasets() and workspace.store.read(target).adjustment != to):
         raise InputError(
             f"{target} is stored and is not adjusted so; it would be replaced. Choose another id, e.g. {usual}."
         )
     return target
 
 
+def mended_bars(raw: Dataset, known: pl.DataFrame, to: str) -> Dataset:
+    """The bars adjusted for what was found in them, with a note that says so."""
+    from dataclasses import replace
+
+    import polars as pl
+
+    from algo_research.data.market.equities import adjust_bars
+
+    adjusted = adjust_bars(replace(raw, adjustment="raw"), known, "split")
+    splits = known.filter(pl.col("kind") != "dividend").iter_rows(named=True)
+    found = ", ".join(f"{row['symbol']} {row['value']:g} on {row['ex']:%Y-%m-%d}" for row in splits)
+    notes = (*adjusted.notes[:-1], f"{adjusted.notes[-1]}, as found in the bars: {found}")
+    return replace(adjusted, notes=notes, adjustment=to)  # type: ignore[arg-type]
+
+
+def chosen_way(to: str | None, from_finding: bool, actions: Path | None, yes: bool) -> str:
+    """What is adjusted for; an error where the options do not go together."""
+    from algo_research.core.errors import InputError
+
+    if yes and not from_finding:
+        raise InputError("--yes says to do what --from-finding has shown, and that is not given. Leave --yes out.")
+    if from_finding and actions:
+        raise InputError("--from-finding and --actions both say which splits there were. Leave one of them out.")
+    if from_finding and to == "total":
+        raise InputError("A finding tells of no dividends, so the prices cannot be adjusted for them. Use --to split.")
+    return to or ("split" if from_finding else "total")
+
+
+def show_actions(known: pl.DataFrame) -> None:
+    """The last ten actions."""
+    shown = table("action", "symbol", "value")
+    for row in known.tail(10).iter_rows(named=True):
+        shown.add_row(f"{row['ex']:%Y-%m-%d} {row['kind']}", row["symbol"], f"{row['value']:g}")
+    console().print(shown)
+
+
+def preview(raw: Dataset, adjusted: Dataset, known: pl.DataFrame) -> None:
+    """The closes and opens on both sides of each action, as they are and as they would be."""
+    import polars as pl
+
+    out = console()
+    for row in known.filter(pl.col("kind") != "dividend").tail(10).iter_rows(named=True):
+        sides = []
+        for bars in (raw.bars, adjusted.bars):
+            own = bars.filter(pl.col("symbol") == row["symbol"])
+            last, first = own.filter(pl.col("ts") < row["ex"]).tail(1), own.filter(pl.col("ts") >= row["ex"]).head(1)
+            if last.height and first.height:
+                sides.append(f"close {last['close'][0]:g}, open {first['open'][0]:g}")
+        if len(sides) == 2:
+            out.print(f"  {row['symbol']} {row['ex']:%Y-%m-%d}: {sides[0]}  ->  {sides[1]}")
+
+
 def adjust(
     dataset: Annotated[str, typer.Argument(help="A dataset of raw bars in the store.")],
-    to: Annotated[str, typer.Option(help="split: for splits; total: for splits and dividends.")] = "total",
+    to: To = None,
     actions: File = None,
+    from_finding: Finding = False,
+    yes: Yes = False,
     id: Target = None,
     url: Url = None,
     env: Env = None,
@@ -133,30 +231,41 @@ def adjust(
 ) -> None:
     """Store bars adjusted for splits and dividends beside the raw ones, which stay as they are.
 
-    The same command again takes up new bars and actions.
+    The splits are those of the provider, of a file, or with --from-finding those that are still in the prices. The same
+    command again takes up new bars and actions.
     """
     from dataclasses import replace
 
     from algo_research.data.market.equities import adjust_bars, save_actions
     from algo_research.data.stores.base import newest_version, require_newest
 
-    out = console()
+    way, out = chosen_way(to, from_finding, actions, yes), console()
     with open_workspace(root, env) as workspace:
         raw = workspace.store.read(dataset)
-        given, replaced = new_actions(raw, actions, url, workspace)
-        known = known_actions(raw, given, replaced, workspace.actions)
-        target = adjusted_id(raw, to, id, workspace)
+        traded = raw.adjustment == "raw"
+        if from_finding:
+            given, replaced = found_actions(raw, workspace.actions)
+            way = way if traded else raw.adjustment
+        else:
+            given, replaced = new_actions(raw, actions, url, workspace)
+        known = known_actions(raw, given, replaced, workspace.actions) if traded else given
+        target = adjusted_id(raw, way, id, workspace)
         before = newest_version(workspace.store, target)
-        adjusted = adjust_bars(raw, known, to)  # type: ignore[arg-type]
+        mend = mended_bars if from_finding else adjust_bars
+        adjusted = mend(raw, known, way)  # type: ignore[arg-type]
+        show_actions(known)
+        if from_finding and not yes:
+            preview(raw, adjusted, known)
+            chosen = f" --id {id}" if id else ""
+            out.print(f"Nothing was stored. Do it: algo data adjust {raw.id} --from-finding{chosen} --yes")
+            return
         reason = adjusted.notes[-1]
         require_newest(raw.id, newest_version(workspace.store, raw.id), raw.version)
         version = workspace.store.write(replace(adjusted, id=target), reason=reason, replace=True, after=before)
-        save_actions(workspace.actions, raw.id.venue, given, replaced)
-    shown = table("action", "symbol", "value")
-    for row in known.tail(10).iter_rows(named=True):
-        shown.add_row(f"{row['ex']:%Y-%m-%d} {row['kind']}", row["symbol"], f"{row['value']:g}")
-    out.print(shown)
+        if traded:
+            save_actions(workspace.actions, raw.id.venue, given, replaced)
+    stay = "The raw ones" if traded else "Those of before"
     out.print(
-        f"{target}, version {version}: {adjusted.bars.height:,} bars, {reason}. The raw ones stay as they are.\n"
+        f"{target}, version {version}: {adjusted.bars.height:,} bars, {reason}. {stay} stay as they are.\n"
         f"Next: algo run research -p dataset={target}"
     )

@@ -161,6 +161,8 @@ def import_(
 def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     """What a dataset holds: span, symbols, first and last bars, warnings."""
     from algo_research.data.catalog import load_dataset
+    from algo_research.data.quality.rules import check_bars
+    from algo_research.data.quality.score import NOTED, quality_notes
 
     with open_workspace(root, env) as workspace:
         found = load_dataset(dataset, workspace.store, workspace.settings.root)
@@ -173,7 +175,7 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     )
     if versions:
         out.print(f"  version {found.version}; readable versions {', '.join(map(str, versions))}")
-    for note in found.notes:
+    for note in (*found.notes, *quality_notes(check_bars(found, rules=NOTED))):
         out.print(line("  ", ("Note:", "yellow"), f" {note}"))
     for symbol in found.symbols[:20]:
         part = b.filter(symbol=symbol)
@@ -237,7 +239,7 @@ def check(
     from algo_research.data.market.bars import DatasetId
     from algo_research.data.quality.repairs import REPAIRS, apply_repairs, propose_repairs, repair_notes
     from algo_research.data.quality.rules import check_bars
-    from algo_research.data.quality.score import quality_reasons, quality_score
+    from algo_research.data.quality.score import quality_reasons, quality_remedies, quality_score
 
     if (yes or rule) and not repair:
         raise InputError("--yes and --rule say how to repair, and --repair is not given. Add --repair.")
@@ -261,6 +263,9 @@ def check(
         out.print(line(said, "fit for research.") if score >= minimum else line(said, *asked))
         most = None if every else MOST
         print_findings(findings, quality_reasons(findings, found.bars), most)
+        remedies = quality_remedies(findings, found)
+        for remedy in remedies if not repair else [r for r in remedies if "--repair" not in r]:
+            out.print(f"What to do: {remedy}")
         if not repair:
             return
         proposals = propose_repairs(found)
@@ -270,14 +275,12 @@ def check(
             out.print("Nothing can be repaired without inventing data.")
             return
         print_proposals(proposals, most)
+        if not stored:
+            raise InputError(f"{found.id} is not in the store, and only what is there can be repaired.")
         if not yes:
             chosen = "".join(f" --rule '{name}'" for name in rule or [])
             out.print(f"Nothing was changed. Do it: algo data check {found.id} --repair{chosen} --yes")
             return
-        if not stored:
-            raise InputError(
-                f"{found.id} comes with the package and cannot be changed. Only imported datasets can be repaired."
-            )
         mended = apply_repairs(found, proposals)
         version = workspace.store.write(
             mended, reason="; ".join(repair_notes(proposals)), replace=True, after=found.version

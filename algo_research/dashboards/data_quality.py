@@ -22,7 +22,7 @@ from .widget import NOTHING, WORKSPACE, Dashboard, view_document
 from ..data.market.bars import Dataset, timeframe_duration
 from ..data.market.instruments import ALWAYS, session_schedule
 from ..data.quality.rules import RULES, check_bars, offending
-from ..data.quality.score import QualitySettings, quality_reasons, quality_score
+from ..data.quality.score import QualitySettings, quality_reasons, quality_remedies, quality_score
 from ..data.quality.repairs import REPAIRS, apply_repairs, propose_repairs
 from ..data.stores.base import Store, open_store
 from ..views.cards import cards_html
@@ -195,8 +195,13 @@ def _panels(look: _Look, chosen: str) -> Iterator[tuple[str, bool, go.Figure]]:
 
 # %% ../../nbs/dashboards/02_data_quality.ipynb #b7ffa249
 BELIEVED = ("Can be believed", "it may be researched on.")
-QUARANTINE = ("In quarantine",
-              "research refuses it; look at the findings, then repair it: algo data check --repair.")
+QUARANTINE = "In quarantine"
+
+def _banner(assessment: Assessment, minimum: float) -> tuple[str, str]:
+    "What may be done with the dataset, in the words that research itself uses."
+    if assessment.score >= minimum: return BELIEVED
+    ways = quality_remedies(assessment.findings, assessment.dataset) or ["look at the findings"]
+    return QUARANTINE, f"research refuses it; {'; '.join(ways)}."
 
 def quality_view(
     assessment: Assessment,
@@ -210,7 +215,7 @@ def quality_view(
     symbols = f"{', '.join(dataset.symbols[:5])}{others}"
     about = f"{dataset.id}, {symbols}, {dataset.adjustment} prices, {dataset.instrument.calendar}"
     good = assessment.score >= minimum
-    cards = cards_html(good, *(BELIEVED if good else QUARANTINE), _cards(look, history))
+    cards = cards_html(good, *_banner(assessment, minimum), _cards(look, history))
     return view_document(about, cards, _findings_table(assessment), _panels(look, chosen))
 
 # %% ../../nbs/dashboards/02_data_quality.ipynb #fade0702

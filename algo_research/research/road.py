@@ -19,7 +19,7 @@ from ..backtest.verdict import Verdict
 from ..core.errors import DataError, FatalError, InputError
 from ..core.hashing import hash_frame
 from ..data.market.bars import Dataset, Snapshot
-from ..data.quality.score import QualitySettings, forced_note, require_quality
+from ..data.quality.score import QualitySettings, forced_note, quality_notes, require_quality
 from ..features.contract import FeatureSet
 from ..models.tracking import Lineage, Tracker, code_version
 from .judge import Ground, Judged, beside, check_features, judge, read_by
@@ -206,7 +206,7 @@ def research(
     again = {} if limits is None else {"again": lambda made: _replayed(way, made, folder, limits, tell)}
     judged = judge(way.ground, ledger, bool(opening), tell, **again)
     forced = [forced_note(findings, dataset.bars, quality)] if quality.force else []
-    notes = (*dataset.notes, *filter(None, forced), *seen, *way.notes, *judged.notes)
+    notes = (*dataset.notes, *filter(None, forced), *quality_notes(findings), *seen, *way.notes, *judged.notes)
     found = Research(plan, str(dataset.id), dataset.snapshot(), notes, findings, judged, way.predictions,
                      way.predicted, way.features, reserved_from, bool(opening))
     return _tracked(found, tracker, tell) if tracker else found

@@ -14,7 +14,7 @@ from algo_research.data.intake.importing import import_file
 from algo_research.data.market.bars import PRICES, Dataset, DatasetId, make_bars
 from algo_research.data.market.instruments import Instrument, session_times
 from algo_research.data.quality.repairs import apply_repairs, propose_repairs
-from algo_research.data.quality.rules import RULES, check_bars, offending
+from algo_research.data.quality.rules import FATAL, RULES, check_bars, offending
 from algo_research.data.quality.score import QualitySettings, quality_reasons, quality_score, require_quality
 from algo_research.data.samples.bundled import load_index, load_stocks
 from algo_research.data.samples.synthetic import make_market
@@ -385,7 +385,7 @@ def test_more_damage_never_scores_more(market, i, k):
 
 def test_every_rule_is_told():
     for rule in RULES.values():
-        assert rule.name and rule.meaning and 0 <= rule.severity <= 10 and rule.evidence
+        assert rule.name and rule.meaning and (0 <= rule.severity <= 10 or rule.severity == FATAL) and rule.evidence
     findings = check_bars(
         edit(make_market("noise", 1, bars=SIZE), close=pl.when(N % 7 == 3).then(pl.col("close") * 2).otherwise("close"))
     )

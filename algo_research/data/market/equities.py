@@ -8,11 +8,12 @@ __all__ = ['ACTIONS_SCHEMA', 'KINDS', 'Adjustment', 'UNIVERSE_SCHEMA', 'validate
            'within_universe']
 
 # %% ../../../nbs/data/market/04_equities.ipynb #f5be1f1b
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -23,7 +24,7 @@ from .instruments import session_schedule
 
 # %% ../../../nbs/data/market/04_equities.ipynb #64a52213
 ACTIONS_SCHEMA = {"symbol": pl.String, "ex": TIME, "kind": pl.String, "value": pl.Float64}
-KINDS = ("split", "dividend")
+KINDS = ("split", "dividend", "redenomination")
 
 def validate_actions(
     actions: pl.DataFrame, # anything that claims to be actions
@@ -33,9 +34,9 @@ def validate_actions(
         raise DataError(f"These are no actions: {', '.join(f'{n} {t}' for n, t in actions.schema.items())}. Needed are "
                         f"{', '.join(f'{n} {t}' for n, t in ACTIONS_SCHEMA.items())}.")
     for words, wrong in (("with something missing", pl.any_horizontal(pl.all().is_null())),
-                         (f"of another kind than {' or '.join(KINDS)}", ~pl.col("kind").is_in(KINDS)),
+                         (f"of another kind than {', '.join(KINDS)}", ~pl.col("kind").is_in(KINDS)),
                          ("whose value is no positive number", ~(pl.col("value").is_finite() & (pl.col("value") > 0))),
-                         ("twice", pl.struct("symbol", "ex", "kind").is_duplicated() & (pl.col("kind") == "split"))):
+                         ("twice", pl.struct("symbol", "ex", "kind").is_duplicated() & (pl.col("kind") != "dividend"))):
         if (rows := actions.filter(wrong)).height:
             raise DataError(f"{rows.height} action(s) {words}; the first is {rows.row(0, named=True)}.")
     for symbol in actions["symbol"].unique().sort(): path_part(symbol, "a symbol")
@@ -68,24 +69,40 @@ def action_factors(
     closes = bars.select("symbol", "ts", before="close").sort("ts")
     known = actions.sort("ex").join_asof(closes, left_on="ex", right_on="ts", by="symbol", strategy="backward",
                                          allow_exact_matches=False, check_sortedness=False)
-    chosen = known.filter(pl.col("before").is_not_null() & ((pl.col("kind") == "split") | pl.lit(to == "total")))
+    cash_too = pl.lit(to == "total")
+    chosen = known.filter(pl.col("before").is_not_null() & ((pl.col("kind") != "dividend") | cash_too))
     if (much := chosen.filter((pl.col("kind") == "dividend") & (pl.col("value") >= pl.col("before")))).height:
         raise DataError(f"{much['symbol'][0]} would pay {much['value'][0]:g} on {much['ex'][0]:%Y-%m-%d}, which is not "
                         f"less than its close of {much['before'][0]:g} before. Is the dividend in another currency, or "
                         f"is a split missing?")
-    split, ratio = pl.col("kind") == "split", pl.col("value")
+    split, ratio = pl.col("kind") != "dividend", pl.col("value")
     cash = pl.col("value").filter(~split).sum().over("symbol", "ex") # two dividends of one day are their sum
     chosen = chosen.with_columns(value=pl.when(split).then("value").otherwise(cash)).unique(["symbol", "ex", "kind"],
                                                                                             maintain_order=True)
     price = pl.when(split).then(1 / ratio).otherwise(1 - ratio / pl.col("before"))
-    volume = pl.when(split).then(ratio).otherwise(1.0)
+    volume = pl.when(pl.col("kind") == "split").then(ratio).otherwise(1.0)
     return chosen.select("symbol", "ex", price=price, volume=volume).sort("symbol", "ex")
 
 # %% ../../../nbs/data/market/04_equities.ipynb #b0494b11
+def _check_within(dataset: Dataset, actions: pl.DataFrame) -> None:
+    "Refuse actions within bars longer than a day: such a bar is from before and after."
+    if timeframe_duration(dataset.id.timeframe) <= timedelta(days=1): return
+    if actions.join(dataset.bars.select("symbol", ex="ts"), on=["symbol", "ex"], how="anti").height:
+        raise InputError(f"A bar of {dataset.id.timeframe} is from before and after what happens within it. Adjust the "
+                         "bars of days, and resample the result.")
+
+def _break_near(prices: pl.DataFrame, split: Mapping[str, Any]) -> datetime | None:
+    "When prices break by about this ratio, within a week of the split."
+    near = pl.col("ts").is_between(split["ex"] - timedelta(days=7), split["ex"] + timedelta(days=7))
+    moves = prices.filter(pl.col("symbol") == split["symbol"]).with_columns(
+        beside=(pl.col("open") / pl.col("close").shift()).log() + math.log(split["value"]))
+    breaks = moves.filter(near, pl.col("beside").abs() < abs(math.log(split["value"])) / 3)
+    return breaks.sort(pl.col("beside").abs())["ts"][0] if breaks.height else None
+
 def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
     "Refuse bars that a split left as they were: they are adjusted already, and would be twice."
     prices = bars.select("symbol", "ts", pl.col("open", "close")).sort("ts")
-    splits = actions.filter(kind="split").sort("ex")
+    splits = actions.filter(pl.col("kind") != "dividend").sort("ex")
     splits = splits.join_asof(prices.select("symbol", "ts", before="close"), left_on="ex", right_on="ts", by="symbol",
                               strategy="backward", allow_exact_matches=False, check_sortedness=False)
     splits = splits.join_asof(prices.select("symbol", "ts", after="open"), left_on="ex", right_on="ts", by="symbol",
@@ -93,6 +110,10 @@ def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
     move, due = (pl.col("after") / pl.col("before")).log(), pl.col("value").log()
     if (odd := splits.filter(due.abs() > 0.3, move.abs() < (move + due).abs() / 2)).height:
         row = odd.row(0, named=True)
+        if (elsewhere := _break_near(prices, row)) is not None:
+            raise DataError(f"{row['symbol']} has a split of {row['value']:g} for one on {row['ex']:%Y-%m-%d %H:%M} "
+                            f"UTC, and its prices break at {elsewhere:%Y-%m-%d %H:%M} UTC. Correct the date, or give "
+                            f"that moment in a column ex: {elsewhere:%Y-%m-%dT%H:%M:%SZ}.")
         raise DataError(f"{row['symbol']} closed at {row['before']:g} before its split of {row['value']:g} for one on "
                         f"{row['ex']:%Y-%m-%d} and opened at {row['after']:g} after it: {odd.height} split(s) are in "
                         f"these prices already. "
@@ -109,9 +130,6 @@ def adjust_bars(
     if to not in ("split", "total"): raise unknown_name("adjustment", str(to), ("split", "total"))
     if dataset.adjustment != "raw":
         raise InputError(f"{dataset.id} is adjusted already ({dataset.adjustment}); only raw bars can be.")
-    if timeframe_duration(dataset.id.timeframe) > timedelta(days=1):
-        raise InputError(f"A bar of {dataset.id.timeframe} is from before and after what happens within it. Adjust the "
-                         f"bars of days, and resample the result.")
     if as_of is not None and as_of.tzinfo is None:
         raise InputError(f"as_of needs a time zone, and {as_of} has none. Add tzinfo=UTC.")
     validate_actions(actions)
@@ -119,6 +137,7 @@ def adjust_bars(
     begun = dataset.bars.group_by("symbol").agg(begun=pl.col("ts").min())
     known = actions.filter(pl.col("ex") <= until).join(begun, on="symbol")
     known = known.filter(pl.col("ex") > pl.col("begun")).drop("begun")
+    _check_within(dataset, known)
     _check_splits(dataset.bars, known)
     factors = action_factors(dataset.bars, known, to)
     factors = factors.group_by("symbol", "ex").agg(pl.col("price", "volume").product()) # several on one day are one
@@ -130,8 +149,8 @@ def adjust_bars(
     factor, shares = pl.col("price").fill_null(1.0), pl.col("volume_factor").fill_null(1.0)
     adjusted = bars.with_columns(*(pl.col(p) * factor for p in PRICES), volume=pl.col("volume") * shares)
     adjusted = adjusted.select(dataset.bars.columns).sort("symbol", "ts")
-    counts = dict(known.group_by("kind").len().iter_rows())
-    applied = ", ".join(f"{counts.get(kind, 0)} {kind}s" for kind in (KINDS if to == "total" else KINDS[:1]))
+    counts = dict.fromkeys(KINDS[:2 if to == "total" else 1], 0) | dict(known.group_by("kind").len().iter_rows())
+    applied = ", ".join(f"{counts[kind]} {kind}s" for kind in KINDS if kind in counts)
     note = f"adjusted ({to}) for {applied} until {until:%Y-%m-%d}"
     return replace(dataset, bars=adjusted, adjustment=to, notes=(*dataset.notes, note), version=None)
 
