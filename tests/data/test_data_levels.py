@@ -7,12 +7,14 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from support.genuine import Nature, make_genuine, months_of
 from support.levels import QUIET, Planted, plant_break, plant_crash, scaled
 
 from algo_research.core.errors import AlgoError, DataError
+from algo_research.data.intake.importing import import_file
 from algo_research.data.market.bars import PRICES, resample_bars
 from algo_research.data.market.equities import adjust_bars
-from algo_research.data.quality.levels import RATIOS, break_actions, level_breaks
+from algo_research.data.quality.levels import RATIOS, break_actions, break_evidence, level_breaks
 from algo_research.data.quality.repairs import propose_repairs
 from algo_research.data.quality.rules import check_bars
 from algo_research.data.quality.score import QualitySettings, forced_note, quality_score, require_quality
@@ -97,8 +99,6 @@ def test_what_is_clean_has_no_break():
 
 
 def test_real_files_have_no_break(shared_data):
-    from algo_research.data.intake.importing import import_file
-
     for file, options in (
         ("dj30_1d_valid.csv.gz", {"calendar": "XNYS", "kind": "equity"}),
         ("btc_usd_1h_2018_2022.csv.gz", {}),
@@ -231,6 +231,24 @@ def test_weeks_are_adjusted_where_a_week_begins_with_it():
         adjust_bars(weeks, action.with_columns(pl.col("ex") + timedelta(hours=5)), "split")
 
 
+@pytest.mark.parametrize("timeframe", ["1w", "31d"])
+def test_a_split_within_a_week_or_a_month_is_doubtful_and_a_redenomination_sure(timeframe):
+    """A week's own move hides the ratio; three zeros it does not hide. Neither can be taken out of these bars."""
+    days = make_genuine(4, Nature("1d", bars=1500, volatility=0.2, news=0, halts=0))
+    for ratio, shares, verdict in ((4.0, 4.0, "doubtful"), (1000.0, 1.0, "sure")):
+        market = scaled(days, N >= 802, ratio, shares)
+        bars = resample_bars(market.bars, "1d", "1w") if timeframe == "1w" else months_of(market.bars)
+        coarse = replace(market, id=market.id._replace(timeframe=timeframe), bars=bars)
+        assert level_breaks(replace(coarse, bars=months_of(days.bars))).height == 0
+        found = level_breaks(coarse).row(0, named=True)
+        assert (found["verdict"], found["within"]) == (verdict, True)
+        assert abs(np.log(found["ratio"] / ratio)) < 0.4 and "of one bar" in break_evidence(found)
+        assert bars.filter(ts=found["ts"])["known_at"][0] > market.bars["ts"][802] > found["ts"]
+        if verdict == "sure":
+            with pytest.raises(AlgoError, match="Adjust the bars of days, and resample the result"):
+                break_actions(level_breaks(coarse))
+
+
 def test_every_ratio_is_named_once_and_both_ways():
     names = set(RATIOS["name"])
     assert RATIOS["name"].n_unique() == RATIOS.height == RATIOS["log"].n_unique()
@@ -242,8 +260,6 @@ def test_every_ratio_is_named_once_and_both_ways():
 
 
 def sessions_of(seed: int):
-    from support.genuine import Nature, make_genuine
-
     return make_genuine(seed, Nature("1d", "XNYS", bars=900, halts=0))
 
 
