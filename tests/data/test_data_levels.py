@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from support.genuine import Nature, make_genuine, months_of
 from support.levels import QUIET, Planted, plant_break, plant_crash, scaled
+from support.plans import bare_research, kernel_plan
 
+from algo_research.backtest.ledger import TrialLedger
 from algo_research.core.errors import AlgoError, DataError
 from algo_research.data.intake.importing import import_file
 from algo_research.data.market.bars import PRICES, resample_bars
@@ -80,16 +82,16 @@ def test_planted_breaks_in_a_thousand_markets():
 def test_a_gap_with_nothing_to_it_is_not_called_sure_where_volume_tells():
     """No more volume, and no fewer shares, at a ratio of four and more: nobody knows; without volume it is a split."""
     said = Counter()
-    for seed in range(60):
+    for seed in range(40):
         market = plant_crash(seed, QUIET)
         if market.known and max(market.ratio, 1 / market.ratio) >= 4:
             said[outcome(market)[0]] += 1
-    assert said["sure"] <= 0.1 * said.total() and said.total() >= 15, said
+    assert said["sure"] <= 0.1 * said.total() and said.total() >= 10, said
 
 
 def test_what_is_clean_has_no_break():
     for kind in ("noise", "drift", "garch", "planted"):
-        for seed in range(12):
+        for seed in range(6):
             for timeframe in ("1h", "1d"):
                 assert level_breaks(make_market(kind, seed, bars=2000, timeframe=timeframe)).height == 0
     for dataset in (load_index("SP500"), load_index("NASDAQ")):
@@ -202,7 +204,7 @@ def test_all_symbols_at_once_are_the_currency():
 
 def test_a_break_proposes_no_repair_of_something_else():
     """A token of 0.05 that is worth 50 afterwards has a thousandth of the volume, which is no swap of columns."""
-    for seed in range(30):
+    for seed in range(15):
         market = plant_break(seed)
         assert propose_repairs(market.dataset).height == 0, (seed, market.what)
     dear = split_market(1e-3)
@@ -210,7 +212,7 @@ def test_a_break_proposes_no_repair_of_something_else():
 
 
 def test_it_can_be_taken_out():
-    for seed in range(0, 40):
+    for seed in range(20):
         market = plant_break(seed)
         found = level_breaks(market.dataset)
         if not (found["verdict"] == "sure").any() or not found["alone"].all():
@@ -290,3 +292,20 @@ def test_opens_of_markets_that_never_close_and_of_real_sessions_are_opens():
     said = check_bars(load_index("SP500"), rules=("open repeats the close",))
     assert said["evidence"][0].startswith("97% of the opens from 1999-01-05 to 2006-05-09 repeat the close before")
     assert quality_score(check_bars(load_index("SP500")), load_index("SP500").bars) > 0.99
+
+
+# Where results say it.
+
+
+def test_every_result_says_what_its_bars_are():
+    """A split that was forced, and opens that are none; a clean market has no such note, and no score is lost."""
+    split, clean = split_market(), make_market("garch", 3, bars=1500)
+    plan, forced = kernel_plan(reserve=0), QualitySettings(force=True)
+    with pytest.raises(DataError, match="--from-finding"):
+        bare_research(split, plan, TrialLedger())
+    said = bare_research(split, plan, TrialLedger(), quality=forced).notes
+    assert any(note.startswith("split not adjusted: garch:3, 2015-02-07: 4:1 split; close ") for note in said)
+    assert any("the bars are in quarantine" in note for note in said)
+    assert not any("split" in note or "repeats" in note for note in bare_research(clean, plan, TrialLedger()).notes)
+    index = bare_research(load_index("SP500"), plan, TrialLedger())
+    assert any("97% of the opens from 1999-01-05 to 2006-05-09 repeat the close before" in n for n in index.notes)

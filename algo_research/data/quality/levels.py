@@ -284,9 +284,9 @@ def level_breaks(
     with_jump = (bars["open"] / bars["close"].shift()).log().abs() > LEAST
     same = bars["symbol"] == bars["symbol"].shift()
     some = bars.filter(with_jump & same & positive[0] & positive[1]) if step <= DAY else bars
-    symbols = some["symbol"].unique().sort()
+    parts = bars.filter(pl.col("symbol").is_in(some["symbol"].unique().implode())).partition_by("symbol")
     of_symbol = partial(_of_symbol, step=step, splits=SPLITS if dataset.adjustment == "raw" else FORGOTTEN)
-    rows = [row for symbol in symbols for row in of_symbol(bars.filter(pl.col("symbol") == symbol))]
+    rows = [row for part in parts for row in of_symbol(part)]
     kept = [{name: row[name] for name in BREAKS} for row in rows]
     return _together(pl.DataFrame(kept, schema=BREAKS), bars)
 
