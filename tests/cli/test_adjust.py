@@ -124,7 +124,7 @@ def test_where_nothing_is_sure_nothing_is_adjusted(workspace):
 
 
 @pytest.mark.process
-@pytest.mark.slow
+@pytest.mark.long
 def test_research_refuses_raw_prices_with_a_split_and_takes_the_adjusted_ones(workspace):
     """Forced, its report says what the prices are."""
     store_of(workspace).write(market())

@@ -25,15 +25,14 @@ NAMES = list(genuine_corpus(0))
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_proposed_for_a_genuine_market(name):
     """Bounce, thin trading, halts, news, sessions with early closes, weeks, months, days of another clock."""
-    for seed in (0, 1):
-        dataset = corpus(seed)[name]
-        assert propose_repairs(dataset).height == 0, seed
-        findings = check_bars(dataset)
-        assert not (findings["severity"] == FATAL).any(), (seed, findings)
+    dataset = corpus(0)[name]
+    assert propose_repairs(dataset).height == 0
+    findings = check_bars(dataset)
+    assert not (findings["severity"] == FATAL).any(), findings
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(2, 22))
+@pytest.mark.parametrize("seed", range(1, 21))
 def test_nothing_is_proposed_for_many_genuine_markets(seed):
     proposed = {name: propose_repairs(dataset).height for name, dataset in genuine_corpus(seed).items()}
     assert not any(proposed.values()), proposed

@@ -7,12 +7,16 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from support.genuine import Nature, make_genuine, months_of
 from support.levels import QUIET, Planted, plant_break, plant_crash, scaled
+from support.plans import bare_research, kernel_plan
 
+from algo_research.backtest.ledger import TrialLedger
 from algo_research.core.errors import AlgoError, DataError
+from algo_research.data.intake.importing import import_file
 from algo_research.data.market.bars import PRICES, resample_bars
 from algo_research.data.market.equities import adjust_bars
-from algo_research.data.quality.levels import RATIOS, break_actions, level_breaks
+from algo_research.data.quality.levels import RATIOS, break_actions, break_evidence, level_breaks
 from algo_research.data.quality.repairs import propose_repairs
 from algo_research.data.quality.rules import check_bars
 from algo_research.data.quality.score import QualitySettings, forced_note, quality_score, require_quality
@@ -78,16 +82,16 @@ def test_planted_breaks_in_a_thousand_markets():
 def test_a_gap_with_nothing_to_it_is_not_called_sure_where_volume_tells():
     """No more volume, and no fewer shares, at a ratio of four and more: nobody knows; without volume it is a split."""
     said = Counter()
-    for seed in range(60):
+    for seed in range(40):
         market = plant_crash(seed, QUIET)
         if market.known and max(market.ratio, 1 / market.ratio) >= 4:
             said[outcome(market)[0]] += 1
-    assert said["sure"] <= 0.1 * said.total() and said.total() >= 15, said
+    assert said["sure"] <= 0.1 * said.total() and said.total() >= 10, said
 
 
 def test_what_is_clean_has_no_break():
     for kind in ("noise", "drift", "garch", "planted"):
-        for seed in range(12):
+        for seed in range(6):
             for timeframe in ("1h", "1d"):
                 assert level_breaks(make_market(kind, seed, bars=2000, timeframe=timeframe)).height == 0
     for dataset in (load_index("SP500"), load_index("NASDAQ")):
@@ -97,8 +101,6 @@ def test_what_is_clean_has_no_break():
 
 
 def test_real_files_have_no_break(shared_data):
-    from algo_research.data.intake.importing import import_file
-
     for file, options in (
         ("dj30_1d_valid.csv.gz", {"calendar": "XNYS", "kind": "equity"}),
         ("btc_usd_1h_2018_2022.csv.gz", {}),
@@ -202,7 +204,7 @@ def test_all_symbols_at_once_are_the_currency():
 
 def test_a_break_proposes_no_repair_of_something_else():
     """A token of 0.05 that is worth 50 afterwards has a thousandth of the volume, which is no swap of columns."""
-    for seed in range(30):
+    for seed in range(15):
         market = plant_break(seed)
         assert propose_repairs(market.dataset).height == 0, (seed, market.what)
     dear = split_market(1e-3)
@@ -210,7 +212,7 @@ def test_a_break_proposes_no_repair_of_something_else():
 
 
 def test_it_can_be_taken_out():
-    for seed in range(0, 40):
+    for seed in range(20):
         market = plant_break(seed)
         found = level_breaks(market.dataset)
         if not (found["verdict"] == "sure").any() or not found["alone"].all():
@@ -231,6 +233,24 @@ def test_weeks_are_adjusted_where_a_week_begins_with_it():
         adjust_bars(weeks, action.with_columns(pl.col("ex") + timedelta(hours=5)), "split")
 
 
+@pytest.mark.parametrize("timeframe", ["1w", "31d"])
+def test_a_split_within_a_week_or_a_month_is_doubtful_and_a_redenomination_sure(timeframe):
+    """A week's own move hides the ratio; three zeros it does not hide. Neither can be taken out of these bars."""
+    days = make_genuine(4, Nature("1d", bars=1500, volatility=0.2, news=0, halts=0))
+    for ratio, shares, verdict in ((4.0, 4.0, "doubtful"), (1000.0, 1.0, "sure")):
+        market = scaled(days, N >= 802, ratio, shares)
+        bars = resample_bars(market.bars, "1d", "1w") if timeframe == "1w" else months_of(market.bars)
+        coarse = replace(market, id=market.id._replace(timeframe=timeframe), bars=bars)
+        assert level_breaks(replace(coarse, bars=months_of(days.bars))).height == 0
+        found = level_breaks(coarse).row(0, named=True)
+        assert (found["verdict"], found["within"]) == (verdict, True)
+        assert abs(np.log(found["ratio"] / ratio)) < 0.4 and "of one bar" in break_evidence(found)
+        assert bars.filter(ts=found["ts"])["known_at"][0] > market.bars["ts"][802] > found["ts"]
+        if verdict == "sure":
+            with pytest.raises(AlgoError, match="Adjust the bars of days, and resample the result"):
+                break_actions(level_breaks(coarse))
+
+
 def test_every_ratio_is_named_once_and_both_ways():
     names = set(RATIOS["name"])
     assert RATIOS["name"].n_unique() == RATIOS.height == RATIOS["log"].n_unique()
@@ -242,8 +262,6 @@ def test_every_ratio_is_named_once_and_both_ways():
 
 
 def sessions_of(seed: int):
-    from support.genuine import Nature, make_genuine
-
     return make_genuine(seed, Nature("1d", "XNYS", bars=900, halts=0))
 
 
@@ -274,3 +292,20 @@ def test_opens_of_markets_that_never_close_and_of_real_sessions_are_opens():
     said = check_bars(load_index("SP500"), rules=("open repeats the close",))
     assert said["evidence"][0].startswith("97% of the opens from 1999-01-05 to 2006-05-09 repeat the close before")
     assert quality_score(check_bars(load_index("SP500")), load_index("SP500").bars) > 0.99
+
+
+# Where results say it.
+
+
+def test_every_result_says_what_its_bars_are():
+    """A split that was forced, and opens that are none; a clean market has no such note, and no score is lost."""
+    split, clean = split_market(), make_market("garch", 3, bars=1500)
+    plan, forced = kernel_plan(reserve=0), QualitySettings(force=True)
+    with pytest.raises(DataError, match="--from-finding"):
+        bare_research(split, plan, TrialLedger())
+    said = bare_research(split, plan, TrialLedger(), quality=forced).notes
+    assert any(note.startswith("split not adjusted: garch:3, 2015-02-07: 4:1 split; close ") for note in said)
+    assert any("the bars are in quarantine" in note for note in said)
+    assert not any("split" in note or "repeats" in note for note in bare_research(clean, plan, TrialLedger()).notes)
+    index = bare_research(load_index("SP500"), plan, TrialLedger())
+    assert any("97% of the opens from 1999-01-05 to 2006-05-09 repeat the close before" in n for n in index.notes)

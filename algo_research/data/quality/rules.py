@@ -10,6 +10,7 @@ __all__ = ['Find', 'FATAL', 'REPAIR', 'ADJUST', 'SAY', 'QUARTER', 'ZONES', 'CLOC
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #d7c57018
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -291,11 +292,20 @@ def _torn(strays: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     torn = pl.when(alone).then(height >= least).otherwise(by_jump) & beyond & back & nearby
     return runs.with_columns(torn=torn.fill_null(False))
 
+# %% ../../../nbs/data/quality/00_rules.ipynb #73e90d60
+_last_strays: tuple[weakref.ref, str, pl.DataFrame] | None = None # of which bars and timeframe, and what strayed
+
+def _strayed_once(dataset: Dataset) -> pl.DataFrame:
+    global _last_strays
+    last, timeframe = _last_strays, dataset.id.timeframe
+    if last is None or last[0]() is not dataset.bars or last[1] != timeframe:
+        strays = _strayed(dataset.bars, timeframe_duration(timeframe))
+        last = _last_strays = (weakref.ref(dataset.bars), timeframe, strays)
+    return last[2]
+
 def _spikes(torn: bool) -> Find:
     "Bars that stray and return: surely torn off their neighbours, or perhaps traded there and back."
-    def find(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
-        return _strayed(dataset.bars, timeframe_duration(dataset.id.timeframe)).filter(pl.col("torn") == torn)
-    return find
+    return lambda dataset, now: _strayed_once(dataset).filter(pl.col("torn") == torn)
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #60b24dc5
 def _levels(verdict: str, raw: bool) -> Find:
