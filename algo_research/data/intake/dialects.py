@@ -43,8 +43,10 @@ _DELIMITERS = ("\t", ";", "|", ",")
 _WORDS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 
 def _cells(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    try: return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    whole = (line.replace("\r", "\ue000") for line in lines)  # csv takes it for the end of a line, polars does not
+    try: rows = [*csv.reader(whole, delimiter=delimiter)]
     except csv.Error as e: raise DataError(f"The first lines are no table: {e}. Check that the file is whole.") from e
+    return [[cell.replace("\ue000", "\r").strip(" \t") for cell in row] for row in rows]
 
 def find_delimiter(
     lines: Sequence[str], # the first of a text
@@ -136,7 +138,8 @@ def find_layout(
 ) -> Layout:
     "Read the layout off the first lines."
     encoding = find_encoding(head)
-    lines = head.decode(encoding, "replace").splitlines()
+    lines = [line.removesuffix("\r") for line in head.decode(encoding, "replace").split("\n")]
+    if not lines[-1]: lines.pop()
     lines = lines if whole or len(lines) < 2 else lines[:-1]
     delimiter, width = find_delimiter(lines[:400])
     rows = _cells(lines, delimiter)

@@ -41,10 +41,12 @@ _KNOWN = [name for names in SYNONYMS.values() for name in names]
 
 def _read_text(path: Path, limits: UnpackingSettings, tell: Callable[[str], None]) -> tuple[pl.DataFrame, Layout]:
     with unpack_text(path, limits, tell) as text:
-        head = text.read(_HEAD)
-        columns = max(head.partition(b"\n")[0].count(mark) for mark in (b",", b";", b"\t", b"|")) + 1
+        first = text.readline(2**20)
+        columns = max(first.count(mark) for mark in (b",", b";", b"\t", b"|")) + 1
         if columns > limits.columns:
             limits.refuse(path.name, f"has {columns:,} columns", f"{limits.columns:,} are", "columns")
+        text.seek(0)
+        head = text.read(_HEAD)
         layout = find_layout(head, _KNOWN, len(head) < _HEAD)
         if not layout.sample: raise DataError(f"{path.name!r} has a header and no rows. Download it again.")
         kinds = column_kinds(layout)
