@@ -130,7 +130,7 @@ def _told_label(column: str, choices: FileChoices, table: Table) -> tuple[str, s
     if table.source and table.source.label: return table.source.label, f"known of {table.source.name}"
     return "", ""
 
-_SURE = {"open": "assumed; pass --label close if the file labels bars by their end", "close": "detected"}
+_ASSUMED = "assumed; pass --label close if the file labels bars by their end"
 
 def _told_zone(column: str, choices: FileChoices, table: Table, stamps: Stamps) -> tuple[str, str]:
     "The clock's zone and why; empty where nothing tells."
@@ -144,7 +144,7 @@ def _told_zone(column: str, choices: FileChoices, table: Table, stamps: Stamps) 
     return ("UTC", f"by the name {column!r}") if said else ("", "")
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #f37daa04
-def _by_fits(fits: Sequence[Fit], times: pl.Series, step: timedelta, label: tuple[str, str], zone: tuple[str, str],
+def _by_fits(fits: Sequence[Fit], step: timedelta, label: tuple[str, str], zone: tuple[str, str],
              told: str) -> _Reading:
     "What calendars that fit say of zone and label."
     best, others = fits[0], tuple(dict.fromkeys(fit.calendar for fit in fits[1:] if fit.calendar != fits[0].calendar))
@@ -170,7 +170,7 @@ def _around_the_clock(stamps: Stamps, step: timedelta, label: tuple[str, str], z
     if stamps.days and step > DAY and label[0] == "close": chosen = "close"
     if stamps.days and step >= DAY:
         said.append(f"dates name the {'last' if chosen == 'close' else 'first'} day that a bar spans, in UTC")
-    else: said.append(f"times label the {chosen} of a bar ({label[1] or _SURE['open']})")
+    else: said.append(f"times label the {chosen} of a bar ({label[1] or _ASSUMED})")
     clock = zone[0] or ("" if stamps.moments else "UTC")
     return _Reading(clock, chosen, ALWAYS, False, (), (*said, *notes), tuple(notes))
 
@@ -190,7 +190,7 @@ def _read_as(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tupl
         fits = choose(tried)
         if not fits[0].fits: return _beside(fits[0], times, stamps, label, zone)
     if not fits: return _around_the_clock(stamps, step, label, zone)
-    return _by_fits(fits, times, step, label, zone, calendar)
+    return _by_fits(fits, step, label, zone, calendar)
 
 def _beside(best: Fit, times: pl.Series, stamps: Stamps, label: tuple[str, str], zone: tuple[str, str]) -> _Reading:
     "A calendar that was told, and whose grid the bars do not keep: hours of the clock, or before and after its hours."
@@ -203,7 +203,7 @@ def _beside(best: Fit, times: pl.Series, stamps: Stamps, label: tuple[str, str],
                         "calendar they were traded on.")
     note = f"bars and calendar disagree: {best}"
     chosen = label[0] or "open"
-    said = f"times label the {chosen} of a bar ({label[1] or _SURE['open']})"
+    said = f"times label the {chosen} of a bar ({label[1] or _ASSUMED})"
     return _Reading(zone[0], chosen, best.calendar, False, (), (said, note), (note,))
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #9e43ff7b

@@ -22,8 +22,10 @@ _NAMES = {
           "時間 begin start index indexlevel0 unnamed0 column1",
     "open": "open o openprice opening openingprice first erster eröffnung eröffnungskurs ouverture ouv apertura "
             "abertura начало 始値 开盘 开盘价",
-    "high": "high h highprice hoch tageshoch höchst höchstkurs haut plushaut máximo maximo max alto massimo 高値 最高 最高价",
-    "low": "low l lowprice tief tagestief tiefst tiefstkurs bas plusbas mínimo minimo min bajo baixo basso 安値 最低 最低价",
+    "high": "high h highprice hoch tageshoch höchst höchstkurs haut plushaut máximo maximo max alto massimo "
+            "高値 最高 最高价",
+    "low": "low l lowprice tief tagestief tiefst tiefstkurs bas plusbas mínimo minimo min bajo baixo basso "
+           "安値 最低 最低价",
     "close": "close c closeprice closing closelast price last lastprice settle schluss schlusskurs letzter kurs "
              "clôture cloture dernier cierre último ultimo fechamento chiusura 終値 收盘 收盘价",
     "volume": "volume vol v basevolume volumebase volumefrom tickvol tickvolume volumen stücke stück umsatz volumes "
