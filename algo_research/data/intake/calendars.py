@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ...core.errors import DataError
-from ..market.instruments import FX_WEEK, exchange_zone, session_schedule
+from ..market.instruments import FX_WEEK, exchange_zone, session_bars
 
 # %% ../../../nbs/data/intake/02_calendars.ipynb #ca69b8fa
 DAY = timedelta(days=1)
@@ -80,9 +80,7 @@ def due_bars(
 ) -> pl.DataFrame:    # date, ts, end (of the bar, its session's at most), UTC
     "The bars a calendar has."
     first, last = times.dt.date().min(), times.dt.date().max()
-    due = session_schedule(calendar, first - DAY, last + DAY, step)  # type: ignore[operator]
-    end = pl.col("known_at") if step >= DAY else pl.min_horizontal(pl.col("ts") + step, "known_at")
-    return due.select("date", "ts", end=end)
+    return session_bars(calendar, first - DAY, last + DAY, step)  # type: ignore[operator]
 
 # %% ../../../nbs/data/intake/02_calendars.ipynb #c634a20f
 def _shares(times: pl.Series, due: pl.Series) -> tuple[float, float, int]:

@@ -18,7 +18,7 @@ from ...core.clock import Clock
 from ...core.errors import DataError, InputError, RetryableError, unknown_name
 from ..market.bars import TIME, Dataset, DatasetId, floor_time, make_bars, timeframe_duration
 from ..venues.exchanges import PAGE_SCHEMA, VALUES, Source, retry, stored_symbol
-from ..market.instruments import ALWAYS, Instrument, session_schedule
+from ..market.instruments import ALWAYS, Instrument, session_bars
 from ..stores.base import Store
 
 # %% ../../../nbs/data/intake/06_ingest.ipynb #2a4034e8
@@ -43,10 +43,8 @@ def _by_sessions(calendar: str, step: timedelta) -> bool: return calendar != ALW
 def _due(calendar: str, first: datetime, end: datetime, step: timedelta) -> pl.DataFrame:
     "ts and known_at of the bars of sessions that open between two moments."
     day = timedelta(days=1) # in the east a session opens on the day before, by UTC
-    due = session_schedule(calendar, first.date() - day, end.date() + day, step).filter((pl.col("ts") >= first)
-                                                                                        & (pl.col("ts") < end))
-    return due.select("ts", known_at=pl.col("known_at") if step == timedelta(days=1)
-                      else pl.min_horizontal(pl.col("ts") + step, "known_at"))
+    due = session_bars(calendar, first.date() - day, end.date() + day, step)
+    return due.filter((pl.col("ts") >= first) & (pl.col("ts") < end)).select("ts", known_at="end")
 
 def _missed_sessions(times: pl.Series, first: datetime, end: datetime, step: timedelta,
                      calendar: str) -> list[tuple[datetime, datetime]]:
