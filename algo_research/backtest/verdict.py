@@ -40,7 +40,7 @@ class Evidence:
     def pace(self) -> str:
         "The mean in words: a year's worth of it where a year was seen."
         if self.years >= 1: return f"mean {self.mean:+.1%} a year"
-        return f"mean {self.mean * self.years:+.1%} in {365 * self.years:.0f} days"
+        return f"mean {self.mean * self.years:+.1%} in {365.2425 * self.years:.0f} days"
 
 # %% ../../nbs/backtest/03_verdict.ipynb #490403ea
 def weigh(

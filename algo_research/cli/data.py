@@ -160,7 +160,9 @@ def import_(
 @app.command("show", epilog="Example: algo data show arch/SP500/1d")
 def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     """What a dataset holds: span, symbols, first and last bars, warnings."""
+    from algo_research.core.errors import DataError
     from algo_research.data.catalog import load_dataset
+    from algo_research.data.market.bars import timeframe_duration
     from algo_research.data.quality.rules import check_bars
     from algo_research.data.quality.score import NOTED, quality_notes
 
@@ -169,10 +171,16 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
         versions = workspace.store.versions(found.id) if found.id in workspace.store.datasets() else []
     out, b, i = console(), found.bars, found.instrument
     out.print(f"{found!r}")
+    try:
+        there = f"{found.periods_per_year:,.6g} bars a year"
+    except DataError as e:
+        there = str(e)
+    due = i.due_per_year(timeframe_duration(found.id.timeframe))
     out.print(
-        f"  {i.kind}, quoted in {i.quote}, calendar {i.calendar}, {found.periods_per_year:g} bars a year; content "
-        f"{found.snapshot().content[:16]}"
+        f"  {i.kind}, quoted in {i.quote}, calendar {i.calendar}, which has {due:,.6g} bars a year (2020 to 2023)"
     )
+    out.print(f"  {there}")
+    out.print(f"  content {found.snapshot().content[:16]}")
     if versions:
         out.print(f"  version {found.version}; readable versions {', '.join(map(str, versions))}")
     for note in (*found.notes, *quality_notes(check_bars(found, rules=NOTED))):

@@ -8,7 +8,7 @@ __all__ = ['PERIODS', 'Panel', 'EMPTY', 'CONTROLS', 'performance_runs', 'RunPerf
 
 # %% ../../nbs/dashboards/01_performance.ipynb #faeba75c
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -20,6 +20,7 @@ import traitlets
 from fastcore.basics import patch
 
 from ..core.errors import AlgoError
+from ..data.market.bars import bars_per_year
 from .widget import NOTHING, WORKSPACE, Dashboard, view_document
 from ..research.artifacts import summary_html
 from ..runs.record import Run, in_words, list_runs, short_ids, unlike_choices
@@ -89,11 +90,16 @@ class Compared:
     unit: str                   # of the equity
     title: str
 
+def _bars_a_year(verdict: Mapping[str, Any], times: pl.Series, period: str) -> float:
+    "Of the chosen period; runs of earlier versions do not say their calendar, and have those of their whole test."
+    if period == "all" or "calendar" not in verdict or not times.len(): return verdict["periods_per_year"]
+    return bars_per_year(times, verdict["calendar"], verdict["dataset"].rpartition("/")[2])
+
 def one_run(run: RunPerformance, period: str) -> Compared:
     "A run's strategies and their holds."
     equity = _within(run.equity, run.equity["ts"].max(), period)
-    yearly = run.verdict["periods_per_year"]
-    periods = dict.fromkeys(equity["name"].unique(maintain_order=True).to_list(), yearly)
+    names = equity["name"].unique(maintain_order=True).to_list()
+    periods = dict.fromkeys(names, _bars_a_year(run.verdict, equity["ts"], period))
     unit = run.verdict.get("currency") or "quote currency"
     return Compared(equity, periods, None, unit, "Equity of the strategy and of what it must beat")
 
@@ -105,7 +111,7 @@ def several_runs(runs: Sequence[RunPerformance], period: str) -> Compared:
         name = ", ".join([f"{run.verdict['strategy']} {short[run.run.id]}", *in_words(unlike[run.run.id])])
         judged = run.equity.filter(pl.col("name") == run.verdict["strategy"])
         parts.append(_within(judged, run.equity["ts"].max(), period).with_columns(name=pl.lit(name)))
-        periods[name] = run.verdict["periods_per_year"]
+        periods[name] = _bars_a_year(run.verdict, parts[-1]["ts"], period)
     growth = (1 + pl.col("return")).cum_prod().over("name")
     equity = pl.concat(parts).with_columns(equity=growth * 100)
     return Compared(equity, periods, list(periods), "each starts at 100", "Equity of the judged strategies")
@@ -117,7 +123,7 @@ def _table(compared: Compared) -> str:
         returns = compared.equity.filter(pl.col("name") == name)["return"].to_numpy()
         if len(returns) < 2: continue
         p = performance(returns, periods)
-        annual = f"{p.annual_return:+.1%}" if len(returns) >= periods else "–"
+        annual = f"{p.annual_return:+.1%}" if len(returns) > 0.99 * periods else "–"  # 365 days are a year
         sharpe = f"{p.sharpe:.2f} ± {p.sharpe_se:.2f}"
         total, deepest = f"{p.total_return:+.1%}", f"{p.max_drawdown:.1%}"
         rows.append((label(name), total, annual, sharpe, deepest, f"{len(returns):,}"))
@@ -125,11 +131,11 @@ def _table(compared: Compared) -> str:
 
 Panel = tuple[str, bool, go.Figure]  # a name, whether it takes the whole width, the picture
 
-def _equity_panels(compared: Compared, yearly: float, log: bool) -> Iterator[Panel]:
+def _equity_panels(compared: Compared, log: bool) -> Iterator[Panel]:
     equity, names = compared.equity, compared.names
     yield "equity", True, equity_figure(equity, log, compared.unit, title=compared.title)
     yield "drawdown", False, drawdown_figure(equity, names)
-    yield "rolling", False, rolling_sharpe_figure(equity, yearly, names=names)
+    yield "rolling", False, rolling_sharpe_figure(equity, names=names)
     yield "years", False, yearly_figure(equity, names)
 
 def _run_panels(run: RunPerformance, period: str, strategy: str) -> Iterator[Panel]:
@@ -162,7 +168,7 @@ def performance_view(
     span = f"{own['ts'].min():%Y-%m-%d} to {own['ts'].max():%Y-%m-%d}" if own.height else "no bars"
     about = (f"{verdict['dataset']}, run {first.run.id}, {span}, out of sample. The verdict is about all unseen bars;"
              " table and figures about the chosen period.")
-    figures = [*_equity_panels(compared, verdict["periods_per_year"], log), *_run_panels(first, period, strategy)]
+    figures = [*_equity_panels(compared, log), *_run_panels(first, period, strategy)]
     return view_document(about, summary_html(verdict, first.metrics, first.equity), _table(compared), figures)
 
 # %% ../../nbs/dashboards/01_performance.ipynb #dbed2008

@@ -59,8 +59,8 @@ def normalised_range(c: Columns, n: int) -> np.ndarray:
 
 def realised_volatility(c: Columns, n: int) -> np.ndarray:
     "Standard deviation of log returns over n bars, per bar."
-    returns = pl.Series(np.diff(np.log(c["close"]), prepend=np.nan), nan_to_null=True)
-    return returns.rolling_std(n).to_numpy()
+    # numpy's own logarithm ends in another bit on processors with AVX-512
+    return pl.Series(c["close"], nan_to_null=True).log().diff().rolling_std(n).to_numpy()
 
 # %% ../../nbs/features/01_indicators.ipynb #4b189ecd
 def bollinger_score(c: Columns, n: int) -> np.ndarray:
@@ -81,13 +81,13 @@ def commodity_channel(c: Columns, n: int) -> np.ndarray:
 # %% ../../nbs/features/01_indicators.ipynb #1c9d725d
 def volume_score(c: Columns, n: int) -> np.ndarray:
     "Standard deviations of log(1 + volume) from its mean over n bars."
-    v = pl.Series(np.log1p(c["volume"]), nan_to_null=True)
+    v = pl.Series(c["volume"], nan_to_null=True).log1p()
     deviation = v.rolling_std(n)
     return pl.select(pl.when(deviation > 1e-9).then((v - v.rolling_mean(n)) / deviation)).to_series().to_numpy()
 
 def volume_trend(c: Columns, fast: int, slow: int) -> np.ndarray:
     "Mean log(1 + volume) of the last `fast` bars less that of the last `slow` bars."
-    v = pl.Series(np.log1p(c["volume"]), nan_to_null=True)
+    v = pl.Series(c["volume"], nan_to_null=True).log1p()
     return (v.rolling_mean(fast) - v.rolling_mean(slow)).to_numpy()
 
 # %% ../../nbs/features/01_indicators.ipynb #1c28193b
@@ -134,14 +134,16 @@ DEFAULT = (*_TREND, *_STATE)  # what a model reads when nothing else is said; in
 # %% ../../nbs/features/01_indicators.ipynb #35feb1c2
 _REALISED = "volatility.polars.realised_20"
 
+def _log(values: np.ndarray) -> np.ndarray: return pl.Series(np.maximum(values, 1e-12)).log().to_numpy()
+
 def mean_and_deviation(columns: Columns) -> Params:
     "Mean and standard deviation of log volatility over the training rows."
-    values = np.log(np.maximum(columns[_REALISED], 1e-12))
+    values = _log(columns[_REALISED])
     return {"mean": float(np.nanmean(values)), "deviation": float(max(np.nanstd(values), 1e-9))}
 
 def deviations_from_training(columns: Columns, learned: Params) -> np.ndarray:
     "Standard deviations of log volatility from its training mean."
-    return (np.log(np.maximum(columns[_REALISED], 1e-12)) - learned["mean"]) / learned["deviation"]
+    return (_log(columns[_REALISED]) - learned["mean"]) / learned["deviation"]
 
 REGIME = FittedFeature("volatility.fitted.level_20", mean_and_deviation, deviations_from_training, (_REALISED,),
                        source="z-score at training mean and deviation",

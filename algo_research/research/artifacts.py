@@ -108,7 +108,7 @@ def in_sample(
     bars = whole.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max()))
     def perform(predictions: pl.DataFrame) -> Performance:
         frame = bars.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
-        made = backtest(bars, strategy.targets(frame)[0], resolved.costs, dataset.periods_per_year,
+        made = backtest(bars, strategy.targets(frame)[0], resolved.costs, replace(dataset, bars=bars).periods_per_year,
                         found.plan.initial_cash, found.plan.engine, 0, dataset.instruments)
         return made.performance
     return perform(again), perform(unseen)
@@ -148,6 +148,7 @@ def verdict_record(
     result: Result,              # of the judged strategy
     strategy: str,
     dataset: str,                # its id
+    calendar: str,               # of its years
     notes: Sequence[str] = (),   # of the dataset
     currency: str = "",          # of the equity
     reserved_from: Any = None,   # when the reserved period begins
@@ -156,7 +157,7 @@ def verdict_record(
     "What was found, in plain values."
     weighed = {name: getattr(verdict, name) for name in ("evidence", "costs_doubled", "one_bar_late")}
     evidence = {name: asdict(found) if found else None for name, found in weighed.items()}
-    return _plain({"strategy": strategy, "dataset": dataset, "currency": currency,
+    return _plain({"strategy": strategy, "dataset": dataset, "calendar": calendar, "currency": currency,
                    "periods_per_year": result.periods_per_year, "initial_cash": result.initial_cash,
                    "edge": verdict.edge, "level": verdict.level, "sentence": verdict.sentence,
                    "n_trials": verdict.n_trials, "n_effective": verdict.n_effective, **evidence,
@@ -196,8 +197,8 @@ def research_artifacts(
 ) -> dict[str, Any]:     # frames and documents by name, `metrics` among them
     "Everything a run of research keeps."
     results = found.judged.results
-    record = verdict_record(found.verdict, found.result, found.strategy, found.dataset, found.notes, currency,
-                            found.reserved_from, found.hashes)
+    record = verdict_record(found.verdict, found.result, found.strategy, found.dataset, found.calendar, found.notes,
+                            currency, found.reserved_from, found.hashes)
     kept = {"plan": found.plan.model_dump(mode="json"), "equity": equity_table(results, found.verdict.hold),
             "fills": fills_table({name: r for name, r in results.items() if name != "buy_and_hold"}),
             "positions": found.result.positions, "costs": found.result.costs,

@@ -10,6 +10,7 @@ __all__ = ['BOOTSTRAP_SEED', 'read_by', 'check_features', 'check_costs', 'beside
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ class Ground:
     def traded(self) -> pl.DataFrame: return self.frame.filter(pl.col("ts") >= self.first)
     @property
     def earlier(self) -> pl.DataFrame: return self.frame.filter(pl.col("ts") < self.first)
+    @cached_property
+    def periods_per_year(self) -> float: return replace(self.dataset, bars=self.traded).periods_per_year
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -133,7 +136,7 @@ class Ground:
     def run(self, targets: pl.DataFrame, costs: CostModel | None = None, delay: int = 0) -> Result:
         "A backtest of targets on the tested bars."
         plan = self.resolved.plan
-        return backtest(self.traded, targets, costs or self.resolved.costs, self.dataset.periods_per_year,
+        return backtest(self.traded, targets, costs or self.resolved.costs, self.periods_per_year,
                         plan.initial_cash, plan.engine, delay, self.dataset.instruments)
 
 # %% ../../nbs/research/03_judge.ipynb #467facd0

@@ -37,6 +37,7 @@ class Research:
     "What one walk along the road found."
     plan: Plan
     dataset: str                       # its id
+    calendar: str                      # of its years
     snapshot: Snapshot                 # of all bars, the reserved ones included
     notes: tuple[str, ...]             # warnings that belong to every reading of the numbers
     findings: pl.DataFrame             # what the checks found
@@ -200,6 +201,7 @@ def research(
         resolved = replace(resolved, candidates={resolved.strategy: resolved.candidates[resolved.strategy]})
         _open(dataset, resolved, opening, ledger, folder, ask=True) # a refusal need not wait for the training
     findings = _validate(dataset, quality, tell)
+    dataset.periods_per_year # refused before the work where bars and calendar disagree
     used = dataset.frame if opening else opened
     way = _prepare(dataset, resolved, used, opened, opening, predictions, folder, tell)
     if opening: _open(dataset, resolved, opening, ledger, folder)
@@ -207,8 +209,8 @@ def research(
     judged = judge(way.ground, ledger, bool(opening), tell, **again)
     forced = [forced_note(findings, dataset.bars, quality)] if quality.force else []
     notes = (*dataset.notes, *filter(None, forced), *quality_notes(findings), *seen, *way.notes, *judged.notes)
-    found = Research(plan, str(dataset.id), dataset.snapshot(), notes, findings, judged, way.predictions,
-                     way.predicted, way.features, reserved_from, bool(opening))
+    found = Research(plan, str(dataset.id), dataset.calendar, dataset.snapshot(), notes, findings, judged,
+                     way.predictions, way.predicted, way.features, reserved_from, bool(opening))
     return _tracked(found, tracker, tell) if tracker else found
 
 # %% ../../nbs/research/04_road.ipynb #5ae7006f

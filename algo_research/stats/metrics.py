@@ -52,7 +52,7 @@ def total_return(
 # %% ../../nbs/stats/00_metrics.ipynb #92bc6281
 def annual_return(
     returns,                  # simple net returns per bar, shape (n,)
-    periods_per_year: float,  # bars a year: 252 for days of a stock exchange, 365 x 24 for hours around the clock
+    periods_per_year: float,  # bars a year: how many there are by the years they span
 ) -> float:                   # fraction a year, -1 for a total loss, inf where the extrapolation overflows
     "Compound annual growth rate."
     end = wealth(returns)[-1]
@@ -63,7 +63,7 @@ def check_periods(
 ) -> float:                   # the same
     "The number of bars a year, which must be positive."
     if not (np.isfinite(periods_per_year) and periods_per_year > 0):
-        raise InputError(f"periods_per_year is {periods_per_year!r}; it must be positive. Take it from the instrument.")
+        raise InputError(f"periods_per_year is {periods_per_year!r}; it must be positive. Take it from the dataset.")
     return float(periods_per_year)
 
 # %% ../../nbs/stats/00_metrics.ipynb #ca76d6e7

@@ -126,7 +126,7 @@ def _bets_cards(evidence: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _evidence_cards(verdict: Mapping[str, Any], metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     evidence = verdict["evidence"]
     years = evidence.get("years") or 0
-    span = f"in {365 * years:.0f} days"
+    span = f"in {365.2425 * years:.0f} days"
     mean, yearly = evidence["mean"], _percent(metrics.get("annual_return"))
     needed = f"{100 * verdict['level']:.0f}% is needed; bootstrap {_chance(evidence['pvalue'])}"
     beyond = (_percent(mean), "a year, mean") if years >= 1 else (_percent(mean * years), span)

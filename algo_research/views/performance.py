@@ -8,7 +8,7 @@ __all__ = ['NO_EQUITY', 'equity_figure', 'drawdown_figure', 'rolling_sharpe', 'r
 
 # %% ../../nbs/views/04_performance.ipynb #9c2039d1
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -85,30 +85,37 @@ def drawdown_figure(
 
 # %% ../../nbs/views/04_performance.ipynb #e4428d13
 def rolling_sharpe(
-    returns: pl.Series,       # net returns, one a bar
-    periods_per_year: float,  # bars a year
-    window: int,              # bars
-) -> pl.Series:               # annual; null before the first window is full and where nothing moved
-    "Sharpe ratio of the last `window` bars, at each bar."
-    mean, spread = returns.rolling_mean(window), returns.rolling_std(window)
-    return pl.select(pl.when(spread > 1e-12).then(mean / spread * periods_per_year ** 0.5)).to_series()
+    returns: pl.DataFrame, # ts, in order, and return: net, one a bar
+    window: timedelta,     # however many bars there are in it
+) -> pl.Series:            # annual; null before the first window is full and where nothing moved
+    "Sharpe ratio of the last `window`, at each bar."
+    mean, spread = pl.col("return").rolling_mean_by("ts", window), pl.col("return").rolling_std_by("ts", window)
+    bars = pl.col("return").is_not_null().cast(pl.Float64).rolling_sum_by("ts", window)
+    full = pl.col("ts") - pl.col("ts").first() >= window
+    annual = mean / spread * (bars * (timedelta(days=365.2425) / window)).sqrt()
+    return returns.select(sharpe=pl.when(full & (spread > 1e-12)).then(annual))["sharpe"]
+
+def _window(times: pl.Series) -> timedelta: # a year, at most a third of the period, and at least 20 bars
+    span = times.max() - times.min()
+    return max(min(timedelta(days=365), span / 3), 20 * span / max(times.len(), 1), timedelta(minutes=1))
 
 def rolling_sharpe_figure(
     equity: pl.DataFrame,                # name, ts, return; the judged strategy first
-    periods_per_year: float,             # bars a year
-    window: int | None = None,           # bars; a year by default, at most a third of the period
+    window: timedelta | None = None,     # a year by default, at most a third of the period, and at least 20 bars
     names: Sequence[str] | None = None,  # which to draw; the judged one and its matched hold by default
 ) -> go.Figure:
     "Was it steady, or one lucky stretch?"
     parts = _series(equity, names or _judged_and_matched(equity))
     if not parts: return empty_figure("Rolling Sharpe ratio", NO_EQUITY)
-    bars = next(iter(parts.values())).height
-    window = window or max(20, min(round(periods_per_year), bars // 3))
-    error = (periods_per_year / window) ** 0.5
-    figure = new_figure(f"Rolling Sharpe ratio of the last {window:,} bars",
-                        f"annual; its standard error over so few bars is about {error:.1f}", "Sharpe ratio (a year)")
-    ratios = {name: part.select("ts", sharpe=rolling_sharpe(part["return"], periods_per_year, window))[window - 1 :]
-              for name, part in parts.items()}
+    window = window or _window(next(iter(parts.values()))["ts"])
+    days = window / timedelta(days=1)
+    length = f"{days:,.0f} days" if days >= 2 else f"{24 * days:.0f} hours" if days > 1 / 12 else f"{1440 * days:.0f} minutes"
+    figure = new_figure(f"Rolling Sharpe ratio of the last {length}",
+                        f"annual; its standard error over so short a time is about {(365.2425 / days) ** 0.5:.1f}",
+                        "Sharpe ratio (a year)")
+    ratios = {name: part.select("ts", sharpe=rolling_sharpe(part, window)) for name, part in parts.items()}
+    begins = {name: int(ratio["sharpe"].is_not_null().arg_max() or 0) for name, ratio in ratios.items()}
+    ratios = {name: ratio[begins[name]:] for name, ratio in ratios.items()}
     shown = ((name, thin(ratio, "sharpe", points=POINTS // len(parts))) for name, ratio in ratios.items())
     return _draw(figure, shown, ".2f", (1.8, 1.2)).update_yaxes(zeroline=True)
 

@@ -201,7 +201,7 @@ def _beside(best: Fit, times: pl.Series, stamps: Stamps, label: tuple[str, str],
     if (on := fit_days(days, best.calendar)).inside < 0.9:
         raise DataError(f"The bars do not keep the calendar that was told, not even by its days: {on}. Choose the "
                         "calendar they were traded on.")
-    note = f"bars and calendar disagree: {best}"
+    note = f"bars and calendar disagree: {best}; where many lie outside it, annual figures are refused"
     chosen = label[0] or "open"
     said = f"times label the {chosen} of a bar ({label[1] or _ASSUMED})"
     return _Reading(zone[0], chosen, best.calendar, False, (), (said, note), (note,))

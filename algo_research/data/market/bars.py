@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TIME', 'BARS_SCHEMA', 'PRICES', 'EPOCH', 'MONDAY', 'Adjustment', 'timeframe_duration', 'timeframe_name', 'DatasetId',
-           'validate_bars', 'make_bars', 'floor_time', 'resample_bars', 'Snapshot', 'Dataset', 'join_metadata']
+           'validate_bars', 'make_bars', 'floor_time', 'resample_bars', 'bars_per_year', 'Snapshot', 'Dataset',
+           'join_metadata']
 
 # %% ../../../nbs/data/market/01_bars.ipynb #853949d7
 import re
@@ -20,7 +21,7 @@ from fastcore.basics import patch
 
 from ...core.errors import DataError, InputError
 from ...core.hashing import hash_frame, hash_params
-from .instruments import Instrument
+from .instruments import Instrument, elapsed_years
 
 # %% ../../../nbs/data/market/01_bars.ipynb #593fa47e
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1),
@@ -167,6 +168,24 @@ def resample_bars(
                            over("volume", np.add), "known_at": pl.Series(known).cast(TIME)}
     return pl.DataFrame(columns).with_columns(volume=pl.when(pl.Series(some)).then("volume")).filter(pl.Series(seen))
 
+# %% ../../../nbs/data/market/01_bars.ipynb #21e262b5
+def bars_per_year(
+    times: pl.Series, # opening times, Datetime us UTC, in any order; of several symbols, each counts once
+    calendar: str,    # "24/7", "24/5", or a name in exchange_calendars
+    timeframe: str,
+) -> float:           # NaN of none
+    "How many bars there are by the years they span on the calendar; refused where they do not keep it."
+    times, step = times.unique().sort(), timeframe_duration(timeframe)
+    if not times.len(): return float("nan")
+    years = elapsed_years(calendar, pl.concat([times, times + step]))
+    begin, end = years[: len(times)], years[len(times) :]
+    if (closed := float((end <= begin).mean())) > 0.02:
+        at = times[int((end <= begin).argmax())]
+        raise DataError(f"Bars and calendar disagree: {closed:.0%} of the {times.len():,} bars lie where {calendar} is "
+                        f"closed, the first at {at:%Y-%m-%d %H:%M} UTC, so no annual figure can be given. Import them "
+                        "again with the calendar they were traded on (--calendar), or only the bars of its sessions.")
+    return times.len() / float(end[-1])
+
 # %% ../../../nbs/data/market/01_bars.ipynb #666cece1
 Adjustment = Literal["raw", "split", "total"]
 
@@ -211,10 +230,15 @@ class Dataset:
         return self.bars.join(self.columns, on=["symbol", "ts"], how="left", maintain_order="left")
 
     @property
+    def calendar(self) -> str:
+        "Of its instruments', the one that has the most bars."
+        step, all_ = timeframe_duration(self.id.timeframe), (self.instrument, *self.instruments_by_symbol)
+        return max({i.calendar: i for i in all_}.values(), key=lambda i: i.due_per_year(step)).calendar
+
+    @property
     def periods_per_year(self) -> float:
-        "Bars a year, by the calendar with the most of them: what annualises its metrics."
-        step = timeframe_duration(self.id.timeframe)
-        return max(i.periods_per_year(step) for i in (self.instrument, *self.instruments_by_symbol))
+        "Bars a year, as `bars_per_year` counts them: what annualises its metrics."
+        return bars_per_year(self.bars["ts"], self.calendar, self.id.timeframe)
 
     def __repr__(self) -> str:
         b = self.bars
