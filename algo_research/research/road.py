@@ -201,7 +201,7 @@ def research(
         resolved = replace(resolved, candidates={resolved.strategy: resolved.candidates[resolved.strategy]})
         _open(dataset, resolved, opening, ledger, folder, ask=True) # a refusal need not wait for the training
     findings = _validate(dataset, quality, tell)
-    dataset.periods_per_year # refused before the work where bars and calendar disagree
+    _ = dataset.periods_per_year # refused before the work where bars and calendar disagree
     used = dataset.frame if opening else opened
     way = _prepare(dataset, resolved, used, opened, opening, predictions, folder, tell)
     if opening: _open(dataset, resolved, opening, ledger, folder)

@@ -95,9 +95,14 @@ def rolling_sharpe(
     annual = mean / spread * (bars * (timedelta(days=365.2425) / window)).sqrt()
     return returns.select(sharpe=pl.when(full & (spread > 1e-12)).then(annual))["sharpe"]
 
+# %% ../../nbs/views/04_performance.ipynb #e20f7081
 def _window(times: pl.Series) -> timedelta: # a year, at most a third of the period, and at least 20 bars
     span = times.max() - times.min()
     return max(min(timedelta(days=365), span / 3), 20 * span / max(times.len(), 1), timedelta(minutes=1))
+
+def _length(days: float) -> str:
+    if days >= 2: return f"{days:,.0f} days"
+    return f"{24 * days:.0f} hours" if days >= 1 / 12 else f"{1440 * days:.0f} minutes"
 
 def rolling_sharpe_figure(
     equity: pl.DataFrame,                # name, ts, return; the judged strategy first
@@ -109,8 +114,7 @@ def rolling_sharpe_figure(
     if not parts: return empty_figure("Rolling Sharpe ratio", NO_EQUITY)
     window = window or _window(next(iter(parts.values()))["ts"])
     days = window / timedelta(days=1)
-    length = f"{days:,.0f} days" if days >= 2 else f"{24 * days:.0f} hours" if days > 1 / 12 else f"{1440 * days:.0f} minutes"
-    figure = new_figure(f"Rolling Sharpe ratio of the last {length}",
+    figure = new_figure(f"Rolling Sharpe ratio of the last {_length(days)}",
                         f"annual; its standard error over so short a time is about {(365.2425 / days) ** 0.5:.1f}",
                         "Sharpe ratio (a year)")
     ratios = {name: part.select("ts", sharpe=rolling_sharpe(part, window)) for name, part in parts.items()}

@@ -232,18 +232,19 @@ class Dataset:
     @property
     def calendar(self) -> str:
         "Of its instruments', the one that has the most bars."
-        step, all_ = timeframe_duration(self.id.timeframe), (self.instrument, *self.instruments_by_symbol)
-        return max({i.calendar: i for i in all_}.values(), key=lambda i: i.due_per_year(step)).calendar
-
-    @property
-    def periods_per_year(self) -> float:
-        "Bars a year, as `bars_per_year` counts them: what annualises its metrics."
-        return bars_per_year(self.bars["ts"], self.calendar, self.id.timeframe)
+        step, several = timeframe_duration(self.id.timeframe), {i.calendar: i for i in self.instruments_by_symbol}
+        return max([self.instrument, *several.values()], key=lambda i: i.due_per_year(step)).calendar
 
     def __repr__(self) -> str:
         b = self.bars
         span = f"{b['ts'].min():%Y-%m-%d} to {b['ts'].max():%Y-%m-%d}" if b.height else "empty"
         return f"Dataset({self.id}, {b.height:,} bars, {len(self.symbols)} symbol(s), {span}, {self.adjustment})"
+
+# %% ../../../nbs/data/market/01_bars.ipynb #f92209da
+@patch(as_prop=True)
+def periods_per_year(self: Dataset) -> float:
+    "Bars a year, as `bars_per_year` counts them: what annualises its metrics."
+    return bars_per_year(self.bars["ts"], self.calendar, self.id.timeframe)
 
 # %% ../../../nbs/data/market/01_bars.ipynb #d4d90714
 @patch

@@ -158,13 +158,15 @@ def session_bars(
 def _trading(calendar: str, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     "When trading begins in these years, how long it lasts (microseconds), and its year; None: not known for all."
     if calendar == ALWAYS: return None
-    try: sessions = _sessions(calendar, date(first, 1, 1), date(last, 12, 31)).with_columns(year=pl.col("date").dt.year())
+    try: sessions = _sessions(calendar, date(first, 1, 1), date(last, 12, 31))
     except DataError: return None
-    morning = sessions.select("year", "ts", end=pl.coalesce("break_start", "known_at"))
-    afternoon = sessions.drop_nulls("break_end").select("year", ts="break_end", end="known_at")
+    year = pl.col("date").dt.year().cast(pl.Int64)
+    morning = sessions.select("ts", end=pl.coalesce("break_start", "known_at"), year=year)
+    afternoon = sessions.drop_nulls("break_end").select(ts="break_end", end="known_at", year=year)
     open_ = pl.concat([morning, afternoon]).sort("ts").with_columns(pl.col("ts", "end").dt.epoch("us"))
-    return open_["ts"].to_numpy(), (open_["end"] - open_["ts"]).to_numpy(), open_["year"].to_numpy().astype(np.int64)
+    return open_["ts"].to_numpy(), (open_["end"] - open_["ts"]).to_numpy(), open_["year"].to_numpy()
 
+# %% ../../../nbs/data/market/00_instruments.ipynb #1b678ba8
 def elapsed_years(
     calendar: str,    # "24/7", "24/5", or a name in exchange_calendars
     times: pl.Series, # Datetime us UTC, in any order
@@ -174,7 +176,7 @@ def elapsed_years(
     first, last = year.min(), (times.max() + timedelta(days=1)).year  # a session may begin on the day before it
     trading = _trading(calendar, int(first), last)
     if trading is None:
-        begin, end = ((year + i - 1970).astype("datetime64[Y]").astype("datetime64[us]").astype(np.int64) for i in (0, 1))
+        begin, end = ((year - 1970 + n).astype("M8[Y]").astype("M8[us]").astype(np.int64) for n in (0, 1))
         passed = year - first + (moment - begin) / (end - begin)
     else:
         begins, lasts, years = trading
