@@ -19,7 +19,7 @@ import traitlets
 
 from ..core.clock import Clock, SystemClock
 from .widget import NOTHING, WORKSPACE, Dashboard, view_document
-from ..data.market.bars import Dataset, timeframe_duration
+from ..data.market.bars import Dataset, bar_times, timeframe_duration
 from ..data.market.instruments import ALWAYS, session_schedule
 from ..data.quality.rules import RULES, check_bars, offending
 from ..data.quality.score import QualitySettings, quality_reasons, quality_remedies, quality_score
@@ -37,7 +37,7 @@ MISSING = "bars missing before"
 def _due_times(first: datetime, last: datetime, step: timedelta, calendar: str) -> pl.Series:
     "When bars were due, from the first one that is there to the last."
     if calendar == ALWAYS or step > timedelta(days=1):
-        return pl.datetime_range(first, last, step, time_unit="us", eager=True)
+        return bar_times(first, last, step)
     sessions = session_schedule(calendar, first.date() - timedelta(days=1), last.date(), step)
     return sessions.filter(pl.col("ts").is_between(first, last))["ts"]
 

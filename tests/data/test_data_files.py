@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from support.files import BARS, DATES, HOUR, HOURS, NAMES, OPENED, WEEK, Shape, epoch, lines, refused, shapes
+from support.files import BARS, DATES, HOUR, HOURS, NAMES, OPENED, WEEK, Shape, epoch, lines, of_months, refused, shapes
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError
@@ -15,7 +15,7 @@ from algo_research.data.intake.times import to_utc
 from algo_research.data.market.instruments import session_schedule
 
 CLOCK = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
-SHAPES, REFUSED = shapes(), refused()
+SHAPES, REFUSED = shapes() | of_months(), refused()
 
 
 def read(folder, shape: Shape, **options):

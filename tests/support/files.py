@@ -347,6 +347,52 @@ def shapes() -> dict[str, Shape]:
     }
 
 
+MONTHS = [datetime(2020 + n // 12, n % 12 + 1, 1, tzinfo=UTC) for n in range(48)]
+MONTH_ENDS = [*MONTHS[1:], datetime(2024, 1, 1, tzinfo=UTC)]
+MONTH_BARS = walk(48, 8)
+
+
+def of_each(form: str) -> list[tuple[datetime, list[object]]]:
+    """A row of each month, and where the month begins."""
+    return [(t, [f"{t:{form}}", *b]) for t, b in zip(MONTHS, MONTH_BARS, strict=True)]
+
+
+def of_months() -> dict[str, Shape]:
+    """Bars of months and quarters by what their times stand for."""
+
+    def monthly(times: Sequence[object], names: Sequence[str] = ("Date", *NAMES[1:]), **changed):
+        rows = [[t, *b] for t, b in zip(times, MONTH_BARS, strict=True)]
+        return Shape(lines([names, *rows]), MONTHS, MONTH_ENDS, MONTH_BARS, **{"timeframe": "1mo", **changed})
+
+    last = [t - DAY for t in MONTH_ENDS]
+    worked = [t - timedelta(days=max(0, t.weekday() - 4)) for t in last]
+    begun = [t + timedelta(days=(7 - t.weekday()) % 7 if t.weekday() > 4 else 0) for t in MONTHS]
+    to_utc = [in_new_york(t.date(), 0) for t in MONTH_ENDS]
+    shapes = {
+        "months": monthly([f"{t:%Y-%m-%d}" for t in MONTHS], says="times lie where months begin"),
+        "last days of months": monthly([f"{t:%Y-%m-%d}" for t in last], says="times lie where months end"),
+        "last working days of months": monthly([f"{t:%Y-%m-%d}" for t in worked], says="label the close"),
+        "first working days of months": monthly([f"{t:%Y-%m-%d}" for t in begun], says="label the open"),
+        "epochs of months": monthly([epoch(t, 1000) for t in MONTHS], NAMES),
+        "months of New York": monthly([epoch(in_new_york(t.date(), 0)) for t in MONTHS], NAMES),
+        "months of New York, told": monthly(
+            [f"{t:%Y-%m-%d %H:%M}" for t in MONTHS], options={"tz": "America/New_York"}
+        ),
+        "closes of months": monthly([epoch(t - 3 * HOUR) for t in MONTH_ENDS], NAMES, options={"label": "close"}),
+        "months of Tokyo": monthly([epoch(t - 9 * HOUR) for t in MONTHS], NAMES, options={"label": "open"}),
+    }
+    # nothing in a file of moments tells of summer: a month is known by winter's hour
+    winter = [t + 5 * HOUR for t in MONTH_ENDS]
+    for name, known in (("months of New York", winter), ("months of New York, told", to_utc)):
+        shapes[name] = replace(shapes[name], known=known)
+    quarters, bars = MONTHS[::3], walk(16, 11)
+    rows = [[f"{t - DAY:%d.%m.%Y}", *b] for t, b in zip([*quarters[1:], MONTH_ENDS[-1]], bars, strict=True)]
+    shapes["quarters by their ends"] = Shape(
+        lines([("Date", *NAMES[1:]), *rows]), quarters, [*quarters[1:], MONTH_ENDS[-1]], bars, timeframe="3mo"
+    )
+    return shapes
+
+
 def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
     """Files that nobody can read right without being told more: content, what is told, and a part of the answer."""
     known, years = list(zip(HOURS, BARS, strict=True)), list(zip(DATES, SHARES, strict=True))
@@ -363,7 +409,6 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
     local = [
         [f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}", *b] for t, b in zip(SESSION_HOURS, SESSION_BARS, strict=True)
     ]
-    months = [[f"{2020 + n // 12}-{n % 12 + 1:02}-01", *b] for n, b in enumerate(walk(48, 8))]
     names = [NAMES]
     times = [[f"{t:%Y-%m-%d}", *b] for t, b in known]
     ids = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", "" if n == 5 else "BTC", *b] for n, (t, b) in enumerate(known)]
@@ -382,7 +427,21 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
         "a zone for moments": (lines([*names, *nights]), {"tz": "Asia/Tokyo"}, "Leave it out"),
         "closed at hours of no exchange": (lines([*names, *lunch]), {}, "--calendar 24/7"),
         "another exchange": (lines([*names, *local]), {"calendar": "XTKS"}, "do not keep the calendar that was told"),
-        "months": (lines([["Date", *NAMES[1:]], *months]), {}, "no timeframe spans yet"),
+        "bars that are months apart, from any day": (
+            lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-17"))]),
+            {},
+            "first four days of their months",
+        ),
+        "quarters of no quarter": (
+            lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01") if t.month % 3 == 2)]),
+            {},
+            "from January, April, July, October",
+        ),
+        "the end of a month, or the beginning of the next": (
+            lines([NAMES, *([epoch(t - 9 * HOUR), *b] for t, b in zip(MONTHS, MONTH_BARS, strict=True))]),
+            {},
+            "--label close, or --label open",
+        ),
         "an odd step": (
             lines([*names, *([epoch(HOURS[0] + n * 37 * MINUTE), *b] for n, b in enumerate(BARS))]),
             {},

@@ -15,7 +15,7 @@ from algo_research.data.market.instruments import ALWAYS, Instrument, session_sc
 
 TRADES = 6  # that a bar is made of, at most
 YEAR = timedelta(days=365)
-MONTH = "31d"  # what the bars of months are called
+MONTH = "1mo"
 FX_WEEK = "FX"  # open from Sunday 22:00 to Friday 22:00 UTC; the bars are of a calendar that is not known
 
 

@@ -23,9 +23,9 @@ from algo_research.data.intake.calendars import (
 )
 from .sources import flat_name
 from .tables import Table, find_columns, read_numbers, read_table
-from .times import Stamps, read_stamps, to_utc, usual_duration
+from .times import Stamps, read_stamps, to_utc, month_step, usual_duration
 from algo_research.data.market.bars import (
-    PRICES, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name,
+    PRICES, Adjustment, Dataset, DatasetId, bar_end, make_bars, month_count, timeframe_duration, timeframe_name,
 )
 from ..market.instruments import ALWAYS, FX_WEEK, Instrument, Kind, exchange_zone, session_times
 from ..stores.base import Store
@@ -89,15 +89,19 @@ def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
     gaps = ordered.select(step=pl.col("ts").diff().over("symbol")).filter(pl.col("step") > timedelta(0))
     counts = gaps.group_by("step").len()
     steps = counts.sort("len", "step", descending=[True, False])["step"]
-    if told and steps.len() and timeframe_duration(told) not in steps.filter(steps <= steps[0]):
+    if not steps.len() and told: return told
+    if not steps.len():
+        raise DataError("One bar a symbol does not tell the timeframe. Pass --timeframe, e.g. --timeframe 1h.")
+    months = month_step(ordered["ts"], ordered["symbol"])[0] if steps[0] >= timedelta(days=27) else 0
+    if months and told in (None, f"{months}mo"): return f"{months}mo"
+    if told and (months or timeframe_duration(told) not in steps.filter(steps <= steps[0])):
         raise InputError(f"Most bars are {steps[0]} apart and the timeframe is said to be {told}. Leave --timeframe "
                          "out.")
     if told: return told
-    if not steps.len():
-        raise DataError("One bar a symbol does not tell the timeframe. Pass --timeframe, e.g. --timeframe 1h.")
     if timedelta(days=28) <= steps[0] <= timedelta(days=366):
-        raise DataError(f"Most bars are {steps[0].days} days apart: months, quarters or years, which no timeframe "
-                        "spans yet. Import the daily bars they were made of.")
+        raise DataError(f"Most bars are {steps[0].days} days apart, and do not lie in the first four days of their "
+                        "months, nor in the last four (of quarters: from January, April, July, October). "
+                        "Import the daily bars they were made of.")
     if not usual_duration(steps[0]): _refuse_step(steps[0], ordered["ts"][0])
     return timeframe_name(steps[0])
 
@@ -178,6 +182,7 @@ def _around_the_clock(stamps: Stamps, step: timedelta, label: tuple[str, str], z
 def _read_as(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tuple[str, str], calendar: str,
              symbols: pl.Series) -> _Reading:
     "Zone, label and calendar, told or found."
+    if month_count(step): return _by_months(stamps, step, label, zone, symbols)
     if calendar == ALWAYS or step > DAY: return _around_the_clock(stamps, step, label, zone)
     times = to_utc(stamps.times, zone[0], symbols) if zone[0] and step < DAY else stamps.times
     times = times.unique().sort()
@@ -231,6 +236,35 @@ def _at_session(frame: pl.DataFrame, reading: _Reading) -> pl.DataFrame:
         midnight = (pl.col("date").cast(pl.Datetime("us")) + DAY).dt.replace_time_zone("UTC")
         times = times.with_columns(known_at=pl.max_horizontal("known_at", midnight))
     return frame.join(times, on="date", how="left", maintain_order="left").drop("date")
+
+# %% ../../../nbs/data/intake/05_importing.ipynb #2de967ec
+def _by_months(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tuple[str, str],
+               symbols: pl.Series) -> _Reading:
+    "What the days of bars of months stand for."
+    begins = month_step(stamps.times, symbols)[1]
+    late = stamps.times.dt.hour() >= 10  # by a clock east of Greenwich this may be the first of the next month
+    if not begins and late.any() and not label[0]:
+        at = stamps.times.filter(late)[0]
+        raise DataError(f"{at:%Y-%m-%d %H:%M} may be the end of a bar of {timeframe_name(step)}, or the beginning "
+                        "of the next by a clock east of Greenwich. Say which: --label close, or --label open.")
+    chosen = label[0] or ("open" if begins else "close")
+    said = f"times lie where months {'begin' if begins else 'end'}, and label the {chosen} of a bar"
+    clock = zone[0] or ("" if stamps.moments else "UTC")
+    return _Reading(clock, chosen, ALWAYS, False, (), (said,))
+
+def _at_month(frame: pl.DataFrame, reading: _Reading, stamps: Stamps, step: timedelta) -> pl.DataFrame:
+    "The rows with the first of their months, and the end of the last, by whatever clock is behind."
+    begins = month_step(stamps.times, frame["symbol"])[1]
+    moved = (begins - 1 if reading.label == "open" else begins) * -month_count(step)
+    month, ts = pl.col("ts").dt.truncate(f"{month_count(step)}mo"), pl.col("ts")
+    begin = month.dt.offset_by(f"{moved}mo")
+    clock = begins and not stamps.days and reading.zone in ("", "UTC")  # its hour may be a zone's
+    after = pl.min_horizontal((ts - month).max(), pl.lit(timedelta(hours=14))) if clock else pl.lit(timedelta(0))
+    end = bar_end(begin, step)
+    if not stamps.moments: end = end.dt.replace_time_zone(reading.zone).dt.convert_time_zone("UTC")
+    utc = begin if stamps.moments else begin.dt.replace_time_zone("UTC")
+    known = pl.max_horizontal(end + after, bar_end(utc, step))
+    return frame.with_columns(ts=utc, known_at=known)
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #74e0f525
 def _check_numbers(frame: pl.DataFrame, written: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
@@ -334,11 +368,13 @@ def _bars(table: Table, columns: Mapping[str, str], choices: FileChoices, only: 
     frame = _check_numbers(frame, table.cells, columns)
     label = _told_label(columns["ts"], choices, table)
     zone = _told_zone(columns["ts"], choices, table, stamps)
-    timeframe = choices.timeframe if choices.timeframe and choices.calendar not in ("auto", ALWAYS) else _timeframe(
-        frame, choices.timeframe)
+    told_step = timeframe_duration(choices.timeframe) if choices.timeframe else timedelta(0)
+    sure = told_step and not month_count(told_step) and choices.calendar not in ("auto", ALWAYS)
+    timeframe = choices.timeframe if sure else _timeframe(frame, choices.timeframe)
     step = timeframe_duration(timeframe)
     reading = _read_as(stamps, step, label, zone, choices.calendar, symbols)
-    if reading.days: frame = _at_session(frame, reading)
+    if month_count(step): frame = _at_month(frame, reading, stamps, step)
+    elif reading.days: frame = _at_session(frame, reading)
     else:
         if not stamps.moments: frame = frame.with_columns(ts=to_utc(stamps.times, reading.zone, symbols))
         if stamps.days and step > DAY and reading.label == "close": frame = frame.with_columns(pl.col("ts") + DAY)

@@ -15,9 +15,9 @@ import polars as pl
 from fastcore.basics import patch
 
 from ...core.clock import Clock
-from ...core.errors import DataError, InputError, RetryableError, unknown_name
+from ...core.errors import DataError, InputError, RetryableError
 from ..market.bars import TIME, Dataset, DatasetId, floor_time, make_bars, timeframe_duration
-from ..venues.exchanges import PAGE_SCHEMA, VALUES, Source, retry, stored_symbol
+from ..venues.exchanges import PAGE_SCHEMA, VALUES, Source, require_timeframe, retry, stored_symbol
 from ..market.instruments import ALWAYS, Instrument, session_bars
 from ..stores.base import Store
 
@@ -377,9 +377,7 @@ def plan_sync(
     attempts: int = 8,                # of each request, before its error is passed on
 ) -> SyncPlan:
     "What is missing."
-    step = timeframe_duration(timeframe)
-    if timeframe not in source.timeframes:
-        raise unknown_name(f"timeframe of {source.venue}", timeframe, source.timeframes)
+    step = require_timeframe(source, timeframe)
     # who cannot be reached now is better reported soon
     instrument = retry(lambda: source.instrument(symbol), clock, min(4, attempts), tell=tell)
     id = DatasetId(source.venue, stored_symbol(instrument.symbol), timeframe)

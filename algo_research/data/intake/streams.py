@@ -19,10 +19,10 @@ import polars as pl
 from fastcore.basics import patch
 
 from ...core.clock import Clock
-from ...core.errors import AlgoError, InputError, RetryableError, unknown_name
+from ...core.errors import AlgoError, InputError, RetryableError
 from ..market.bars import Dataset, DatasetId, floor_time, make_bars, timeframe_duration
 from algo_research.data.venues.exchanges import (
-    PAGE_SCHEMA, ExchangeSource, RateLimited, Source, market_symbol, stored_symbol,
+    PAGE_SCHEMA, ExchangeSource, RateLimited, Source, market_symbol, require_timeframe, stored_symbol,
 )
 from .ingest import plan_sync, sync
 from ..market.instruments import Instrument
@@ -340,8 +340,7 @@ async def stream(
     "Store closed bars as they close, until told to stop."
     if len({f.source.venue for f in feeds}) != 1:
         raise InputError("A dataset belongs to one venue: the feeds must be different ways to the same one.")
-    if timeframe not in feeds[0].source.timeframes:
-        raise unknown_name(f"timeframe of {feeds[0].source.venue}", timeframe, feeds[0].source.timeframes)
+    require_timeframe(feeds[0].source, timeframe)
     named = {stored_symbol(symbol).upper(): symbol for symbol in symbols} # in whatever way they are written: each once
     writers = {name: _Writer(store, symbol, timeframe, clock, since, size) for name, symbol in named.items()}
     report, turn = StreamReport(), asyncio.Lock()

@@ -16,7 +16,7 @@ import polars as pl
 from numba import njit
 
 from ...core.errors import DataError, InputError, unknown_name
-from .bars import TIME, timeframe_duration, validate_bars
+from .bars import TIME, bar_end, timeframe_duration, validate_bars
 
 # %% ../../../nbs/data/market/02_trades.ipynb #d6ef5458
 TRADES_SCHEMA = {"symbol": pl.String, "ts": TIME, "price": pl.Float64, "amount": pl.Float64, "side": pl.String,
@@ -143,9 +143,9 @@ def time_bars(
     start = trades["ts"].dt.truncate(timeframe).alias("start")
     complete = pl.lit(until, TIME) if until else pl.col("ts").last().over("symbol")
     run = pl.struct("symbol", start).rle_id().cast(pl.Int64)
-    number = trades.select(bar=pl.when(start + duration <= complete).then(run).otherwise(-1))["bar"]
+    number = trades.select(bar=pl.when(bar_end(start, duration) <= complete).then(run).otherwise(-1))["bar"]
     rows = _aggregate(trades, number).with_columns(ts=pl.col("first").dt.truncate(timeframe))
-    return _result(rows.with_columns(known_at=pl.col("ts") + duration), trades, number)
+    return _result(rows.with_columns(known_at=bar_end(pl.col("ts"), duration)), trades, number)
 
 # %% ../../../nbs/data/market/02_trades.ipynb #382fa99c
 def _positive(name: str, value: float) -> float:

@@ -22,7 +22,7 @@ from numba import njit
 
 
 from ...core.errors import InputError, unknown_name
-from ..market.bars import PRICES, Dataset, timeframe_duration
+from ..market.bars import PRICES, Dataset, month_count, timeframe_duration
 from ..market.instruments import ALWAYS, session_schedule
 from .levels import BREAKS, break_evidence, level_breaks
 
@@ -96,8 +96,10 @@ def _gaps(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
         n = dataset.bars.join(_due(dataset).select("ts").with_row_index("n"), on="ts", maintain_order="left")
         missing = pl.col("n").cast(pl.Int64).diff().over("symbol") - 1
     elif dataset.instrument.calendar == ALWAYS:
-        n, step = dataset.bars, _microseconds(dataset)
-        missing = (pl.col("ts").diff().over("symbol").dt.total_microseconds() - 1) // step
+        n, months = dataset.bars, month_count(timeframe_duration(dataset.id.timeframe))
+        month = pl.col("ts").dt.year().cast(pl.Int64) * 12 + pl.col("ts").dt.month()
+        missing = (pl.col("ts").diff().over("symbol").dt.total_microseconds() - 1) // _microseconds(dataset)
+        if months: missing = month.diff().over("symbol") // months - 1
     else: return dataset.bars.clear().with_columns(figure=pl.lit(0.0))  # weeks of an exchange
     return n.with_columns(bars=missing).with_columns(figure=pl.col("bars").cast(pl.Float64)).filter(pl.col("bars") > 0)
 
@@ -159,6 +161,9 @@ def _off_grid(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
         outside = _outside(dataset, now).select("symbol", "ts")
         return undue.join(outside, on=["symbol", "ts"], how="anti").with_columns(figure=pl.lit(0.0))
     step = timeframe_duration(dataset.id.timeframe)
+    if months := month_count(step):
+        late = (pl.col("ts") - pl.col("ts").dt.truncate(f"{months}mo")).dt.total_minutes()
+        return dataset.bars.with_columns(figure=late.cast(pl.Float64)).filter(pl.col("figure") > 0)
     beside = _offgrid(dataset.bars, step).filter(~_zoned(step)).drop("span")
     return beside.with_columns(figure=pl.col("aside").abs() / 6e7)
 
@@ -217,7 +222,7 @@ def _segments(part: pl.DataFrame, step: timedelta) -> Iterator[tuple[datetime, d
 def _shifts(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     "Bars of segments that stand aside in time, by `hours`."
     step, bars = timeframe_duration(dataset.id.timeframe), dataset.bars.sort("symbol", "ts", maintain_order=True)
-    if dataset.instrument.calendar != ALWAYS: return bars.clear().with_columns(figure=pl.lit(0.0))
+    if dataset.instrument.calendar != ALWAYS or month_count(step): return bars.clear().with_columns(figure=pl.lit(0.0))
     aside = _offgrid(bars, step).filter(_zoned(step)).drop("length")
     aside = aside.with_columns(hours=pl.col("aside") / 3.6e9, copy=pl.lit(0)).drop("aside")
     again = (pl.col("ts") == pl.col("ts").shift()) & (pl.col("symbol") == pl.col("symbol").shift())

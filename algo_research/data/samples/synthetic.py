@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from ...core.errors import InputError, unknown_name
-from ..market.bars import Dataset, DatasetId, make_bars, timeframe_duration
+from ..market.bars import Dataset, DatasetId, bar_times, make_bars, timeframe_duration
 from ..market.instruments import Instrument
 
 # %% ../../../nbs/data/samples/00_synthetic.ipynb #f1c38614
@@ -82,8 +82,7 @@ def make_market(
     if market == "garch": sigma, jumps = _garch(rng, bars, volatility), _jumps(rng, bars, volatility)
     path = _walk(rng, sigma, mean, jumps)
     step, name = timeframe_duration(timeframe), f"{market}:{seed}"
-    frame = pl.DataFrame({"symbol": name, "ts": pl.datetime_range(START, START + (bars - 1) * step, step,
-                                                                  time_unit="us", eager=True),
+    frame = pl.DataFrame({"symbol": name, "ts": bar_times(START, START + bars * 1.02 * step, step)[:bars],
                           "open": path[:, 0], "high": path.max(axis=1), "low": path.min(axis=1), "close": path[:, -1],
                           "volume": 1000 * _exp(VOLUME_SCALE * signal)})
     return Dataset(DatasetId("synthetic", name, timeframe), make_bars(frame, step),

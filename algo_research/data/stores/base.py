@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ...core.errors import InputError, RetryableError, unknown_name
 from ...core.settings import Section
-from ..market.bars import Dataset, DatasetId, Snapshot, floor_time, resample_bars, timeframe_duration
+from ..market.bars import Dataset, DatasetId, Snapshot, ceil_time, resample_bars, timeframe_duration
 from ..market.instruments import ALWAYS
 from .cache import Cache, open_cache
 
@@ -100,8 +100,7 @@ def _resample(store: Store, id: DatasetId, timeframe: str, symbols: list[str] | 
     "Coarser bars of a range, from as few fine ones as tell them."
     _require_clock_days(store, id, timeframe, version)
     step = timeframe_duration(timeframe)
-    def ceil(moment: datetime | None) -> datetime | None:
-        return moment and floor_time(moment + step - timedelta(microseconds=1), step)
+    def ceil(moment: datetime | None) -> datetime | None: return moment and ceil_time(moment, step)
     fine = store.read(id, symbols, ceil(start), ceil(end), version)
     bars = fine.bars
     if end is not None and bars.height:
