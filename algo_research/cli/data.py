@@ -183,6 +183,8 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     out.print(f"  content {found.snapshot().content[:16]}")
     if versions:
         out.print(f"  version {found.version}; readable versions {', '.join(map(str, versions))}")
+    for change in i.history:
+        out.print(f"  formerly {change}")
     for note in (*found.notes, *quality_notes(check_bars(found, rules=NOTED))):
         out.print(line("  ", ("Note:", "yellow"), f" {note}"))
     for symbol in found.symbols[:20]:

@@ -19,6 +19,7 @@ from . import (
     init,
     perpetuals,
     record,
+    rename,
     research,
     runs,
     sandbox,
@@ -54,6 +55,7 @@ app.command("batch", epilog=runs.BATCH_EXAMPLE)(runs.batch)
 data.app.command("sync", epilog=sync.EXAMPLE)(sync.sync)
 data.app.command("stream", epilog=stream.EXAMPLE)(stream.stream)
 data.app.command("adjust", epilog=adjust.EXAMPLE)(adjust.adjust)
+data.app.command("rename", epilog=rename.EXAMPLE)(rename.rename)
 data.app.command("record", epilog=record.EXAMPLE)(record.record)
 data.app.command("perpetuals", epilog=perpetuals.EXAMPLE)(perpetuals.perpetuals)
 data.app.command("aggregate", epilog=aggregate.EXAMPLE)(aggregate.aggregate)

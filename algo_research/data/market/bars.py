@@ -331,4 +331,7 @@ def join_metadata(
 ) -> dict[str, Any]:
     "What is known after bars were laid over others."
     both = {name: [*before.get(name, ()), *now.get(name, ())] for name in joined if name in {**before, **now}}
-    return {**now, **{name: list({str(value): value for value in values}.values()) for name, values in both.items()}}
+    known = {**now, **{name: list({str(value): value for value in values}.values()) for name, values in both.items()}}
+    past, instrument = before.get("instrument", {}).get("history"), now.get("instrument", {})
+    if past and "history" not in instrument: known["instrument"] = instrument | {"history": past} # no source tells it
+    return known

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTIONS_SCHEMA', 'KINDS', 'Adjustment', 'UNIVERSE_SCHEMA', 'validate_actions', 'make_actions', 'action_factors',
-           'adjust_bars', 'save_actions', 'load_actions', 'validate_universe', 'make_universe', 'members',
-           'within_universe']
+           'adjust_bars', 'follow_rename', 'save_actions', 'load_actions', 'validate_universe', 'make_universe',
+           'members', 'within_universe']
 
 # %% ../../../nbs/data/market/04_equities.ipynb #f5be1f1b
 import math
@@ -20,7 +20,7 @@ import polars as pl
 from ...core.errors import DataError, InputError, in_short, unknown_name
 from ...core.files import atomic_write, path_part
 from .bars import PRICES, TIME, Dataset, timeframe_duration
-from .instruments import session_schedule
+from .instruments import Change, Instrument, session_schedule
 
 # %% ../../../nbs/data/market/04_equities.ipynb #64a52213
 ACTIONS_SCHEMA = {"symbol": pl.String, "ex": TIME, "kind": pl.String, "value": pl.Float64}
@@ -120,6 +120,12 @@ def _check_splits(bars: pl.DataFrame, actions: pl.DataFrame) -> None:
                         "Import the bars with --adjustment split, or take the wrong actions out.")
 
 # %% ../../../nbs/data/market/04_equities.ipynb #6a9747ab
+def _redenominated(instrument: Instrument, actions: pl.DataFrame) -> Instrument:
+    "With what was taken out of its prices in its history."
+    own = actions.filter(kind="redenomination").select("ex", "symbol", "value")
+    changes = [Change(*row, "redenomination") for row in own.iter_rows()]
+    return replace(instrument, history=tuple(sorted({*instrument.history, *changes})))
+
 def adjust_bars(
     dataset: Dataset,                # raw
     actions: pl.DataFrame,           # valid actions of its symbols; those of others are passed over
@@ -152,7 +158,39 @@ def adjust_bars(
     counts = dict.fromkeys(KINDS[:2 if to == "total" else 1], 0) | dict(known.group_by("kind").len().iter_rows())
     applied = ", ".join(f"{counts[kind]} {kind}s" for kind in KINDS if kind in counts)
     note = f"adjusted ({to}) for {applied} until {until:%Y-%m-%d}"
-    return replace(dataset, bars=adjusted, adjustment=to, notes=(*dataset.notes, note), version=None)
+    return replace(dataset, bars=adjusted, adjustment=to, notes=(*dataset.notes, note), version=None,
+                   instrument=_redenominated(dataset.instrument, known))
+
+# %% ../../../nbs/data/market/04_equities.ipynb #dfb72bb3
+def _one_symbol(dataset: Dataset) -> str:
+    if len(dataset.symbols) == 1: return dataset.symbols[0]
+    raise InputError(f"{dataset.id} has {len(dataset.symbols)} symbols; a rename is of one. Take them one by one.")
+
+def follow_rename(
+    before: Dataset,     # bars under the old name
+    now: Dataset,        # bars under the new one
+    until: datetime,     # UTC: the old name's bars count before it, the new one's from it on
+    units: float = 1.0,  # of the old asset for one of the new
+) -> Dataset:            # as `now`, with the bars of before and a history
+    "The bars of a market that was renamed, or whose asset was exchanged for another."
+    alike = {"timeframe": lambda d: d.id.timeframe, "calendar": lambda d: d.calendar,
+             "adjustment": lambda d: d.adjustment, "quote currency": lambda d: d.instrument.quote}
+    for what, of in alike.items():
+        if of(before) == of(now): continue
+        raise InputError(f"{before.id} has the {what} {of(before)}, and {now.id} has {of(now)}: they are not one "
+                         "market.")
+    if not 0 < units < math.inf: raise InputError(f"{units:g} old units for a new one: a positive number is needed.")
+    old, symbol = _one_symbol(before), _one_symbol(now)
+    scaled = before.bars.with_columns(pl.col(PRICES) * units, symbol=pl.lit(symbol), volume=pl.col("volume") / units)
+    parts = [scaled.filter(pl.col("ts") < until), now.bars.filter(pl.col("ts") >= until)]
+    for id, part in zip((before.id, now.id), parts, strict=True):
+        if part.height: continue
+        raise InputError(f"{id} has no bars on its side of {until:%Y-%m-%d %H:%M} UTC. Choose another day.")
+    change = Change(until, old, float(units))
+    history = tuple(sorted({*before.instrument.history, change, *now.instrument.history}))
+    notes = dict.fromkeys((*before.notes, *now.notes, f"bars of {change}"))
+    return replace(now, bars=pl.concat(parts), instrument=replace(now.instrument, history=history), notes=tuple(notes),
+                   close_only=before.close_only or now.close_only, version=None)
 
 # %% ../../../nbs/data/market/04_equities.ipynb #fb8b54fb
 def _file_of(folder: Path, venue: str, symbol: str) -> Path:
