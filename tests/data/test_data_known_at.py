@@ -11,6 +11,7 @@ import pytest
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError
 from algo_research.data.intake.importing import import_file
+from algo_research.data.market.bars import MONTH, floor_time
 from algo_research.data.market.instruments import exchange_zone, session_schedule
 
 CLOCK = SimulatedClock(datetime(2027, 1, 1, tzinfo=UTC))
@@ -137,3 +138,71 @@ def test_no_bar_is_known_before_it_was(seeds, tmp_path):
     wrong = {seed: what for seed, what in found.items() if what not in ("equal", "later", "refused", "too short")}
     assert not wrong, (len(wrong), dict(list(wrong.items())[:5]))
     assert counts["equal"] > len(found) / 3 and counts.get("refused", 0) < len(found) / 3
+
+
+MONTH_ZONES = [*ZONES, "Pacific/Auckland", "Pacific/Honolulu", "Asia/Kolkata", "UTC"]
+
+
+def check_months(seed: int, folder) -> str:
+    """Bars of months of some zone's calendar, written by their beginnings or their ends; what came of reading them."""
+    rng = random.Random(seed)
+    months, zone = rng.choice([1, 1, 1, 3, 12]), rng.choice(MONTH_ZONES)
+    kind = rng.choice(["epoch", "ms", "iso", "offset", "date", "working"])
+    if kind in ("date", "working"):
+        zone = "UTC"  # dates are read as those of UTC, as those of days are
+    first = rng.choice([1985, 1990]) * 12 + rng.randrange(12) // months * months
+    numbers = [first + n * months for n in range(rng.choice([3, 15, 30 if months == 12 else 100]))]
+    begins = [datetime(n // 12, n % 12 + 1, 1, tzinfo=ZoneInfo(zone)) for n in [*numbers, numbers[-1] + months]]
+    label = rng.choice(["open", "close"])
+    options, opens, ends = {}, begins[:-1], begins[1:]
+    times = opens if label == "open" else ends if rng.random() < 0.3 else [t - timedelta(hours=3) for t in ends]
+    if kind in ("date", "working"):
+        days = [
+            t.date() if label == "open" else t.date() - timedelta(days=1) for t in (opens if label == "open" else ends)
+        ]
+        step = 1 if label == "open" else -1
+        while kind == "working" and any(d.weekday() > 4 for d in days):
+            days = [d + timedelta(days=step * (d.weekday() > 4)) for d in days]
+        rows = [f"{d}" for d in days]
+    elif kind == "iso":
+        rows, options["tz"] = [f"{t:%Y-%m-%d %H:%M}" for t in times], zone
+    elif kind == "offset":
+        rows = [t.isoformat(sep=" ") for t in times]
+    else:
+        rows = [int(t.timestamp()) * (1000 if kind == "ms" else 1) for t in times]
+    if (kind not in ("date", "working") and rng.random() < 0.7) or times is ends:
+        options["label"] = label
+    held = {rng.randrange(1, len(rows) - 1)} if len(rows) > 10 else set()
+    lines = [f"{row};{100 + n}" for n, row in enumerate(rows) if n not in held]
+    path = folder / "file.csv"
+    path.write_text("\n".join(["Date;Close", *(lines if rng.random() < 0.7 else lines[::-1])]) + "\n")
+    try:
+        found = import_file(path, clock=CLOCK, **options).dataset
+    except InputError as error:
+        in_utc = [t.astimezone(UTC) for t in times]
+        mixed = 0 < sum(t.day < 5 for t in in_utc) < len(times)  # by summer time, of two months in UTC
+        sure = kind in ("date", "working", "iso") or "label" in options or all(t.day < 5 for t in in_utc)
+        return f"refused: {error} {kind} {label} {zone} {options}" if sure and not mixed else "refused"
+    known = times if label == "close" and kind not in ("date", "working") else ends
+    right = [
+        (datetime(n // 12, n % 12 + 1, 1, tzinfo=UTC), end.astimezone(UTC), 100.0 + i)
+        for i, (n, end) in enumerate(zip(numbers, known, strict=True))
+        if i not in held
+    ]
+    bars = found.bars.select("ts", "known_at", "close").rows()
+    if label == "close" and "label" not in options and bars[0][0] > right[0][0]:  # taken for beginnings, and said
+        right = [(floor_time(r[1], months * MONTH), *r[1:]) for r in right]
+    if found.id.timeframe != f"{months}mo" or [(b[0], b[2]) for b in bars] != [(r[0], r[2]) for r in right]:
+        return f"other bars: {found.id.timeframe} {bars[:2]} {right[:2]} {kind} {label} {zone} {options}"
+    early = [(b, r) for b, r in zip(bars, right, strict=True) if b[1] < r[1]]
+    if early:
+        return f"early: {kind} {label} {zone} {options} {early[0]}"
+    return "right"
+
+
+@pytest.mark.parametrize("seeds", [range(80), pytest.param(range(1000, 4000), marks=pytest.mark.long)], ids=str)
+def test_no_month_is_known_before_it_was_over(seeds, tmp_path):
+    found = {seed: check_months(seed, tmp_path) for seed in seeds}
+    wrong = {seed: what for seed, what in found.items() if what not in ("right", "refused")}
+    assert not wrong, (len(wrong), dict(list(wrong.items())[:8]))
+    assert list(found.values()).count("refused") < len(found) / 4

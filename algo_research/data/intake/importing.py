@@ -243,7 +243,7 @@ def _by_months(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tu
     "What the days of bars of months stand for."
     begins = month_step(stamps.times, symbols)[1]
     late = stamps.times.dt.hour() >= 10  # by a clock east of Greenwich this may be the first of the next month
-    if not begins and late.any() and not label[0]:
+    if not begins and late.any() and not label[0] and not zone[0]:
         at = stamps.times.filter(late)[0]
         raise DataError(f"{at:%Y-%m-%d %H:%M} may be the end of a bar of {timeframe_name(step)}, or the beginning "
                         "of the next by a clock east of Greenwich. Say which: --label close, or --label open.")
