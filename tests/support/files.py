@@ -381,8 +381,8 @@ def of_months() -> dict[str, Shape]:
         "closes of months": monthly([epoch(t - 3 * HOUR) for t in MONTH_ENDS], NAMES, options={"label": "close"}),
         "months of Tokyo": monthly([epoch(t - 9 * HOUR) for t in MONTHS], NAMES, options={"label": "open"}),
     }
-    # nothing in a file of moments tells of summer: a month is known by winter's hour
-    winter = [t + 5 * HOUR for t in MONTH_ENDS]
+    # nothing in a file of moments tells of summer: a month is known by winter's hour, and one more
+    winter = [t + 6 * HOUR for t in MONTH_ENDS]
     for name, known in (("months of New York", winter), ("months of New York, told", to_utc)):
         shapes[name] = replace(shapes[name], known=known)
     quarters, bars = MONTHS[::3], walk(16, 11)

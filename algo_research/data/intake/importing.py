@@ -259,7 +259,8 @@ def _at_month(frame: pl.DataFrame, reading: _Reading, stamps: Stamps, step: time
     month, ts = pl.col("ts").dt.truncate(f"{month_count(step)}mo"), pl.col("ts")
     begin = month.dt.offset_by(f"{moved}mo")
     clock = begins and not stamps.days and reading.zone in ("", "UTC")  # its hour may be a zone's
-    after = pl.min_horizontal((ts - month).max(), pl.lit(timedelta(hours=14))) if clock else pl.lit(timedelta(0))
+    hours = (ts - month).max() + pl.when((ts > month).any()).then(timedelta(hours=1)).otherwise(timedelta(0)) # summer
+    after = pl.min_horizontal(hours, pl.lit(timedelta(hours=14))) if clock else pl.lit(timedelta(0))
     end = bar_end(begin, step)
     if not stamps.moments: end = end.dt.replace_time_zone(reading.zone).dt.convert_time_zone("UTC")
     utc = begin if stamps.moments else begin.dt.replace_time_zone("UTC")
