@@ -155,6 +155,16 @@ def shapes() -> dict[str, Shape]:
     alpaca = [["AAPL", f"{t:%Y-%m-%d %H:%M:%S+00:00}", *b, 5, b[3]] for t, b in known]
     fixed = [[epoch(t, 10**9), 34, *(round(v * 10**9) for v in b[:4]), int(b[4])] for t, b in known]
     dollars = walk(len(MINUTES), 9, 185)
+    closed = [[f"{d}", *["null"] * 6] for d in sorted(HOLIDAYS)]
+    adjusted = [[f"{d}", *b[:4], b[3], b[4]] for d, b in years]
+    yahoo = ["Date", "Open", "High", "Low", "Close", "Adj Close", "Volume"]
+    untraded = [(*b[:4], None if n % 5 == 0 else b[4]) for n, b in enumerate(SHARES)]
+    investing = [
+        [f"{d:%b %d, %Y}", b[3], b[0], b[1], b[2], "-" if n % 5 == 0 else f"{b[4]:,.0f}", "0.10%"]
+        for n, (d, b) in enumerate(years)
+    ]
+    fixed_names = ["ts_event", "rtype", *NAMES[1:]]
+    known_rows = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", *b] for t, b in known]
     lean = [
         [(t - MINUTES[0]) // timedelta(milliseconds=1), *(round(v * 10**4) for v in b[:4]), int(b[4])]
         for t, b in zip(MINUTES, dollars, strict=True)
@@ -218,7 +228,7 @@ def shapes() -> dict[str, Shape]:
             symbol="AAPL",
         ),
         "alpaca": hourly(lines([["symbol", "timestamp", *NAMES[1:], "trade_count", "vwap"], *alpaca]), symbol="AAPL"),
-        "databento": hourly(lines([["ts_event", "rtype", *NAMES[1:]], *fixed]), says="whole numbers of 1e-09"),
+        "databento": hourly(lines([fixed_names, *fixed]), says="whole numbers of 1e-09"),
         "lean": replace(
             five(lines(lean), 5 * HOUR, name="20240304_aapl_minute_trade.csv", symbol="20240304-aapl-minute-trade"),
             bars=dollars,
@@ -333,6 +343,52 @@ def shapes() -> dict[str, Shape]:
         "closes only": daily(
             lines([["Date", "Close"], *([f"{d}", b[3]] for d, b in years)]), volume=False, says="only closes"
         ),
+        "rows of null on holidays": daily(
+            lines([yahoo, *sorted(adjusted + closed, key=lambda row: row[0])]),
+            adjustment="split",
+            says="3 rows without any price left out, the first is 2024-01-15",
+        ),
+        "points where there is no close": daily(
+            lines([["DATE", "close"], *sorted([*([f"{d}", b[3]] for d, b in years), *([r[0], "."] for r in closed)])]),
+            volume=False,
+            says="3 rows without any price left out, the first is 2024-01-15",
+        ),
+        "nothing where there is no price": daily(
+            lines([yahoo[:5], *sorted([*(row[:5] for row in adjusted), *([r[0], *[""] * 4] for r in closed)])]),
+            volume=False,
+            says="3 rows without any price left out, the first is 2024-01-15",
+        ),
+        "dashes where there is no volume": replace(
+            daily(
+                lines([["Date", "Price", "Open", "High", "Low", "Vol.", "Change %"], *investing]),
+                says="the volume is '-' in 13 rows, the first is Jan 02, 2024: taken as not known",
+            ),
+            bars=untraded,
+        ),
+        "pasted together": hourly(
+            lines([NAMES, *known_rows[:30], NAMES, *known_rows[30:60], NAMES, *known_rows[60:]]),
+            says="2 lines of the header between the rows left out",
+        ),
+        "pasted together, prices as whole numbers": hourly(
+            lines([fixed_names, *fixed[:50], fixed_names, *fixed[50:]]), says="whole numbers of 1e-09"
+        ),
+        "pasted together, with marks and a line before": hourly(
+            b"".join(
+                lines([cdd_names, *cdd[a : a + 48]], before="https://example.invalid\n", encoding="utf-8-sig")
+                for a in (0, 48)
+            ),
+            symbol="BTCUSDT",
+            says="2 lines of the header between the rows left out",
+        ),
+        "comments between the rows": hourly(
+            lines([NAMES, *known_rows[:30]])
+            + b"# downloaded 2024-12-31, by hand\n"
+            + lines([*known_rows[30:], ["# the end"]]),
+            says="2 comments between the rows left out, the first is",
+        ),
+        "names that begin like a comment": hourly(
+            lines([["symbol", *NAMES], *(["#ES", *row] for row in known_rows)]), symbol="#ES"
+        ),
         "an id and a column of one market": hourly(
             lines([["symbol", *NAMES], *(["BTC/USDT", epoch(t), *b] for t, b in known)]),
             options={"dataset": "x/BTC-USDT/1h"},
@@ -365,6 +421,7 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
     ]
     months = [[f"{2020 + n // 12}-{n % 12 + 1:02}-01", *b] for n, b in enumerate(walk(48, 8))]
     names = [NAMES]
+    holes = [[f"{d}", b[0], "N/A" if n == 9 else b[1], *b[2:]] for n, (d, b) in enumerate(years)]
     times = [[f"{t:%Y-%m-%d}", *b] for t, b in known]
     ids = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", "" if n == 5 else "BTC", *b] for n, (t, b) in enumerate(known)]
     return {
@@ -411,5 +468,7 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
             "less than a second",
         ),
         "a torn last row": (lines([*names, *nights]) + b"2025-01-03T00:00:00Z\n", {}, "no finite numbers"),
+        "a row without its high": (lines([["Date", *NAMES[1:]], *holes]), {}, "no finite numbers, the first is 'N/A'"),
+        "no price at all": (lines([["Date", *NAMES[1:]], *([f"{d}", *["-"] * 5] for d in DATES)]), {}, "has a price"),
         "a volume of text": (lines([*names, *nights[:-1], [*nights[-1][:5], "n/a"]]), {}, "no finite numbers"),
     }

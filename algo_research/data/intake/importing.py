@@ -22,7 +22,9 @@ from algo_research.data.intake.calendars import (
     DAY, Fit, choose, due_bars, find_calendar, fit_days, fit_times, session_days,
 )
 from .sources import flat_name
-from .tables import Table, find_columns, read_numbers, read_table
+from algo_research.data.intake.tables import (
+    DASHES, Table, find_columns, read_numbers, read_table, without_empty_rows,
+)
 from .times import Stamps, read_stamps, to_utc, usual_duration
 from algo_research.data.market.bars import (
     PRICES, Adjustment, Dataset, DatasetId, make_bars, timeframe_duration, timeframe_name,
@@ -236,7 +238,8 @@ def _at_session(frame: pl.DataFrame, reading: _Reading) -> pl.DataFrame:
 def _check_numbers(frame: pl.DataFrame, written: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
     for ours in [c for c in (*PRICES, "volume") if c in columns]:
         numbers, cells = frame[ours], written[columns[ours]]
-        empty = cells.is_null() | (cells.str.strip_chars() == "" if cells.dtype == pl.String else False)
+        nothing = ("", *DASHES) if ours == "volume" else ("",)
+        empty = cells.is_null() | (cells.str.strip_chars().is_in(nothing) if cells.dtype == pl.String else False)
         wrong = numbers.is_null() & ~empty | numbers.is_nan().fill_null(False) | numbers.is_infinite().fill_null(False)
         if ours == "volume" and numbers.null_count() == numbers.len(): wrong = pl.Series([False] * numbers.len())
         if ours in PRICES and not wrong.any(): wrong = numbers.is_null()
@@ -364,6 +367,7 @@ def import_file(
     stem = "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in path.name.split(".")[0])
     only = DatasetId.parse(dataset).symbol if dataset else stem  # the symbol where the file names none
     columns = find_columns(table, told.columns, only if dataset else "")
+    table = without_empty_rows(table, columns)
     frame, timeframe, reading, decisions = _bars(table, columns, told, only, bool(dataset), path.name)
     wanted = ("symbol", "ts", *PRICES, "volume", "known_at")
     bars = make_bars(frame.select(c for c in wanted if c in frame.columns), timeframe_duration(timeframe))
