@@ -117,6 +117,12 @@ def _kline(t: datetime, bar: Bar, factor: int) -> list[object]:
     return [epoch(t, factor), *bar, end, round(bar[4] * bar[3], 2), 10, round(bar[4] / 2, 3), 0, 0]
 
 
+def _coinapi(t: datetime, bar: Bar) -> list[object]:
+    """The first trade comes after the beginning, and the last one before the end."""
+    times = [t, t + HOUR, t + timedelta(seconds=4), t + timedelta(minutes=59, seconds=58)]
+    return [*(f"{moment:%Y-%m-%dT%H:%M:%S}.0000000Z" for moment in times), *bar, 12]
+
+
 def _semicolons(first: Sequence[str]) -> bytes:
     rows = [[f"{d:%d.%m.%Y}", *map(comma, bar[:4]), comma(bar[4], 0)] for d, bar in zip(DATES, SHARES, strict=True)]
     return lines([first, *rows], delimiter=";", encoding="utf-8-sig")
@@ -155,6 +161,9 @@ def shapes() -> dict[str, Shape]:
     alpaca = [["AAPL", f"{t:%Y-%m-%d %H:%M:%S+00:00}", *b, 5, b[3]] for t, b in known]
     fixed = [[epoch(t, 10**9), 34, *(round(v * 10**9) for v in b[:4]), int(b[4])] for t, b in known]
     dollars = walk(len(MINUTES), 9, 185)
+    quantmod = ["Open", "High", "Low", "Close", "Volume", "Adjusted"]
+    coinapi = ["time_period_start", "time_period_end", "time_open", "time_close"]
+    coinapi += ["price_open", "price_high", "price_low", "price_close", "volume_traded", "trades_count"]
     closed = [[f"{d}", *["null"] * 6] for d in sorted(HOLIDAYS)]
     adjusted = [[f"{d}", *b[:4], b[3], b[4]] for d, b in years]
     yahoo = ["Date", "Open", "High", "Low", "Close", "Adj Close", "Volume"]
@@ -389,6 +398,50 @@ def shapes() -> dict[str, Shape]:
         "names that begin like a comment": hourly(
             lines([["symbol", *NAMES], *(["#ES", *row] for row in known_rows)]), symbol="#ES"
         ),
+        "quantmod": daily(
+            lines([["", *(f"AAPL.{name}" for name in quantmod)], *([f"{d}", *b, b[3]] for d, b in years)]),
+            symbol="AAPL",
+            adjustment="split",
+        ),
+        "quantmod, two symbols": daily(
+            lines(
+                [
+                    ["Index", *(f"{t}.{name}" for t in ("BRK.B", "MSFT") for name in quantmod)],
+                    *([f"{d}", *b, b[3], *b, b[3]] for d, b in years),
+                ]
+            ),
+            symbol="BRK.B+MSFT",
+            adjustment="split",
+            says="columns of 2 symbols",
+        ),
+        "yfinance, a number for a symbol": daily(
+            lines(
+                [
+                    ["Price", "Close", "High", "Low", "Open", "Volume"],
+                    ["Ticker", *["000001"] * 5],
+                    ["Date", *[""] * 5],
+                    *flat,
+                ]
+            ),
+            symbol="000001",
+            adjustment="total",
+        ),
+        "yfinance, numbers for symbols above": daily(
+            lines(
+                [
+                    ["Ticker", *(t for t in ("000001", "600519") for _ in range(5))],
+                    ["Price", *["Open", "High", "Low", "Close", "Volume"] * 2],
+                    ["Date", *[""] * 10],
+                    *([f"{d}", *b, *b] for d, b in years),
+                ]
+            ),
+            symbol="000001+600519",
+            says="columns of 2 symbols",
+        ),
+        "coinapi": hourly(
+            lines([coinapi, *(_coinapi(t, b) for t, b in known)], delimiter=";"),
+            says="times label the open of a bar (detected)",
+        ),
         "an id and a column of one market": hourly(
             lines([["symbol", *NAMES], *(["BTC/USDT", epoch(t), *b] for t, b in known)]),
             options={"dataset": "x/BTC-USDT/1h"},
@@ -421,6 +474,7 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
     ]
     months = [[f"{2020 + n // 12}-{n % 12 + 1:02}-01", *b] for n, b in enumerate(walk(48, 8))]
     names = [NAMES]
+    sides = [f"{side}.{name}" for side in ("Bid", "Ask") for name in ("Open", "High", "Low", "Close")]
     holes = [[f"{d}", b[0], "N/A" if n == 9 else b[1], *b[2:]] for n, (d, b) in enumerate(years)]
     times = [[f"{t:%Y-%m-%d}", *b] for t, b in known]
     ids = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", "" if n == 5 else "BTC", *b] for n, (t, b) in enumerate(known)]
@@ -468,6 +522,9 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
             "less than a second",
         ),
         "a torn last row": (lines([*names, *nights]) + b"2025-01-03T00:00:00Z\n", {}, "no finite numbers"),
+        "bids and asks": (
+            lines([["Date", *sides], *([f"{d}", *b[:4], *b[:4]] for d, b in years)]), {}, "No column for close"
+        ),
         "a row without its high": (lines([["Date", *NAMES[1:]], *holes]), {}, "no finite numbers, the first is 'N/A'"),
         "no price at all": (lines([["Date", *NAMES[1:]], *([f"{d}", *["-"] * 5] for d in DATES)]), {}, "has a price"),
         "a volume of text": (lines([*names, *nights[:-1], [*nights[-1][:5], "n/a"]]), {}, "no finite numbers"),

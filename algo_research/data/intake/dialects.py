@@ -25,6 +25,8 @@ _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([T ,;].*)?|\d{10}|\d{13}|\d
                    r"|(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([T ]?\d{4,6})?"
                    r"|\d{1,2}[- ][^\W\d]{3,9}\.?[- ,]+\d{2,4}.*|[^\W\d]{3,9}\.? \d{1,2},? \d{4}.*")
 
+_SYMBOLS = ("ticker", "tickers", "symbol", "symbols")
+
 def kind_of_cell(cell: str) -> str: # "time", "number", "text" or "" (empty)
     "What a cell looks like."
     cell = cell.strip()
@@ -33,7 +35,8 @@ def kind_of_cell(cell: str) -> str: # "time", "number", "text" or "" (empty)
     return "number" if _NUMBER.fullmatch(cell) else "text"
 
 def is_data(row: Sequence[str]) -> bool:
-    "Whether a row is one of the table's, and not one of names."
+    "Whether a row is one of the table's, and not one of names; symbols may be numbers: 000001."
+    if row and row[0].lower() in _SYMBOLS: return False
     kinds = Counter(map(kind_of_cell, row))
     return bool(kinds["time"]) or kinds["number"] > max(1, kinds["text"])
 
@@ -96,8 +99,6 @@ def _unique(names: Sequence[str]) -> list[str]:
     return out
 
 # %% ../../../nbs/data/intake/00_dialects.ipynb #fd0df5f7
-_SYMBOLS = ("ticker", "tickers", "symbol", "symbols")
-
 def _split_header(
     rows: list[list[str]],  # of names, as wide as the table
     known: Sequence[str],   # names that mean something, in lower case
@@ -115,6 +116,21 @@ def _split_header(
         if row[0] and not any(row[1:]): names[0] = row[0]  # the index's own name
         else: left.append(f"row of the header left out: {' '.join(filter(None, row))[:60]}")
     return names, symbols[1:] and ["", *symbols[1:]], left
+
+# %% ../../../nbs/data/intake/00_dialects.ipynb #cbb91827
+_OF_SYMBOL = re.compile(r"(.+)\.(Open|High|Low|Close|Volume|Adjusted)")
+_NO_SYMBOLS = ("bid", "ask", "mid", "price", "mark", "index", "last", "adj", "adjusted", "raw", "trade", "quote")
+
+def _split_names(
+    names: list[str],
+) -> tuple[list[str], list[str]]: # without symbols, and the symbols; none where not each of them has a close
+    "Names of columns that begin with a symbol."
+    parts = [_OF_SYMBOL.fullmatch(name) for name in names]
+    symbols = [part[1] if part else "" for part in parts]
+    closed = {part[1] for part in parts if part and part[2] == "Close"}
+    if not closed or closed != set(filter(None, symbols)) or any(s.lower() in _NO_SYMBOLS for s in closed):
+        return names, []
+    return [part[2] if part else name for part, name in zip(parts, names, strict=True)], symbols
 
 # %% ../../../nbs/data/intake/00_dialects.ipynb #54311e78
 _POINT = r"^[+-]?(\d+|\d{1,3}([,'’\u00a0\u202f ]\d{3})+)?(\.\d*)?([eE][+-]?\d+)?$"
@@ -151,6 +167,7 @@ def find_layout(
     trailing = all(not row[-1] for row in rows[start:start + 50] if len(row) == width)
     fitted = [_fitted(row, width, trailing) for row in wide]
     names, symbols, left = _split_header(fitted, known) if wide else ([""] * width, [], [])
+    if not symbols: names, symbols = _split_names(names)
     if not wide: decisions.append("no names of columns: recognised by what is in them")
     if delimiter != ",": decisions.append(f"cells between {_WORDS[delimiter]}")
     if encoding == "cp1252": decisions.append("text in Windows' code page 1252")

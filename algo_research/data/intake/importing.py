@@ -127,7 +127,8 @@ def _told_label(column: str, choices: FileChoices, table: Table) -> tuple[str, s
     "The label and why; empty where nothing tells."
     if choices.label != "auto": return choices.label, "as told"
     flat = flat_name(column)
-    named = {"opentime": "open", "timeopen": "open", "opentimestamp": "open", "closetime": "close"}
+    named = {"opentime": "open", "timeopen": "open", "opentimestamp": "open", "closetime": "close",
+             "timeperiodstart": "open", "timeperiodend": "close"}
     if flat in named: return named[flat], "detected"
     if table.source and table.source.label: return table.source.label, f"known of {table.source.name}"
     return "", ""
