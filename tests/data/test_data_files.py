@@ -11,7 +11,7 @@ from support.files import BARS, DATES, HOUR, HOURS, NAMES, OPENED, WEEK, Shape, 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError
 from algo_research.data.intake.importing import import_file, import_files
-from algo_research.data.intake.times import to_utc
+from algo_research.data.intake.times import LETTERS, UNCLEAR, to_utc
 from algo_research.data.market.instruments import session_schedule
 
 CLOCK = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
@@ -71,6 +71,16 @@ def table() -> list[str]:
 def test_the_docs_list_them():
     docs = (Path(__file__).parents[2] / "docs" / "howto" / "import.md").read_text().splitlines()
     assert [row for row in table() if row not in docs] == []
+
+
+def test_the_docs_list_the_letters_of_zones():
+    rows = (Path(__file__).parents[2] / "docs" / "howto" / "import.md").read_text().splitlines()
+    cells = {word: row.split("|")[2] for row in rows if row.count("|") == 3 for word in row.split("|")[1].split(" or ")}
+    listed = {word.strip(): offset for word, offset in cells.items()}
+    for readings in ({word: {"": minutes} for word, minutes in LETTERS.items()}, UNCLEAR):
+        for word, offsets in readings.items():
+            for minutes in offsets.values():
+                assert f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}" in listed[word]
 
 
 def test_the_way_in_leads_to_the_right_bars(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
-NEW_YORK = ZoneInfo("America/New_York")
+NEW_YORK, CHICAGO = ZoneInfo("America/New_York"), ZoneInfo("America/Chicago")
 Bar = tuple[float, float, float, float, float]  # open, high, low, close, volume
 
 
@@ -152,6 +152,7 @@ def shapes() -> dict[str, Shape]:
     week = [[f"{t:%Y-%m-%d %H:%M:%S}", *b] for t, b in zip(WEEK, WEEK_BARS, strict=True)]
     autumn = [[f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", *b] for t, b in zip(AUTUMN, AUTUMN_BARS, strict=True)]
     clocks = [NAMES, *autumn]
+    fallen = list(zip(AUTUMN, AUTUMN_BARS, strict=True))
     sessions = {"opens": SESSION_HOURS, "known": SESSION_KNOWN, "bars": SESSION_BARS, "calendar": "XNYS"}
     currencies = {"opens": WEEK, "known": [t + HOUR for t in WEEK], "bars": WEEK_BARS, "calendar": "24/5"}
     fall = {"opens": AUTUMN, "known": [t + HOUR for t in AUTUMN], "bars": AUTUMN_BARS}
@@ -442,6 +443,46 @@ def shapes() -> dict[str, Shape]:
             lines([coinapi, *(_coinapi(t, b) for t, b in known)], delimiter=";"),
             says="times label the open of a bar (detected)",
         ),
+        "a zone behind the times": Shape(
+            lines([NAMES, *([f"{row[0]} US/Eastern", *row[1:]] for row in local)]),
+            **sessions,
+            says="the clock of US/Eastern",
+        ),
+        "the hour that comes twice, and its zone": Shape(
+            lines([NAMES, *([f"{row[0]} America/New_York", *row[1:]] for row in autumn)]), **fall
+        ),
+        "an offset and a zone": Shape(
+            lines(
+                [
+                    NAMES,
+                    *(
+                        [f"{t.astimezone(NEW_YORK).isoformat()}[America/New_York]", *b]
+                        for t, b in zip(AUTUMN, AUTUMN_BARS, strict=True)
+                    ),
+                ]
+            ),
+            **fall,
+        ),
+        "winter and summer by letters": Shape(
+            lines([NAMES, *([f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}", *b] for t, b in fallen)]),
+            **fall,
+            says="EDT (UTC-04:00) and EST (UTC-05:00)",
+        ),
+        "letters that begin like a half of the day": hourly(
+            hours(lambda t: f"{t.astimezone(ZoneInfo('Australia/Sydney')):%Y-%m-%d %H:%M %Z}"), says="AEDT (UTC+11:00)"
+        ),
+        "letters of Chicago": Shape(
+            lines([NAMES, *([f"{t.astimezone(CHICAGO):%m/%d/%Y %I:%M %p %Z}", *b] for t, b in fallen)]),
+            **fall,
+            options={"dates": "month-first"},
+            says="CDT (UTC-05:00) and CST (UTC-06:00)",
+        ),
+        "letters of India, told": hourly(
+            hours(lambda t: f"{t + HOUR * 5.5:%Y-%m-%d %H:%M} IST"),
+            options={"tz": "Asia/Kolkata"},
+            says="IST is read as the clock of Asia/Kolkata",
+        ),
+        "Tokyo by its letters": hourly(hours(lambda t: f"{t + HOUR * 9:%Y-%m-%d %H:%M}"), options={"tz": "JST"}),
         "an id and a column of one market": hourly(
             lines([["symbol", *NAMES], *(["BTC/USDT", epoch(t), *b] for t, b in known)]),
             options={"dataset": "x/BTC-USDT/1h"},
@@ -474,6 +515,10 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
     ]
     months = [[f"{2020 + n // 12}-{n % 12 + 1:02}-01", *b] for n, b in enumerate(walk(48, 8))]
     names = [NAMES]
+    def zoned(letters: str) -> bytes:
+        return lines([NAMES, *([f"{t:%Y-%m-%d %H:%M} {letters}", *b] for t, b in known)])
+
+    two_zones = ["US/Eastern", "Asia/Tokyo"] * 48
     sides = [f"{side}.{name}" for side in ("Bid", "Ask") for name in ("Open", "High", "Low", "Close")]
     holes = [[f"{d}", b[0], "N/A" if n == 9 else b[1], *b[2:]] for n, (d, b) in enumerate(years)]
     times = [[f"{t:%Y-%m-%d}", *b] for t, b in known]
@@ -490,6 +535,21 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
             "does not exist in America/New_York",
         ),
         "no such zone": (lines([*names, *autumn]), {"tz": "America/NewYork"}, "Did you mean"),
+        "letters of three countries": (zoned("IST"), {}, "India (UTC+05:30) or Israel (UTC+02:00) or Ireland"),
+        "letters of Chicago and Shanghai": (zoned("CST"), {}, "China (UTC+08:00)"),
+        "letters of nobody": (zoned("QQT"), {}, "'QQT' is no zone that is known"),
+        "letters of another country, told": (zoned("BST"), {"tz": "Asia/Tokyo"}, "BST is never the clock of Asia/Tokyo"),
+        "two zones in one column": (
+            lines([NAMES, *([f"{t:%Y-%m-%d %H:%M} {z}", *b] for (t, b), z in zip(known, two_zones, strict=False))]),
+            {},
+            "Asia/Tokyo and US/Eastern",
+        ),
+        "a zone behind the times, and another told": (
+            zoned("US/Eastern"),
+            {"tz": "Asia/Tokyo"},
+            "The times say their zone, US/Eastern",
+        ),
+        "a zone by its winter": (lines([*names, *autumn]), {"tz": "CET"}, "--tz Europe/Berlin or --tz Etc/GMT-1"),
         "a zone for moments": (lines([*names, *nights]), {"tz": "Asia/Tokyo"}, "Leave it out"),
         "closed at hours of no exchange": (lines([*names, *lunch]), {}, "--calendar 24/7"),
         "another exchange": (lines([*names, *local]), {"calendar": "XTKS"}, "do not keep the calendar that was told"),

@@ -82,7 +82,7 @@ def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file
         start = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC)
         clock = pl.Series(int(start.timestamp()) * 10**6 + times.cast(pl.Int64) * 1000).cast(pl.Datetime("us"))
         return Stamps(clock, decisions=(f"the day is the file name's, {start:%Y-%m-%d}",))
-    return read_stamps(times, day_first)
+    return read_stamps(times, day_first, choices.tz)
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #f3baf603
 def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
@@ -140,6 +140,10 @@ def _told_zone(column: str, choices: FileChoices, table: Table, stamps: Stamps) 
     if stamps.moments:
         if not choices.tz: return "", ""
         raise InputError(f"The times tell their moments, so --tz {choices.tz} has nothing to say. Leave it out.")
+    if stamps.zone and choices.tz not in (None, stamps.zone):
+        raise InputError(f"The times say their zone, {stamps.zone}, so --tz {choices.tz} has nothing to say. Leave it "
+                         "out.")
+    if stamps.zone: return stamps.zone, "written behind them"
     if choices.tz: return choices.tz, "as told"
     if table.source and table.source.zone: return table.source.zone, f"known of {table.source.name}"
     name = flat_name(column)
@@ -168,7 +172,7 @@ def _around_the_clock(stamps: Stamps, step: timedelta, label: tuple[str, str], z
     notes, said = [], []
     if not stamps.moments and not zone[0] and not (stamps.days and step >= DAY):
         notes.append("the times have no zone and were taken for UTC: pass --tz ZONE if they are local")
-    if zone[0]: said.append(f"times are the clock of {zone[0]} ({zone[1]})")
+    if zone[0] and not stamps.zone: said.append(f"times are the clock of {zone[0]} ({zone[1]})")
     chosen = "open" if stamps.days and step >= DAY else label[0] or "open"
     if stamps.days and step > DAY and label[0] == "close": chosen = "close"
     if stamps.days and step >= DAY:
