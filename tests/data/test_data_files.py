@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from support.files import BARS, DATES, HOUR, HOURS, NAMES, OPENED, WEEK, Shape, epoch, lines, refused, shapes
+from support.files import BARS, DATES, HOUR, HOURS, NAMES, OPENED, WEEK, Shape, epoch, lines, refused, shapes, zipped
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError
@@ -125,6 +125,31 @@ def test_several_files_are_one_dataset(tmp_path):
         assert imported.dataset.symbols == ["XBT-USD"] and str(imported.dataset.id) == "kraken/XBT-USD/1h"
     with pytest.raises(InputError, match=r"bars are in two files with other values"):
         import_files(months(tmp_path, 40, bar=(1, 2, 1, 2, 3)), "kraken/XBT-USD/1h", CLOCK)
+
+
+@pytest.mark.parametrize(
+    ("files", "answer"),
+    [
+        ({"a.csv": b"1", "b.csv": b"2"}, "holds 2 files: a.csv, b.csv. Unpack it"),
+        ({}, "holds 0 files"),
+        ({"a.csv.gz": b"1"}, "'a.csv.gz' is no text"),
+        ({"a.parquet": b"1"}, "'a.parquet' is no text"),
+        ({"a.csv": b"time,close\n" + b"1700000000,1\n" * 6_000_000}, "100 times are allowed"),
+    ],
+)
+def test_a_zip_that_is_not_one_text_is_refused(files, answer, tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped(files))
+    with pytest.raises(InputError) as error:
+        import_file(tmp_path / "a.zip", clock=CLOCK)
+    assert answer in str(error.value)
+
+
+def test_a_torn_zip_is_refused(tmp_path):
+    whole = SHAPES["a zip"].content
+    for cut in (40, len(whole) // 2, len(whole) - 5):
+        (tmp_path / "a.csv.zip").write_bytes(whole[:cut])
+        with pytest.raises(InputError):
+            import_file(tmp_path / "a.csv.zip", clock=CLOCK)
 
 
 def test_a_symbol_a_file(tmp_path):

@@ -1,8 +1,10 @@
 """Small files of bars in the shapes that people bring, made from a seeded walk, with the right answer beside each."""
 
 import csv
+import gzip
 import io
 import random
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -46,6 +48,14 @@ def lines(rows: Sequence[Sequence[object]], delimiter: str = ",", encoding: str 
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return (before + out.getvalue()).encode(encoding)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
 
 
 NAMES = ("time", "open", "high", "low", "close", "volume")
@@ -483,6 +493,26 @@ def shapes() -> dict[str, Shape]:
             says="IST is read as the clock of Asia/Kolkata",
         ),
         "Tokyo by its letters": hourly(hours(lambda t: f"{t + HOUR * 9:%Y-%m-%d %H:%M}"), options={"tz": "JST"}),
+        "a zip": hourly(
+            zipped({"BTCUSDT-1h-2024-12.csv": lines(klines)}), name="BTCUSDT-1h-ms.zip", symbol="BTCUSDT-1h-ms"
+        ),
+        "a zip of histdata": five(
+            zipped(
+                {
+                    "DAT_ASCII_EURUSD_M1_2024.csv": lines(
+                        [[f"{t:%Y%m%d %H%M%S}", *b[:4], 0] for t, b in fives], delimiter=";"
+                    ),
+                    "__MACOSX/._DAT_ASCII_EURUSD_M1_2024.csv": b"Mac OS X",
+                }
+            ),
+            5 * HOUR,
+            name="eurusd.csv.zip",
+            symbol="eurusd",
+            volume=False,
+            says="Etc/GMT+5",
+        ),
+        "a gzip": hourly(gzip.compress(lines([NAMES, *known_rows])), name="file.csv.gz"),
+        "lines of an old Mac": hourly(lines([NAMES, *known_rows]).replace(b"\n", b"\r")),
         "an id and a column of one market": hourly(
             lines([["symbol", *NAMES], *(["BTC/USDT", epoch(t), *b] for t, b in known)]),
             options={"dataset": "x/BTC-USDT/1h"},
@@ -515,6 +545,7 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
     ]
     months = [[f"{2020 + n // 12}-{n % 12 + 1:02}-01", *b] for n, b in enumerate(walk(48, 8))]
     names = [NAMES]
+
     def zoned(letters: str) -> bytes:
         return lines([NAMES, *([f"{t:%Y-%m-%d %H:%M} {letters}", *b] for t, b in known)])
 
@@ -538,7 +569,7 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
         "letters of three countries": (zoned("IST"), {}, "India (UTC+05:30) or Israel (UTC+02:00) or Ireland"),
         "letters of Chicago and Shanghai": (zoned("CST"), {}, "China (UTC+08:00)"),
         "letters of nobody": (zoned("QQT"), {}, "'QQT' is no zone that is known"),
-        "letters of another country, told": (zoned("BST"), {"tz": "Asia/Tokyo"}, "BST is never the clock of Asia/Tokyo"),
+        "letters of another country": (zoned("BST"), {"tz": "Asia/Tokyo"}, "BST is never the clock of Asia/Tokyo"),
         "two zones in one column": (
             lines([NAMES, *([f"{t:%Y-%m-%d %H:%M} {z}", *b] for (t, b), z in zip(known, two_zones, strict=False))]),
             {},
@@ -583,7 +614,9 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
         ),
         "a torn last row": (lines([*names, *nights]) + b"2025-01-03T00:00:00Z\n", {}, "no finite numbers"),
         "bids and asks": (
-            lines([["Date", *sides], *([f"{d}", *b[:4], *b[:4]] for d, b in years)]), {}, "No column for close"
+            lines([["Date", *sides], *([f"{d}", *b[:4], *b[:4]] for d, b in years)]),
+            {},
+            "No column for close",
         ),
         "a row without its high": (lines([["Date", *NAMES[1:]], *holes]), {}, "no finite numbers, the first is 'N/A'"),
         "no price at all": (lines([["Date", *NAMES[1:]], *([f"{d}", *["-"] * 5] for d in DATES)]), {}, "has a price"),

@@ -373,7 +373,7 @@ def import_file(
     only = DatasetId.parse(dataset).symbol if dataset else stem  # the symbol where the file names none
     columns = find_columns(table, told.columns, only if dataset else "")
     table = without_empty_rows(table, columns)
-    frame, timeframe, reading, decisions = _bars(table, columns, told, only, bool(dataset), path.name)
+    frame, timeframe, reading, decisions = _bars(table, columns, told, only, bool(dataset), table.file or path.name)
     wanted = ("symbol", "ts", *PRICES, "volume", "known_at")
     bars = make_bars(frame.select(c for c in wanted if c in frame.columns), timeframe_duration(timeframe))
     bars, late = _drop_open_bars(bars, clock or SystemClock(), datetime.fromtimestamp(path.stat().st_mtime, UTC))
@@ -397,7 +397,7 @@ def symbol_of_file(
     name: str, # of the file, without its folder
 ) -> str:
     "The symbol in a file's name: what stands before a timeframe, a date or a number."
-    stem = re.sub(r"(\.(csv|txt|tsv|parquet|feather|arrow|ipc|gz|bz2|xz|zst|lz4))+$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.(csv|txt|tsv|parquet|feather|arrow|ipc|gz|bz2|xz|zst|lz4|zip))+$", "", name, flags=re.IGNORECASE)
     plain = _SPAN.sub("", stem) or stem
     return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in plain)
 

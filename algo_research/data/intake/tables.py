@@ -15,7 +15,7 @@ import polars as pl
 
 from ...core.errors import DataError, InputError, near_names
 from ...core.files import open_regular
-from ...core.unpacking import BROKEN, UnpackingSettings, check_table, unpack_text
+from ...core.unpacking import BROKEN, UnpackingSettings, check_table, unpack_text, zipped_name
 from algo_research.data.intake.dialects import (
     Layout, ends_early, find_decimal, find_layout, kind_of_cell, parse_numbers, read_cells, table_text, without_strays,
 )
@@ -31,6 +31,7 @@ class Table:
     source: FileSource | None = None    # where it came from, if that is known
     decisions: tuple[str, ...] = ()     # what was found that is not plain
     cut: bool = False                   # whether a text ends before its last row does
+    file: str = ""                      # its name in a .zip
 
     @property
     def named(self) -> bool:
@@ -69,17 +70,20 @@ def _require_file(path: Path) -> None:
         raise InputError(f"There is no file {str(path)!r}. "
                          + (f"Did you mean {' or '.join(map(repr, near))}?" if near else "Check the path."))
 
-def _kind(path: Path) -> str:
+def _kind(path: Path, inner: str) -> str:
     endings = (*_TEXTS, *_READERS)
-    kind = next((k for s in reversed(path.suffixes) if (k := s.lstrip(".").lower()) in endings), None)
+    if inner and Path(inner).suffix.lstrip(".").lower() not in _TEXTS:
+        raise InputError(f"{path.name!r} holds one file, and {inner!r} is no text. Allowed in a .zip: "
+                         f"{', '.join('.' + k for k in _TEXTS)}. Unpack it first.")
+    kind = next((k for s in reversed(Path(inner or path).suffixes) if (k := s.lstrip(".").lower()) in endings), None)
     if kind is None:
         raise InputError(f"{path.name!r} is of no known kind. Allowed endings: {', '.join('.' + k for k in endings)}, "
-                         "also with .gz. A .zip must be unpacked first.")
-    if path.stat().st_size == 0: raise DataError(f"{path.name!r} is empty. Download it again.")
+                         "also with .gz, and a .zip with one text in it.")
     return kind
 
+# %% ../../../nbs/data/intake/04_tables.ipynb #574ea272
 def read_table(
-    path: Path | str, # .csv, .txt, .tsv (also with .gz, .bz2, .xz, .zst, .lz4), .parquet, .feather, .arrow or .ipc
+    path: Path | str, # a text (.csv, .txt, .tsv; also packed, or in a .zip), .parquet, .feather, .arrow or .ipc
     limits: UnpackingSettings | None = None, # what it may hold, unpacked
     tell: Callable[[str], None] = lambda text: None, # told how far it is, where it takes long
     preset: str | None = None, # the source's name, where it is told
@@ -87,9 +91,12 @@ def read_table(
     "The file's table, or an error that says what the file is; one that unpacks to too much is refused before it does."
     path, limits = Path(path), limits or UnpackingSettings()
     _require_file(path)
-    kind = _kind(path)
-    check_table(path, limits)
+    if path.stat().st_size == 0: raise DataError(f"{path.name!r} is empty. Download it again.")
+    kind = "a .zip"
     try:
+        inner = zipped_name(path) if path.suffix.lower() == ".zip" else ""
+        kind = _kind(path, inner)
+        check_table(path, limits)
         table = _read_text(path, limits, tell) if kind in _TEXTS else Table(_READERS[kind](path))
     except (pl.exceptions.PolarsError, *BROKEN) as e:
         raise DataError(f"{path.name!r} cannot be read as {kind}: {str(e).splitlines()[0]}. Check that the file is "
@@ -97,8 +104,8 @@ def read_table(
     cells, left = _without_footer(table.cells.filter(~pl.all_horizontal(pl.all().is_null())))  # blank lines
     if not cells.height: raise DataError(f"{path.name!r} has a header and no rows. Download it again.")
     plain = table.layout or find_layout(",".join(cells.columns).encode() + b"\n1\n")
-    source, why = find_source(plain, path.name, preset)
-    table = replace(table, cells=cells, source=source, decisions=(*table.decisions, *left, *why))
+    source, why = find_source(plain, inner or path.name, preset)
+    table = replace(table, cells=cells, source=source, file=inner, decisions=(*table.decisions, *left, *why))
     return _by_symbols(table) if table.layout and table.layout.tickers else table
 
 # %% ../../../nbs/data/intake/04_tables.ipynb #b27a03db
