@@ -278,3 +278,29 @@ def test_narrow_and_empty_columns_of_parquet(tmp_path):
     pl.DataFrame({"time": times, **prices, "volume": [None] * 40}).write_parquet(tmp_path / "file.parquet")
     bars = import_file(tmp_path / "file.parquet", clock=CLOCK).dataset.bars
     assert bars["ts"][0] == HOURS[0] and bars["volume"].null_count() == 40
+
+
+CLOCKED = {
+    "days and clocks": lambda t: (t.dt.date(), t.dt.time()),
+    "midnights and clocks": lambda t: (t.dt.truncate("1d"), t.dt.time()),
+    "midnights in UTC and clocks": lambda t: (t.dt.truncate("1d").dt.replace_time_zone("UTC"), t.dt.time()),
+    "days and time since midnight": lambda t: (t.dt.date(), t - t.dt.truncate("1d")),
+    "midnights and text": lambda t: (t.dt.truncate("1d"), t.dt.strftime("%H:%M")),
+    "text and clocks": lambda t: (t.dt.strftime("%Y-%m-%d"), t.dt.time()),
+    "numbers": lambda t: (t.dt.strftime("%Y%m%d").cast(pl.Int64), t.dt.strftime("%H%M%S").cast(pl.Int64)),
+    "a time that is whole, and its clock again": lambda t: (t, t.dt.time()),
+}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather"])
+@pytest.mark.parametrize("name", CLOCKED)
+def test_a_table_with_days_and_clocks_in_two_columns(name, ending, tmp_path):
+    times = pl.Series(HOURS).dt.replace_time_zone(None).cast(pl.Datetime("us"))
+    day, hour = CLOCKED[name](times)
+    prices = {name: [bar[n] for bar in BARS] for n, name in enumerate(NAMES[1:])}
+    frame = pl.DataFrame({"Date": day, "Time": hour, **prices})
+    path = tmp_path / f"file.{ending}"
+    frame.write_parquet(path) if ending == "parquet" else frame.write_ipc(path)
+    bars = import_file(path, clock=CLOCK).dataset.bars
+    assert bars["ts"].to_list() == HOURS and bars["known_at"][0] == HOURS[0] + HOUR
+    assert bars["close"].to_list() == [bar[3] for bar in BARS]

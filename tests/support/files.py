@@ -347,6 +347,13 @@ def shapes() -> dict[str, Shape]:
             hours(lambda t: epoch(t, 10**7) + 621_355_968_000_000_000, ("Ticks", *NAMES[1:])), says="100 ns"
         ),
         "minutes as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H%M}"), says="YYYYMMDDHHMM"),
+        "hours as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H}"), says="YYYYMMDDHH"),
+        "hours of a session as numbers": Shape(
+            lines([NAMES, *([f"{t.astimezone(CHICAGO):%Y%m%d%H}", *b] for t, b in zip(WEEK, WEEK_BARS, strict=True))]),
+            **currencies,
+            options={"tz": "America/Chicago"},
+            says="YYYYMMDDHH",
+        ),
         "seconds as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H%M%S}"), says="YYYYMMDDHHMMSS"),
         "morning and afternoon": hourly(hours(lambda t: f"{t:%d/%m/%Y %I:%M:%S %p}"), options={"dates": "day-first"}),
         "the zone in a name": hourly(

@@ -63,15 +63,21 @@ class Imported:
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #64bdd915
 def _with_clock(dates: pl.Series, clock: pl.Series) -> pl.Series:
-    "Date and clock as one text."
+    "Date and clock as one text; a date that is a time by itself stays as it is."
+    zone = ""
+    if isinstance(dates.dtype, pl.Datetime):
+        if (dates.dt.truncate("1d") != dates).any(): return dates
+        zone = f" {dates.dtype.time_zone or ''}".rstrip()
+    if clock.dtype == pl.Duration: clock = pl.select((pl.lit(datetime(1970, 1, 1)) + clock).dt.time()).to_series()
     text = clock.cast(pl.String).str.strip_chars()
     if not text.str.contains(r"[1-9]").any(): return dates
     digits = text.str.contains(r"^\d+$").all()
     if digits and text.str.len_chars().max() <= 2: text = text.str.zfill(2) + "00"  # type: ignore[operator]
     elif digits: text = text.str.zfill(6 if text.str.len_chars().max() > 4 else 4)  # type: ignore[operator]
-    return (dates.cast(pl.String) + " " + text).alias(dates.name)
+    days = dates.dt.date() if isinstance(dates.dtype, pl.Datetime) else dates
+    return (days.cast(pl.String) + " " + text + zone).alias(dates.name)
 
-def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file: str) -> Stamps:
+def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file: str, now: datetime) -> Stamps:
     "The file's times, as moments or as a clock's."
     source = table.source
     day_first = {"day-first": True, "month-first": False}.get(choices.dates, source.day_first if source else None)
@@ -82,7 +88,7 @@ def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file
         start = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC)
         clock = pl.Series(int(start.timestamp()) * 10**6 + times.cast(pl.Int64) * 1000).cast(pl.Datetime("us"))
         return Stamps(clock, decisions=(f"the day is the file name's, {start:%Y-%m-%d}",))
-    return read_stamps(times, day_first, choices.tz)
+    return read_stamps(times, day_first, choices.tz, now)
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #f3baf603
 def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
@@ -333,9 +339,9 @@ def _instrument(id: DatasetId, kind: Kind, calendar: str) -> Instrument:
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #b443b47b
 def _bars(table: Table, columns: Mapping[str, str], choices: FileChoices, only: str, told: bool,
-          file: str) -> tuple[pl.DataFrame, str, _Reading, list[str]]:
+          file: str, now: datetime) -> tuple[pl.DataFrame, str, _Reading, list[str]]:
     "Rows as bars with their times, the timeframe, how the times were read, and what was decided."
-    stamps = _stamps(table, columns, choices, file)
+    stamps = _stamps(table, columns, choices, file, now)
     symbols, named = _symbols(table, columns, only, told)
     numbers, read = read_numbers(table, columns, choices.decimal)
     frame = numbers.with_columns(ts=stamps.times, symbol=symbols)
@@ -373,10 +379,11 @@ def import_file(
     only = DatasetId.parse(dataset).symbol if dataset else stem  # the symbol where the file names none
     columns = find_columns(table, told.columns, only if dataset else "")
     table = without_empty_rows(table, columns)
-    frame, timeframe, reading, decisions = _bars(table, columns, told, only, bool(dataset), table.file or path.name)
+    clock, file = clock or SystemClock(), table.file or path.name
+    frame, timeframe, reading, decisions = _bars(table, columns, told, only, bool(dataset), file, clock.now())
     wanted = ("symbol", "ts", *PRICES, "volume", "known_at")
     bars = make_bars(frame.select(c for c in wanted if c in frame.columns), timeframe_duration(timeframe))
-    bars, late = _drop_open_bars(bars, clock or SystemClock(), datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    bars, late = _drop_open_bars(bars, clock, datetime.fromtimestamp(path.stat().st_mtime, UTC))
     name = DatasetId.parse(dataset or f"file/{stem}/{timeframe}")
     if name.timeframe != timeframe:
         raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. "

@@ -10,7 +10,7 @@ __all__ = ['NAIVE', 'LETTERS', 'UNCLEAR', 'BESIDE', 'Stamps', 'usual_duration', 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from zoneinfo import available_timezones
 
 import numpy as np
@@ -83,6 +83,7 @@ def _of_days(values: pl.Series) -> pl.Series: # between 1954 and 2119
 _TICKS = 621_355_968_000_000_000  # of 100 ns, from the year 1 to 1970
 _WRITTEN: dict[str, Callable[[pl.Series], pl.Series]] = {
     "dates written as YYYYMMDD": _digits("%Y%m%d", 8),
+    "times written as YYYYMMDDHH": _digits("%Y%m%d%H%M", 10),
     "times written as YYYYMMDDHHMM": _digits("%Y%m%d%H%M", 12),
     "times written as YYYYMMDDHHMMSS": _digits("%Y%m%d%H%M%S", 14),
     "ticks of 100 ns since the year 1": lambda v: ((v.cast(pl.Int64, strict=False) - _TICKS) // 10).cast(NAIVE),
@@ -96,13 +97,20 @@ def _plausible(times: pl.Series, count: int) -> bool:
     first, last = times.min(), times.max()
     return first.year >= 1900 and 1971 <= last.year <= 2103  # type: ignore[union-attr]
 
-def _from_numbers(values: pl.Series) -> Stamps:
-    "The one reading that fits."
+def _begun(times: pl.Series, now: datetime) -> bool:
+    "Whether the first time has come, wherever its clock hangs."
+    first = times.dt.replace_time_zone("UTC").min()
+    return first <= now + timedelta(days=1)  # type: ignore[operator]
+
+def _from_numbers(values: pl.Series, now: datetime | None = None) -> Stamps:
+    "The one reading that fits; of several, none whose first time has not come yet."
     moments, units = _epochs(values)
     fitting = {units: moments} if _plausible(moments, values.null_count()) else {}
     for name, read in _WRITTEN.items():
         times = read(values)
         if _plausible(times, values.null_count()): fitting[name] = times
+    begun = {name: times for name, times in fitting.items() if now is None or _begun(times, now)}
+    fitting = begun or fitting
     usual = {name: times for name, times in fitting.items() if usual_step(times)}
     chosen = usual if len(fitting) > 1 and usual else fitting
     late = {name: times for name, times in chosen.items() if times.max().year >= 1980}  # type: ignore[union-attr]
@@ -288,6 +296,7 @@ def read_stamps(
     column: pl.Series,              # numbers, text, dates or datetimes
     day_first: bool | None = None,  # of dates such as 01/02/2024; None: the column tells
     tz: str | None = None,          # the zone that was told, for letters that may be several
+    now: datetime | None = None,    # an aware time: numbers are not read as times that all lie after it
 ) -> Stamps:
     "Times from whatever a file holds."
     if isinstance(column.dtype, pl.Datetime):
@@ -299,7 +308,7 @@ def read_stamps(
         numbers = column.str.strip_chars().cast(pl.Int64, strict=False)
         if numbers.null_count() > column.null_count(): numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
         column = numbers if numbers.null_count() == column.null_count() else column
-    if column.dtype.is_numeric() and not column.null_count(): return _from_numbers(column)
+    if column.dtype.is_numeric() and not column.null_count(): return _from_numbers(column, now)
     stamps = _from_text(column, day_first, tz)
     if (bad := column.filter(stamps.times.is_null())).len():
         raise DataError(f"{bad.len()} times cannot be read, the first is {bad[0]!r}. Allowed are epochs, ISO dates "
