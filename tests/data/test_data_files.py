@@ -6,12 +6,27 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from support.files import BARS, DATES, HOUR, HOURS, NAMES, OPENED, WEEK, Shape, epoch, lines, of_months, refused, shapes
+from support.files import (
+    BARS,
+    DATES,
+    HOUR,
+    HOURS,
+    NAMES,
+    OPENED,
+    WEEK,
+    Shape,
+    epoch,
+    lines,
+    of_months,
+    refused,
+    shapes,
+    zipped,
+)
 
 from algo_research.core.clock import SimulatedClock
 from algo_research.core.errors import InputError
 from algo_research.data.intake.importing import import_file, import_files
-from algo_research.data.intake.times import to_utc
+from algo_research.data.intake.times import LETTERS, UNCLEAR, to_utc
 from algo_research.data.market.instruments import session_schedule
 
 CLOCK = SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC))
@@ -73,6 +88,16 @@ def test_the_docs_list_them():
     assert [row for row in table() if row not in docs] == []
 
 
+def test_the_docs_list_the_letters_of_zones():
+    rows = (Path(__file__).parents[2] / "docs" / "howto" / "import.md").read_text().splitlines()
+    cells = {word: row.split("|")[2] for row in rows if row.count("|") == 3 for word in row.split("|")[1].split(" or ")}
+    listed = {word.strip(): offset for word, offset in cells.items()}
+    for readings in ({word: {"": minutes} for word, minutes in LETTERS.items()}, UNCLEAR):
+        for word, offsets in readings.items():
+            for minutes in offsets.values():
+                assert f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}" in listed[word]
+
+
 def test_the_way_in_leads_to_the_right_bars(tmp_path):
     """What a refusal proposes is tried, and gives the bars that the file holds, not others."""
     right = [bar[3] for bar in BARS]
@@ -115,6 +140,31 @@ def test_several_files_are_one_dataset(tmp_path):
         assert imported.dataset.symbols == ["XBT-USD"] and str(imported.dataset.id) == "kraken/XBT-USD/1h"
     with pytest.raises(InputError, match=r"bars are in two files with other values"):
         import_files(months(tmp_path, 40, bar=(1, 2, 1, 2, 3)), "kraken/XBT-USD/1h", CLOCK)
+
+
+@pytest.mark.parametrize(
+    ("files", "answer"),
+    [
+        ({"a.csv": b"1", "b.csv": b"2"}, "holds 2 files: a.csv, b.csv. Unpack it"),
+        ({}, "holds 0 files"),
+        ({"a.csv.gz": b"1"}, "'a.csv.gz' is no text"),
+        ({"a.parquet": b"1"}, "'a.parquet' is no text"),
+        ({"a.csv": b"time,close\n" + b"1700000000,1\n" * 6_000_000}, "100 times are allowed"),
+    ],
+)
+def test_a_zip_that_is_not_one_text_is_refused(files, answer, tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped(files))
+    with pytest.raises(InputError) as error:
+        import_file(tmp_path / "a.zip", clock=CLOCK)
+    assert answer in str(error.value)
+
+
+def test_a_torn_zip_is_refused(tmp_path):
+    whole = SHAPES["a zip"].content
+    for cut in (40, len(whole) // 2, len(whole) - 5):
+        (tmp_path / "a.csv.zip").write_bytes(whole[:cut])
+        with pytest.raises(InputError):
+            import_file(tmp_path / "a.csv.zip", clock=CLOCK)
 
 
 def test_a_symbol_a_file(tmp_path):
@@ -243,3 +293,29 @@ def test_narrow_and_empty_columns_of_parquet(tmp_path):
     pl.DataFrame({"time": times, **prices, "volume": [None] * 40}).write_parquet(tmp_path / "file.parquet")
     bars = import_file(tmp_path / "file.parquet", clock=CLOCK).dataset.bars
     assert bars["ts"][0] == HOURS[0] and bars["volume"].null_count() == 40
+
+
+CLOCKED = {
+    "days and clocks": lambda t: (t.dt.date(), t.dt.time()),
+    "midnights and clocks": lambda t: (t.dt.truncate("1d"), t.dt.time()),
+    "midnights in UTC and clocks": lambda t: (t.dt.truncate("1d").dt.replace_time_zone("UTC"), t.dt.time()),
+    "days and time since midnight": lambda t: (t.dt.date(), t - t.dt.truncate("1d")),
+    "midnights and text": lambda t: (t.dt.truncate("1d"), t.dt.strftime("%H:%M")),
+    "text and clocks": lambda t: (t.dt.strftime("%Y-%m-%d"), t.dt.time()),
+    "numbers": lambda t: (t.dt.strftime("%Y%m%d").cast(pl.Int64), t.dt.strftime("%H%M%S").cast(pl.Int64)),
+    "a time that is whole, and its clock again": lambda t: (t, t.dt.time()),
+}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather"])
+@pytest.mark.parametrize("name", CLOCKED)
+def test_a_table_with_days_and_clocks_in_two_columns(name, ending, tmp_path):
+    times = pl.Series(HOURS).dt.replace_time_zone(None).cast(pl.Datetime("us"))
+    day, hour = CLOCKED[name](times)
+    prices = {name: [bar[n] for bar in BARS] for n, name in enumerate(NAMES[1:])}
+    frame = pl.DataFrame({"Date": day, "Time": hour, **prices})
+    path = tmp_path / f"file.{ending}"
+    frame.write_parquet(path) if ending == "parquet" else frame.write_ipc(path)
+    bars = import_file(path, clock=CLOCK).dataset.bars
+    assert bars["ts"].to_list() == HOURS and bars["known_at"][0] == HOURS[0] + HOUR
+    assert bars["close"].to_list() == [bar[3] for bar in BARS]

@@ -180,7 +180,7 @@ WRONG = {
     ),
     "no column of ours": ("f.csv", text(), {"columns": {"vwap": "close"}}, "Allowed: ts, open, high"),
     "text for a price": ("f.csv", changed(5, "7010.5", "n/a"), {}, "'n/a' at 2020-01-01 05:00. Correct or remove"),
-    "text for a volume": ("f.csv", changed(5, "5.25", "-"), {}, "'volume' are no finite numbers, the first is '-' at"),
+    "text for a volume": ("f.csv", changed(5, "5.25", "?"), {}, "'volume' are no finite numbers, the first is '?' at"),
     "two decimals": ("f.csv", changed(5, "7010.5", '"7.010,5"'), {}, "'7.010,5' at"),
     "NaN price": ("f.csv", changed(5, "7010.5", "NaN"), {}, "'close' are no finite numbers, the first is nan at"),
     "infinite price": ("f.csv", changed(5, "7010.5", "inf"), {}, "first is inf at"),

@@ -1,8 +1,10 @@
 """Small files of bars in the shapes that people bring, made from a seeded walk, with the right answer beside each."""
 
 import csv
+import gzip
 import io
 import random
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 HOUR, MINUTE, DAY = timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)
-NEW_YORK = ZoneInfo("America/New_York")
+NEW_YORK, CHICAGO = ZoneInfo("America/New_York"), ZoneInfo("America/Chicago")
 Bar = tuple[float, float, float, float, float]  # open, high, low, close, volume
 
 
@@ -46,6 +48,14 @@ def lines(rows: Sequence[Sequence[object]], delimiter: str = ",", encoding: str 
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return (before + out.getvalue()).encode(encoding)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
 
 
 NAMES = ("time", "open", "high", "low", "close", "volume")
@@ -117,6 +127,12 @@ def _kline(t: datetime, bar: Bar, factor: int) -> list[object]:
     return [epoch(t, factor), *bar, end, round(bar[4] * bar[3], 2), 10, round(bar[4] / 2, 3), 0, 0]
 
 
+def _coinapi(t: datetime, bar: Bar) -> list[object]:
+    """The first trade comes after the beginning, and the last one before the end."""
+    times = [t, t + HOUR, t + timedelta(seconds=4), t + timedelta(minutes=59, seconds=58)]
+    return [*(f"{moment:%Y-%m-%dT%H:%M:%S}.0000000Z" for moment in times), *bar, 12]
+
+
 def _semicolons(first: Sequence[str]) -> bytes:
     rows = [[f"{d:%d.%m.%Y}", *map(comma, bar[:4]), comma(bar[4], 0)] for d, bar in zip(DATES, SHARES, strict=True)]
     return lines([first, *rows], delimiter=";", encoding="utf-8-sig")
@@ -146,6 +162,7 @@ def shapes() -> dict[str, Shape]:
     week = [[f"{t:%Y-%m-%d %H:%M:%S}", *b] for t, b in zip(WEEK, WEEK_BARS, strict=True)]
     autumn = [[f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M}", *b] for t, b in zip(AUTUMN, AUTUMN_BARS, strict=True)]
     clocks = [NAMES, *autumn]
+    fallen = list(zip(AUTUMN, AUTUMN_BARS, strict=True))
     sessions = {"opens": SESSION_HOURS, "known": SESSION_KNOWN, "bars": SESSION_BARS, "calendar": "XNYS"}
     currencies = {"opens": WEEK, "known": [t + HOUR for t in WEEK], "bars": WEEK_BARS, "calendar": "24/5"}
     fall = {"opens": AUTUMN, "known": [t + HOUR for t in AUTUMN], "bars": AUTUMN_BARS}
@@ -155,6 +172,19 @@ def shapes() -> dict[str, Shape]:
     alpaca = [["AAPL", f"{t:%Y-%m-%d %H:%M:%S+00:00}", *b, 5, b[3]] for t, b in known]
     fixed = [[epoch(t, 10**9), 34, *(round(v * 10**9) for v in b[:4]), int(b[4])] for t, b in known]
     dollars = walk(len(MINUTES), 9, 185)
+    quantmod = ["Open", "High", "Low", "Close", "Volume", "Adjusted"]
+    coinapi = ["time_period_start", "time_period_end", "time_open", "time_close"]
+    coinapi += ["price_open", "price_high", "price_low", "price_close", "volume_traded", "trades_count"]
+    closed = [[f"{d}", *["null"] * 6] for d in sorted(HOLIDAYS)]
+    adjusted = [[f"{d}", *b[:4], b[3], b[4]] for d, b in years]
+    yahoo = ["Date", "Open", "High", "Low", "Close", "Adj Close", "Volume"]
+    untraded = [(*b[:4], None if n % 5 == 0 else b[4]) for n, b in enumerate(SHARES)]
+    investing = [
+        [f"{d:%b %d, %Y}", b[3], b[0], b[1], b[2], "-" if n % 5 == 0 else f"{b[4]:,.0f}", "0.10%"]
+        for n, (d, b) in enumerate(years)
+    ]
+    fixed_names = ["ts_event", "rtype", *NAMES[1:]]
+    known_rows = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", *b] for t, b in known]
     lean = [
         [(t - MINUTES[0]) // timedelta(milliseconds=1), *(round(v * 10**4) for v in b[:4]), int(b[4])]
         for t, b in zip(MINUTES, dollars, strict=True)
@@ -218,7 +248,7 @@ def shapes() -> dict[str, Shape]:
             symbol="AAPL",
         ),
         "alpaca": hourly(lines([["symbol", "timestamp", *NAMES[1:], "trade_count", "vwap"], *alpaca]), symbol="AAPL"),
-        "databento": hourly(lines([["ts_event", "rtype", *NAMES[1:]], *fixed]), says="whole numbers of 1e-09"),
+        "databento": hourly(lines([fixed_names, *fixed]), says="whole numbers of 1e-09"),
         "lean": replace(
             five(lines(lean), 5 * HOUR, name="20240304_aapl_minute_trade.csv", symbol="20240304-aapl-minute-trade"),
             bars=dollars,
@@ -317,6 +347,13 @@ def shapes() -> dict[str, Shape]:
             hours(lambda t: epoch(t, 10**7) + 621_355_968_000_000_000, ("Ticks", *NAMES[1:])), says="100 ns"
         ),
         "minutes as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H%M}"), says="YYYYMMDDHHMM"),
+        "hours as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H}"), says="YYYYMMDDHH"),
+        "hours of a session as numbers": Shape(
+            lines([NAMES, *([f"{t.astimezone(CHICAGO):%Y%m%d%H}", *b] for t, b in zip(WEEK, WEEK_BARS, strict=True))]),
+            **currencies,
+            options={"tz": "America/Chicago"},
+            says="YYYYMMDDHH",
+        ),
         "seconds as numbers": hourly(hours(lambda t: f"{t:%Y%m%d%H%M%S}"), says="YYYYMMDDHHMMSS"),
         "morning and afternoon": hourly(hours(lambda t: f"{t:%d/%m/%Y %I:%M:%S %p}"), options={"dates": "day-first"}),
         "the zone in a name": hourly(
@@ -333,6 +370,156 @@ def shapes() -> dict[str, Shape]:
         "closes only": daily(
             lines([["Date", "Close"], *([f"{d}", b[3]] for d, b in years)]), volume=False, says="only closes"
         ),
+        "rows of null on holidays": daily(
+            lines([yahoo, *sorted(adjusted + closed, key=lambda row: row[0])]),
+            adjustment="split",
+            says="3 rows without any price left out, the first is 2024-01-15",
+        ),
+        "points where there is no close": daily(
+            lines([["DATE", "close"], *sorted([*([f"{d}", b[3]] for d, b in years), *([r[0], "."] for r in closed)])]),
+            volume=False,
+            says="3 rows without any price left out, the first is 2024-01-15",
+        ),
+        "nothing where there is no price": daily(
+            lines([yahoo[:5], *sorted([*(row[:5] for row in adjusted), *([r[0], *[""] * 4] for r in closed)])]),
+            volume=False,
+            says="3 rows without any price left out, the first is 2024-01-15",
+        ),
+        "dashes where there is no volume": replace(
+            daily(
+                lines([["Date", "Price", "Open", "High", "Low", "Vol.", "Change %"], *investing]),
+                says="the volume is '-' in 13 rows, the first is Jan 02, 2024: taken as not known",
+            ),
+            bars=untraded,
+        ),
+        "pasted together": hourly(
+            lines([NAMES, *known_rows[:30], NAMES, *known_rows[30:60], NAMES, *known_rows[60:]]),
+            says="2 lines of the header between the rows left out",
+        ),
+        "pasted together, prices as whole numbers": hourly(
+            lines([fixed_names, *fixed[:50], fixed_names, *fixed[50:]]), says="whole numbers of 1e-09"
+        ),
+        "pasted together, with marks and a line before": hourly(
+            b"".join(
+                lines([cdd_names, *cdd[a : a + 48]], before="https://example.invalid\n", encoding="utf-8-sig")
+                for a in (0, 48)
+            ),
+            symbol="BTCUSDT",
+            says="2 lines of the header between the rows left out",
+        ),
+        "comments between the rows": hourly(
+            lines([NAMES, *known_rows[:30]])
+            + b"# downloaded 2024-12-31, by hand\n"
+            + lines([*known_rows[30:], ["# the end"]]),
+            says="2 comments between the rows left out, the first is",
+        ),
+        "names that begin like a comment": hourly(
+            lines([["symbol", *NAMES], *(["#ES", *row] for row in known_rows)]), symbol="#ES"
+        ),
+        "quantmod": daily(
+            lines([["", *(f"AAPL.{name}" for name in quantmod)], *([f"{d}", *b, b[3]] for d, b in years)]),
+            symbol="AAPL",
+            adjustment="split",
+        ),
+        "quantmod, two symbols": daily(
+            lines(
+                [
+                    ["Index", *(f"{t}.{name}" for t in ("BRK.B", "MSFT") for name in quantmod)],
+                    *([f"{d}", *b, b[3], *b, b[3]] for d, b in years),
+                ]
+            ),
+            symbol="BRK.B+MSFT",
+            adjustment="split",
+            says="columns of 2 symbols",
+        ),
+        "yfinance, a number for a symbol": daily(
+            lines(
+                [
+                    ["Price", "Close", "High", "Low", "Open", "Volume"],
+                    ["Ticker", *["000001"] * 5],
+                    ["Date", *[""] * 5],
+                    *flat,
+                ]
+            ),
+            symbol="000001",
+            adjustment="total",
+        ),
+        "yfinance, numbers for symbols above": daily(
+            lines(
+                [
+                    ["Ticker", *(t for t in ("000001", "600519") for _ in range(5))],
+                    ["Price", *["Open", "High", "Low", "Close", "Volume"] * 2],
+                    ["Date", *[""] * 10],
+                    *([f"{d}", *b, *b] for d, b in years),
+                ]
+            ),
+            symbol="000001+600519",
+            says="columns of 2 symbols",
+        ),
+        "coinapi": hourly(
+            lines([coinapi, *(_coinapi(t, b) for t, b in known)], delimiter=";"),
+            says="times label the open of a bar (detected)",
+        ),
+        "a zone behind the times": Shape(
+            lines([NAMES, *([f"{row[0]} US/Eastern", *row[1:]] for row in local)]),
+            **sessions,
+            says="the clock of US/Eastern",
+        ),
+        "the hour that comes twice, and its zone": Shape(
+            lines([NAMES, *([f"{row[0]} America/New_York", *row[1:]] for row in autumn)]), **fall
+        ),
+        "an offset and a zone": Shape(
+            lines(
+                [
+                    NAMES,
+                    *(
+                        [f"{t.astimezone(NEW_YORK).isoformat()}[America/New_York]", *b]
+                        for t, b in zip(AUTUMN, AUTUMN_BARS, strict=True)
+                    ),
+                ]
+            ),
+            **fall,
+        ),
+        "winter and summer by letters": Shape(
+            lines([NAMES, *([f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M %Z}", *b] for t, b in fallen)]),
+            **fall,
+            says="EDT (UTC-04:00) and EST (UTC-05:00)",
+        ),
+        "letters that begin like a half of the day": hourly(
+            hours(lambda t: f"{t.astimezone(ZoneInfo('Australia/Sydney')):%Y-%m-%d %H:%M %Z}"), says="AEDT (UTC+11:00)"
+        ),
+        "letters of Chicago": Shape(
+            lines([NAMES, *([f"{t.astimezone(CHICAGO):%m/%d/%Y %I:%M %p %Z}", *b] for t, b in fallen)]),
+            **fall,
+            options={"dates": "month-first"},
+            says="CDT (UTC-05:00) and CST (UTC-06:00)",
+        ),
+        "letters of India, told": hourly(
+            hours(lambda t: f"{t + HOUR * 5.5:%Y-%m-%d %H:%M} IST"),
+            options={"tz": "Asia/Kolkata"},
+            says="IST is read as the clock of Asia/Kolkata",
+        ),
+        "Tokyo by its letters": hourly(hours(lambda t: f"{t + HOUR * 9:%Y-%m-%d %H:%M}"), options={"tz": "JST"}),
+        "a zip": hourly(
+            zipped({"BTCUSDT-1h-2024-12.csv": lines(klines)}), name="BTCUSDT-1h-ms.zip", symbol="BTCUSDT-1h-ms"
+        ),
+        "a zip of histdata": five(
+            zipped(
+                {
+                    "DAT_ASCII_EURUSD_M1_2024.csv": lines(
+                        [[f"{t:%Y%m%d %H%M%S}", *b[:4], 0] for t, b in fives], delimiter=";"
+                    ),
+                    "__MACOSX/._DAT_ASCII_EURUSD_M1_2024.csv": b"Mac OS X",
+                }
+            ),
+            5 * HOUR,
+            name="eurusd.csv.zip",
+            symbol="eurusd",
+            volume=False,
+            says="Etc/GMT+5",
+        ),
+        "a gzip": hourly(gzip.compress(lines([NAMES, *known_rows])), name="file.csv.gz"),
+        "lines of an old Mac": hourly(lines([NAMES, *known_rows]).replace(b"\n", b"\r")),
         "an id and a column of one market": hourly(
             lines([["symbol", *NAMES], *(["BTC/USDT", epoch(t), *b] for t, b in known)]),
             options={"dataset": "x/BTC-USDT/1h"},
@@ -410,6 +597,13 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
         [f"{t.astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}", *b] for t, b in zip(SESSION_HOURS, SESSION_BARS, strict=True)
     ]
     names = [NAMES]
+
+    def zoned(letters: str) -> bytes:
+        return lines([NAMES, *([f"{t:%Y-%m-%d %H:%M} {letters}", *b] for t, b in known)])
+
+    two_zones = ["US/Eastern", "Asia/Tokyo"] * 48
+    sides = [f"{side}.{name}" for side in ("Bid", "Ask") for name in ("Open", "High", "Low", "Close")]
+    holes = [[f"{d}", b[0], "N/A" if n == 9 else b[1], *b[2:]] for n, (d, b) in enumerate(years)]
     times = [[f"{t:%Y-%m-%d}", *b] for t, b in known]
     ids = [[f"{t:%Y-%m-%dT%H:%M:%SZ}", "" if n == 5 else "BTC", *b] for n, (t, b) in enumerate(known)]
     return {
@@ -424,6 +618,21 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
             "does not exist in America/New_York",
         ),
         "no such zone": (lines([*names, *autumn]), {"tz": "America/NewYork"}, "Did you mean"),
+        "letters of three countries": (zoned("IST"), {}, "India (UTC+05:30) or Israel (UTC+02:00) or Ireland"),
+        "letters of Chicago and Shanghai": (zoned("CST"), {}, "China (UTC+08:00)"),
+        "letters of nobody": (zoned("QQT"), {}, "'QQT' is no zone that is known"),
+        "letters of another country": (zoned("BST"), {"tz": "Asia/Tokyo"}, "BST is never the clock of Asia/Tokyo"),
+        "two zones in one column": (
+            lines([NAMES, *([f"{t:%Y-%m-%d %H:%M} {z}", *b] for (t, b), z in zip(known, two_zones, strict=False))]),
+            {},
+            "Asia/Tokyo and US/Eastern",
+        ),
+        "a zone behind the times, and another told": (
+            zoned("US/Eastern"),
+            {"tz": "Asia/Tokyo"},
+            "The times say their zone, US/Eastern",
+        ),
+        "a zone by its winter": (lines([*names, *autumn]), {"tz": "CET"}, "--tz Europe/Berlin or --tz Etc/GMT-1"),
         "a zone for moments": (lines([*names, *nights]), {"tz": "Asia/Tokyo"}, "Leave it out"),
         "closed at hours of no exchange": (lines([*names, *lunch]), {}, "--calendar 24/7"),
         "another exchange": (lines([*names, *local]), {"calendar": "XTKS"}, "do not keep the calendar that was told"),
@@ -470,5 +679,12 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
             "less than a second",
         ),
         "a torn last row": (lines([*names, *nights]) + b"2025-01-03T00:00:00Z\n", {}, "no finite numbers"),
+        "bids and asks": (
+            lines([["Date", *sides], *([f"{d}", *b[:4], *b[:4]] for d, b in years)]),
+            {},
+            "No column for close",
+        ),
+        "a row without its high": (lines([["Date", *NAMES[1:]], *holes]), {}, "no finite numbers, the first is 'N/A'"),
+        "no price at all": (lines([["Date", *NAMES[1:]], *([f"{d}", *["-"] * 5] for d in DATES)]), {}, "has a price"),
         "a volume of text": (lines([*names, *nights[:-1], [*nights[-1][:5], "n/a"]]), {}, "no finite numbers"),
     }

@@ -22,8 +22,10 @@ from algo_research.data.intake.calendars import (
     DAY, Fit, choose, due_bars, find_calendar, fit_days, fit_times, session_days,
 )
 from .sources import flat_name
-from .tables import Table, find_columns, read_numbers, read_table
-from .times import Stamps, read_stamps, to_utc, month_step, usual_duration
+from algo_research.data.intake.tables import (
+    DASHES, Table, find_columns, read_numbers, read_table, without_empty_rows,
+)
+from .times import Stamps, month_step, read_stamps, to_utc, usual_duration
 from algo_research.data.market.bars import (
     PRICES, Adjustment, Dataset, DatasetId, bar_end, make_bars, month_count, timeframe_duration, timeframe_name,
 )
@@ -61,15 +63,21 @@ class Imported:
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #64bdd915
 def _with_clock(dates: pl.Series, clock: pl.Series) -> pl.Series:
-    "Date and clock as one text."
+    "Date and clock as one text; a date that is a time by itself stays as it is."
+    zone = ""
+    if isinstance(dates.dtype, pl.Datetime):
+        if (dates.dt.truncate("1d") != dates).any(): return dates
+        zone = f" {dates.dtype.time_zone or ''}".rstrip()
+    if clock.dtype == pl.Duration: clock = pl.select((pl.lit(datetime(1970, 1, 1)) + clock).dt.time()).to_series()
     text = clock.cast(pl.String).str.strip_chars()
     if not text.str.contains(r"[1-9]").any(): return dates
     digits = text.str.contains(r"^\d+$").all()
     if digits and text.str.len_chars().max() <= 2: text = text.str.zfill(2) + "00"  # type: ignore[operator]
     elif digits: text = text.str.zfill(6 if text.str.len_chars().max() > 4 else 4)  # type: ignore[operator]
-    return (dates.cast(pl.String) + " " + text).alias(dates.name)
+    days = dates.dt.date() if isinstance(dates.dtype, pl.Datetime) else dates
+    return (days.cast(pl.String) + " " + text + zone).alias(dates.name)
 
-def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file: str) -> Stamps:
+def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file: str, now: datetime) -> Stamps:
     "The file's times, as moments or as a clock's."
     source = table.source
     day_first = {"day-first": True, "month-first": False}.get(choices.dates, source.day_first if source else None)
@@ -80,7 +88,7 @@ def _stamps(table: Table, columns: Mapping[str, str], choices: FileChoices, file
         start = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC)
         clock = pl.Series(int(start.timestamp()) * 10**6 + times.cast(pl.Int64) * 1000).cast(pl.Datetime("us"))
         return Stamps(clock, decisions=(f"the day is the file name's, {start:%Y-%m-%d}",))
-    return read_stamps(times, day_first)
+    return read_stamps(times, day_first, choices.tz, now)
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #f3baf603
 def _timeframe(frame: pl.DataFrame, told: str | None) -> str:
@@ -129,7 +137,8 @@ def _told_label(column: str, choices: FileChoices, table: Table) -> tuple[str, s
     "The label and why; empty where nothing tells."
     if choices.label != "auto": return choices.label, "as told"
     flat = flat_name(column)
-    named = {"opentime": "open", "timeopen": "open", "opentimestamp": "open", "closetime": "close"}
+    named = {"opentime": "open", "timeopen": "open", "opentimestamp": "open", "closetime": "close",
+             "timeperiodstart": "open", "timeperiodend": "close"}
     if flat in named: return named[flat], "detected"
     if table.source and table.source.label: return table.source.label, f"known of {table.source.name}"
     return "", ""
@@ -141,6 +150,10 @@ def _told_zone(column: str, choices: FileChoices, table: Table, stamps: Stamps) 
     if stamps.moments:
         if not choices.tz: return "", ""
         raise InputError(f"The times tell their moments, so --tz {choices.tz} has nothing to say. Leave it out.")
+    if stamps.zone and choices.tz not in (None, stamps.zone):
+        raise InputError(f"The times say their zone, {stamps.zone}, so --tz {choices.tz} has nothing to say. Leave it "
+                         "out.")
+    if stamps.zone: return stamps.zone, "written behind them"
     if choices.tz: return choices.tz, "as told"
     if table.source and table.source.zone: return table.source.zone, f"known of {table.source.name}"
     name = flat_name(column)
@@ -169,7 +182,7 @@ def _around_the_clock(stamps: Stamps, step: timedelta, label: tuple[str, str], z
     notes, said = [], []
     if not stamps.moments and not zone[0] and not (stamps.days and step >= DAY):
         notes.append("the times have no zone and were taken for UTC: pass --tz ZONE if they are local")
-    if zone[0]: said.append(f"times are the clock of {zone[0]} ({zone[1]})")
+    if zone[0] and not stamps.zone: said.append(f"times are the clock of {zone[0]} ({zone[1]})")
     chosen = "open" if stamps.days and step >= DAY else label[0] or "open"
     if stamps.days and step > DAY and label[0] == "close": chosen = "close"
     if stamps.days and step >= DAY:
@@ -271,7 +284,8 @@ def _at_month(frame: pl.DataFrame, reading: _Reading, stamps: Stamps, step: time
 def _check_numbers(frame: pl.DataFrame, written: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
     for ours in [c for c in (*PRICES, "volume") if c in columns]:
         numbers, cells = frame[ours], written[columns[ours]]
-        empty = cells.is_null() | (cells.str.strip_chars() == "" if cells.dtype == pl.String else False)
+        nothing = ("", *DASHES) if ours == "volume" else ("",)
+        empty = cells.is_null() | (cells.str.strip_chars().is_in(nothing) if cells.dtype == pl.String else False)
         wrong = numbers.is_null() & ~empty | numbers.is_nan().fill_null(False) | numbers.is_infinite().fill_null(False)
         if ours == "volume" and numbers.null_count() == numbers.len(): wrong = pl.Series([False] * numbers.len())
         if ours in PRICES and not wrong.any(): wrong = numbers.is_null()
@@ -360,9 +374,9 @@ def _instrument(id: DatasetId, kind: Kind, calendar: str) -> Instrument:
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #b443b47b
 def _bars(table: Table, columns: Mapping[str, str], choices: FileChoices, only: str, told: bool,
-          file: str) -> tuple[pl.DataFrame, str, _Reading, list[str]]:
+          file: str, now: datetime) -> tuple[pl.DataFrame, str, _Reading, list[str]]:
     "Rows as bars with their times, the timeframe, how the times were read, and what was decided."
-    stamps = _stamps(table, columns, choices, file)
+    stamps = _stamps(table, columns, choices, file, now)
     symbols, named = _symbols(table, columns, only, told)
     numbers, read = read_numbers(table, columns, choices.decimal)
     frame = numbers.with_columns(ts=stamps.times, symbol=symbols)
@@ -401,10 +415,12 @@ def import_file(
     stem = "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in path.name.split(".")[0])
     only = DatasetId.parse(dataset).symbol if dataset else stem  # the symbol where the file names none
     columns = find_columns(table, told.columns, only if dataset else "")
-    frame, timeframe, reading, decisions = _bars(table, columns, told, only, bool(dataset), path.name)
+    table = without_empty_rows(table, columns)
+    clock, file = clock or SystemClock(), table.file or path.name
+    frame, timeframe, reading, decisions = _bars(table, columns, told, only, bool(dataset), file, clock.now())
     wanted = ("symbol", "ts", *PRICES, "volume", "known_at")
     bars = make_bars(frame.select(c for c in wanted if c in frame.columns), timeframe_duration(timeframe))
-    bars, late = _drop_open_bars(bars, clock or SystemClock(), datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    bars, late = _drop_open_bars(bars, clock, datetime.fromtimestamp(path.stat().st_mtime, UTC))
     name = DatasetId.parse(dataset or f"file/{stem}/{timeframe}")
     if name.timeframe != timeframe:
         raise InputError(f"The id says {name.timeframe} and the bars span {timeframe}. "
@@ -425,7 +441,7 @@ def symbol_of_file(
     name: str, # of the file, without its folder
 ) -> str:
     "The symbol in a file's name: what stands before a timeframe, a date or a number."
-    stem = re.sub(r"(\.(csv|txt|tsv|parquet|feather|arrow|ipc|gz|bz2|xz|zst|lz4))+$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.(csv|txt|tsv|parquet|feather|arrow|ipc|gz|bz2|xz|zst|lz4|zip))+$", "", name, flags=re.IGNORECASE)
     plain = _SPAN.sub("", stem) or stem
     return "".join(ch if ch.isalnum() or ch in "-." else "-" for ch in plain)
 

@@ -14,19 +14,22 @@ from .dialects import Layout, kind_of_cell
 
 # %% ../../../nbs/data/intake/03_sources.ipynb #f50f3b37
 _NAMES = {
-    "ts": "unix unixtimestamp opentime timeopen opentimestamp closetime timestamp timestampms ts tsevent windowstart "
+    "ts": "timeperiodstart "
+          "unix unixtimestamp opentime timeopen opentimestamp closetime timestamp timestampms ts tsevent windowstart "
           "epoch ticks gmttime localtime timeutc datetimeutc time "
           "datetime datetimeiso date gmt utc datum datumzeit zeit "
           "zeitpunkt uhrzeit fecha fechahora hora data dataora datahora "
           "ora horodatage heure dateheure дата время 日付 日期 时间 "
           "時間 begin start index indexlevel0 unnamed0 column1",
-    "open": "open o openprice opening openingprice first erster eröffnung eröffnungskurs ouverture ouv apertura "
+    "open": "open o openprice priceopen "
+            "opening openingprice first erster eröffnung eröffnungskurs ouverture ouv apertura "
             "abertura начало 始値 开盘 开盘价",
-    "high": "high h highprice hoch tageshoch höchst höchstkurs haut plushaut máximo maximo max alto massimo "
+    "high": "high h highprice pricehigh hoch tageshoch höchst höchstkurs haut plushaut máximo maximo max alto massimo "
             "高値 最高 最高价",
-    "low": "low l lowprice tief tagestief tiefst tiefstkurs bas plusbas mínimo minimo min bajo baixo basso "
+    "low": "low l lowprice pricelow tief tagestief tiefst tiefstkurs bas plusbas mínimo minimo min bajo baixo basso "
            "安値 最低 最低价",
-    "close": "close c closeprice closing closelast price last lastprice settle schluss schlusskurs letzter kurs "
+    "close": "close c closeprice priceclose "
+             "closing closelast price last lastprice settle schluss schlusskurs letzter kurs "
              "clôture cloture dernier cierre último ultimo fechamento chiusura 終値 收盘 收盘价",
     "volume": "volume vol v basevolume volumebase volumefrom tickvol tickvolume volumen stücke stück umsatz volumes "
               "volumi quantité totvol totalvolume volumetraded 出来高 成交量",
@@ -103,6 +106,10 @@ _VENDORS = (
                "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n"
                "2024-01-02,184.73,187.5,183,186,824887",
                names="date(time)?,close(2)?(,(close|high|low|open|volume)\\d*)+", adjustment="total"),
+    FileSource("quantmod", "quantmod's prices from Yahoo, saved by R: adjusted for splits, and beside it for dividends",
+               "Index,AAPL.Open,AAPL.High,AAPL.Low,AAPL.Close,AAPL.Volume,AAPL.Adjusted\n"
+               "2024-01-02,187.15,188.44,183.89,185.64,82488700,184.73",
+               names="[^,]*(,open\\d*,high\\d*,low\\d*,close\\d*,volume\\d*,adjusted\\d*)+", adjustment="split"),
     FileSource("stooq", "Stooq's archive; a clock of 000000 is none",
                "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
                "AAPL.US,D,20240102,000000,1,2,0.5,1.5,9,0",
