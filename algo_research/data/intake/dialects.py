@@ -8,6 +8,7 @@ __all__ = ['kind_of_cell', 'is_data', 'find_delimiter', 'Layout', 'find_encoding
 
 # %% ../../../nbs/data/intake/00_dialects.ipynb #700c0fba
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -191,10 +192,9 @@ def table_text(
 ) -> bytes: # in UTF-8
     "The rows of a text, from the first to the end."
     text.seek(0)
-    content, start = text.read(), 0
-    if layout.encoding != "utf-8": content = content.decode(layout.encoding).encode()
-    for _ in range(layout.skip): start = content.find(b"\n", start) + 1
-    return content[start:]
+    if layout.encoding != "utf-8": text = io.BytesIO(text.read().decode(layout.encoding).encode())
+    for _ in range(layout.skip): text.readline()
+    return text.read()
 
 def ends_early(rows: bytes, layout: Layout) -> bool:
     "Whether the last line has fewer cells than the table."
