@@ -37,9 +37,12 @@ def rename(
         first, last = (joined.bars.filter(side) for side in (pl.col("ts") >= until, pl.col("ts") < until))
         out.print(f"{old.id} until {until:%Y-%m-%d %H:%M} UTC: {last.height:,} bars, last close {last['close'][-1]:g}")
         out.print(f"{new.id} from then on: {first.height:,} bars, first open {first['open'][0]:g}")
-        left = new.bars.filter(pl.col("ts") < until).height
-        if left:
-            out.print(f"{left:,} bars of {new.id} from before that day are replaced by those of {old.id}.")
+        left = new.bars.filter(pl.col("ts") < until)
+        over = left.join(old.bars, on="ts", how="semi").height
+        if over:
+            out.print(f"{over:,} bars of {new.id} from before that day are replaced by those of {old.id}.")
+        if left.height > over:
+            out.print(f"{left.height - over:,} bars of {new.id} from before that day stay: {old.id} has none there.")
         apart = first["open"][0] / last["close"][-1]
         if not 0.5 < apart < 2:
             out.print(f"Prices are {apart:.4g} times what they were. Is --units {units:g} right?", style="yellow")

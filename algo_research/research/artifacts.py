@@ -19,7 +19,7 @@ import polars as pl
 from ..backtest.engine import Result, backtest
 from ..backtest.holds import MatchedHold
 from ..backtest.verdict import Evidence, Verdict, is_edge, weigh
-from ..data.market.bars import Dataset
+from ..data.market.bars import Dataset, bars_per_year
 from ..views.cards import key_figures_html, sparkline_svg
 from ..views.tables import markdown_table
 from ..views.theme import label
@@ -106,9 +106,10 @@ def in_sample(
         rows, on=["symbol", "ts"], how="semi", maintain_order="left")
     whole = beside(dataset, dataset.frame, read_by({found.strategy: strategy}, folder))
     bars = whole.filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max()))
+    yearly = bars_per_year(bars["ts"], dataset.calendar, dataset.id.timeframe)
     def perform(predictions: pl.DataFrame) -> Performance:
         frame = bars.join(predictions, on=["symbol", "ts"], how="left", maintain_order="left")
-        made = backtest(bars, strategy.targets(frame)[0], resolved.costs, replace(dataset, bars=bars).periods_per_year,
+        made = backtest(bars, strategy.targets(frame)[0], resolved.costs, yearly,
                         found.plan.initial_cash, found.plan.engine, 0, dataset.instruments)
         return made.performance
     return perform(again), perform(unseen)

@@ -23,7 +23,7 @@ from ..backtest.ledger import TrialLedger
 from ..backtest.verdict import Verdict, pronounce
 from ..core.errors import InputError
 from ..core.hashing import hash_arrays, hash_params
-from ..data.market.bars import Dataset
+from ..data.market.bars import Dataset, bars_per_year
 from ..data.market.instruments import Instrument
 from ..execution.costs import CostModel
 from ..features.contract import Feature, FeatureSet, compute_features
@@ -121,7 +121,8 @@ class Ground:
     @property
     def earlier(self) -> pl.DataFrame: return self.frame.filter(pl.col("ts") < self.first)
     @cached_property
-    def periods_per_year(self) -> float: return replace(self.dataset, bars=self.traded).periods_per_year
+    def periods_per_year(self) -> float:
+        return bars_per_year(self.traded["ts"], self.dataset.calendar, self.dataset.id.timeframe)
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from support.files import walk
 from algo_research.backtest.engine import backtest
 from algo_research.backtest.ledger import TrialLedger
 from algo_research.core.errors import DataError
-from algo_research.data.market.bars import Dataset, DatasetId, make_bars
+from algo_research.data.market.bars import Dataset, DatasetId, bars_per_year, make_bars, require_calendar
 from algo_research.data.market.instruments import Instrument
+from algo_research.data.market.panel import make_panel
 from algo_research.data.quality.score import QualitySettings
 from algo_research.execution.costs import PercentageCosts
 from algo_research.research.plan import make_plan
@@ -200,3 +201,45 @@ def test_years_by_the_clock_where_a_calendar_begins_within_them():
                                          for y in range(1950, 1960) for m in range(1, 13)), strict=True))  # fmt: skip
     span = case.opens[-1] + DAY - case.opens[0]
     assert stored(case).periods_per_year == pytest.approx(120 / (span / timedelta(days=365.25)), rel=1e-3)
+
+
+def test_markets_of_a_panel_keep_their_own_calendars():
+    """Bars that are outside of one exchange's sessions are inside of another's."""
+    parts = []
+    for name, calendar in (("Y", "XNYS"), ("S", "XASX")):
+        sessions = exchange_hours(calendar, 2021, 2022)
+        one = stored(days(calendar, sessions, sessions))
+        kind = Instrument(name, "test", "equity", calendar=calendar)
+        bars = one.bars.with_columns(symbol=pl.lit(name))
+        parts.append(Dataset(DatasetId("test", name, "1d"), bars, kind))
+    panel = make_panel(parts)
+    assert panel.bars["ts"].n_unique() / panel.periods_per_year == pytest.approx(2, rel=0.005)
+
+
+def test_a_few_bars_beside_the_sessions_stop_no_run_and_no_page():
+    """Fewer than 2% of all bars, though more of those that are tested, or shown."""
+    case = CASES["hourly shares, early closes"]
+    last = [b + 2 * HOUR for _, b, _ in case.hours if b < case.ends[-1]][-40:]
+    opens, ends = zip(
+        *sorted(zip([*case.opens, *last], [*case.ends, *(t + HOUR for t in last)], strict=True)), strict=True
+    )
+    dataset = stored(Case(case.calendar, "1h", case.hours, list(opens), list(ends)))
+    assert dataset.periods_per_year > 0
+    shown = dataset.bars["ts"][-200:]
+    assert bars_per_year(shown, "XNYS", "1h") > 0
+    with pytest.raises(DataError, match="XNYS is closed"):
+        require_calendar(shown, "XNYS", "1h")
+    plan = make_plan(
+        {"datasets": ["test/X/1h"], "strategy": "buy_and_hold", "compare": [], "reserve": 0, "engine": "kernel"}
+    )
+    found = research(dataset, plan, TrialLedger(), quality=QualitySettings(force=True), limits=None)
+    assert found.result.periods_per_year > 0
+
+
+def test_years_do_not_jump_where_a_calendar_ends():
+    """Exchanges whose sessions are known to the end of a year, and not beyond it."""
+    hours = exchange_hours("XSHG", 2025, 2025)
+    rates = [
+        stored(days("XSHG", hours, hours[:n])).periods_per_year for n in (len(hours) - 2, len(hours) - 1, len(hours))
+    ]
+    assert rates == pytest.approx([len(hours)] * 3, rel=1e-9)

@@ -572,6 +572,10 @@ def of_months() -> dict[str, Shape]:
     winter = [t + 6 * HOUR for t in MONTH_ENDS]
     for name, known in (("months of New York", winter), ("months of New York, told", to_utc)):
         shapes[name] = replace(shapes[name], known=known)
+    # as pandas writes them: local midnights of the last days
+    shapes["month ends of New York"] = replace(
+        monthly([in_new_york((t - DAY).date(), 0).isoformat() for t in MONTH_ENDS]), known=winter
+    )
     quarters, bars = MONTHS[::3], walk(16, 11)
     rows = [[f"{t - DAY:%d.%m.%Y}", *b] for t, b in zip([*quarters[1:], MONTH_ENDS[-1]], bars, strict=True)]
     shapes["quarters by their ends"] = Shape(
@@ -640,6 +644,21 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-17"))]),
             {},
             "first four days of their months",
+        ),
+        "years that go on as months": (
+            lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01") if t.month == 1 or t.year == 2023)]),
+            {},
+            "first four days of their months",
+        ),
+        "a quarter of February": (
+            lines([["Date", *NAMES[1:]], ["2020-02-01", *MONTH_BARS[0]]]),
+            {"timeframe": "3mo"},
+            "are counted from January",
+        ),
+        "months of no calendar": (
+            lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01"))]),
+            {"calendar": "XNYC"},
+            "Did you mean",
         ),
         "quarters of no quarter": (
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01") if t.month % 3 == 2)]),

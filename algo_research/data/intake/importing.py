@@ -25,7 +25,7 @@ from .sources import flat_name
 from algo_research.data.intake.tables import (
     DASHES, Table, find_columns, read_numbers, read_table, without_empty_rows,
 )
-from .times import Stamps, month_step, read_stamps, to_utc, usual_duration
+from .times import Stamps, begins_quarters, month_step, read_stamps, to_utc, usual_duration
 from algo_research.data.market.bars import (
     PRICES, Adjustment, Dataset, DatasetId, bar_end, make_bars, month_count, timeframe_duration, timeframe_name,
 )
@@ -195,6 +195,11 @@ def _around_the_clock(stamps: Stamps, step: timedelta, label: tuple[str, str], z
 def _read_as(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tuple[str, str], calendar: str,
              symbols: pl.Series) -> _Reading:
     "Zone, label and calendar, told or found."
+    if step > DAY and calendar not in ("auto", ALWAYS):
+        exchange_zone(calendar)  # whether there is such a calendar
+        longer = (f"bars longer than a day keep no sessions: their calendar is {ALWAYS}, not {calendar}",)
+        reading = _read_as(stamps, step, label, zone, ALWAYS, symbols)
+        return replace(reading, decisions=(*reading.decisions, *longer))
     if month_count(step): return _by_months(stamps, step, label, zone, symbols)
     if calendar == ALWAYS or step > DAY: return _around_the_clock(stamps, step, label, zone)
     times = to_utc(stamps.times, zone[0], symbols) if zone[0] and step < DAY else stamps.times
@@ -255,6 +260,9 @@ def _by_months(stamps: Stamps, step: timedelta, label: tuple[str, str], zone: tu
                symbols: pl.Series) -> _Reading:
     "What the days of bars of months stand for."
     begins = month_step(stamps.times, symbols)[1]
+    if not begins_quarters(stamps.times, month_count(step)):
+        raise DataError(f"Bars of {timeframe_name(step)} do not begin with the month of {stamps.times[0]:%Y-%m-%d}: "
+                        "parts of a year are counted from January. Import the months they are made of.")
     late = stamps.times.dt.hour() >= 10  # by a clock east of Greenwich this may be the first of the next month
     if not begins and late.any() and not label[0] and not zone[0]:
         at = stamps.times.filter(late)[0]
@@ -271,14 +279,22 @@ def _at_month(frame: pl.DataFrame, reading: _Reading, stamps: Stamps, step: time
     moved = (begins - 1 if reading.label == "open" else begins) * -month_count(step)
     month, ts = pl.col("ts").dt.truncate(f"{month_count(step)}mo"), pl.col("ts")
     begin = month.dt.offset_by(f"{moved}mo")
-    clock = begins and not stamps.days and reading.zone in ("", "UTC")  # its hour may be a zone's
-    hours = (ts - month).max() + pl.when((ts > month).any()).then(timedelta(hours=1)).otherwise(timedelta(0)) # summer
-    after = pl.min_horizontal(hours, pl.lit(timedelta(hours=14))) if clock else pl.lit(timedelta(0))
-    end = bar_end(begin, step)
-    if not stamps.moments: end = end.dt.replace_time_zone(reading.zone).dt.convert_time_zone("UTC")
-    utc = begin if stamps.moments else begin.dt.replace_time_zone("UTC")
-    known = pl.max_horizontal(end + after, bar_end(utc, step))
-    return frame.with_columns(ts=utc, known_at=known)
+    hour = ts - (month if begins else ts.dt.truncate("1d"))  # of a zone's midnight, perhaps, and one more in summer
+    clock = not stamps.days and reading.zone in ("", "UTC") and (begins or frame["ts"].dt.hour().max() <= 12)
+    after = pl.when((hour > timedelta(0)).any()).then(hour.max() + timedelta(hours=1)).otherwise(timedelta(0))
+    after = pl.min_horizontal(after, pl.lit(timedelta(hours=14))) if clock else pl.lit(timedelta(0))
+    said = ts + (DAY if stamps.days else timedelta(0)) if reading.label == "close" else begin # nothing is known before
+    end, utc, said = bar_end(begin, step), begin, said
+    if not stamps.moments:
+        utc = begin.dt.replace_time_zone("UTC")
+        end, said = (_at_zone(t, reading.zone) for t in (end, said))
+    return frame.with_columns(ts=utc, known_at=pl.max_horizontal(end + after, bar_end(utc, step), said))
+
+def _at_zone(clock: pl.Expr, zone: str) -> pl.Expr:
+    "A clock's readings in UTC: the later of two, and an hour on where a zone leaves them out."
+    there, later = (t.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null").dt.convert_time_zone("UTC")
+                    for t in (clock, clock + timedelta(hours=1)))
+    return pl.coalesce(there, later)
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #74e0f525
 def _check_numbers(frame: pl.DataFrame, written: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
@@ -433,7 +449,7 @@ def import_file(
     return Imported(made, (*decisions, *reading.decisions, *_unused(table, columns), *late))
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #5a525d0b
-_SPAN = re.compile(r"([-_. ](\d{1,3}(s|m|h|d|w|min|hour|day)|M1|M5|M15|M30|H1|H4|D1|W1|(19|20)\d\d([-_]?\d\d){0,2}"
+_SPAN = re.compile(r"([-_. ](\d{1,3}(s|m|h|d|w|mo|min|hour|day)|M1|M5|M15|M30|H1|H4|D1|W1|(19|20)\d\d([-_]?\d\d){0,2}"
                    r"|1|5|15|30|60|240|720|1440))+$")
 _PART = re.compile(r"(data|bars|part|file)?[-_ ]?((19|20)\d\d([-_]?\d\d){0,2}|\d{1,3})$", re.IGNORECASE)
 

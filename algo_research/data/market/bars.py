@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MONTH', 'TIME', 'BARS_SCHEMA', 'PRICES', 'EPOCH', 'MONDAY', 'Adjustment', 'timeframe_duration', 'timeframe_name',
            'month_count', 'bar_end', 'DatasetId', 'validate_bars', 'make_bars', 'floor_time', 'ceil_time', 'bar_times',
-           'resample_bars', 'bars_per_year', 'Snapshot', 'Dataset', 'join_metadata']
+           'resample_bars', 'bars_per_year', 'require_calendar', 'Snapshot', 'Dataset', 'join_metadata']
 
 # %% ../../../nbs/data/market/01_bars.ipynb #853949d7
 import re
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
@@ -215,21 +215,39 @@ def resample_bars(
 
 # %% ../../../nbs/data/market/01_bars.ipynb #21e262b5
 def bars_per_year(
-    times: pl.Series, # opening times, Datetime us UTC, in any order; of several symbols, each counts once
+    times: pl.Series, # opening times, Datetime UTC, in any order; of several symbols, each counts once
     calendar: str,    # "24/7", "24/5", or a name in exchange_calendars
     timeframe: str,
 ) -> float:           # NaN of none
-    "How many bars there are by the years they span on the calendar; refused where they do not keep it."
-    times, step = times.unique().sort(), timeframe_duration(timeframe)
+    "How many bars there are by the years they span on the calendar."
     if not times.len(): return float("nan")
-    years = elapsed_years(calendar, pl.concat([times, pl.select(bar_end(pl.lit(times), step)).to_series()]))
-    begin, end = years[: len(times)], years[len(times) :]
-    if (closed := float((end <= begin).mean())) > 0.02:
-        at = times[int((end <= begin).argmax())]
-        raise DataError(f"Bars and calendar disagree: {closed:.0%} of the {times.len():,} bars lie where {calendar} is "
-                        f"closed, the first at {at:%Y-%m-%d %H:%M} UTC, so no annual figure can be given. Import them "
-                        "again with the calendar they were traded on (--calendar), or only the bars of its sessions.")
-    return times.len() / float(end[-1])
+    *_, last = years = _years(times, calendar, timeframe)[1]
+    if not last: _disagree(times, np.zeros(len(years), bool), calendar)
+    return len(years) / float(last)
+
+def _years(times: pl.Series, calendar: str, timeframe: str) -> tuple[np.ndarray, np.ndarray]:
+    "Where bars begin and end, in years from the first on; each time once."
+    times = times.cast(TIME).unique().sort()
+    ends = pl.select(bar_end(pl.lit(times), timeframe_duration(timeframe))).to_series()
+    years = elapsed_years(calendar, pl.concat([times, ends]))
+    return years[: len(times)], years[len(times) :]
+
+def _disagree(times: pl.Series, open_: np.ndarray, calendar: str) -> NoReturn:
+    at = times.unique().sort()[int(open_.argmin())]
+    raise DataError(f"Bars and calendar disagree: {1 - open_.mean():.0%} of the {len(open_):,} bars lie where "
+                    f"{calendar} is closed, the first at {at:%Y-%m-%d %H:%M} UTC, so no annual figure can be given. "
+                    "Import them again with the calendar they were traded on (--calendar), or only the bars of its "
+                    "sessions.")
+
+def require_calendar(
+    times: pl.Series, # opening times, Datetime UTC, of an instrument
+    calendar: str,
+    timeframe: str,
+) -> None:
+    "Refuse bars of which more than 2% lie where their calendar is closed: they have no years on it."
+    if not times.len(): return
+    begin, end = _years(times, calendar, timeframe)
+    if (end > begin).mean() < 0.98: _disagree(times, end > begin, calendar)
 
 # %% ../../../nbs/data/market/01_bars.ipynb #666cece1
 Adjustment = Literal["raw", "split", "total"]
@@ -288,7 +306,11 @@ class Dataset:
 # %% ../../../nbs/data/market/01_bars.ipynb #f92209da
 @patch(as_prop=True)
 def periods_per_year(self: Dataset) -> float:
-    "Bars a year, as `bars_per_year` counts them: what annualises its metrics."
+    "Bars a year, as `bars_per_year` counts them: what annualises its metrics. Refused where bars are not traded."
+    of = {symbol: instrument.calendar for symbol, instrument in self.instruments.items()}
+    for calendar in sorted(set(of.values())):
+        own = pl.col("symbol").is_in([symbol for symbol in of if of[symbol] == calendar])
+        require_calendar(self.bars.filter(own)["ts"], calendar, self.id.timeframe)
     return bars_per_year(self.bars["ts"], self.calendar, self.id.timeframe)
 
 # %% ../../../nbs/data/market/01_bars.ipynb #d4d90714
@@ -333,5 +355,7 @@ def join_metadata(
     both = {name: [*before.get(name, ()), *now.get(name, ())] for name in joined if name in {**before, **now}}
     known = {**now, **{name: list({str(value): value for value in values}.values()) for name, values in both.items()}}
     past, instrument = before.get("instrument", {}).get("history"), now.get("instrument", {})
-    if past and "history" not in instrument: known["instrument"] = instrument | {"history": past} # no source tells it
+    if past and joined:  # no source tells it
+        every = {str(change): change for change in (*past, *instrument.get("history", ()))}
+        known["instrument"] = instrument | {"history": sorted(every.values())}
     return known

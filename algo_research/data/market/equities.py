@@ -166,31 +166,55 @@ def _one_symbol(dataset: Dataset) -> str:
     if len(dataset.symbols) == 1: return dataset.symbols[0]
     raise InputError(f"{dataset.id} has {len(dataset.symbols)} symbols; a rename is of one. Take them one by one.")
 
+def _require_one_market(before: Dataset, now: Dataset, until: datetime) -> None:
+    "Refuse what cannot be one history."
+    alike = {"timeframe": lambda d: d.id.timeframe, "adjustment": lambda d: d.adjustment,
+             **{name: lambda d, name=name: getattr(d.instrument, name)
+                for name in ("calendar", "quote", "kind", "multiplier", "inverse")}}
+    for what, of in alike.items():
+        if of(before) == of(now): continue
+        raise InputError(f"{before.id} has {what} {of(before)}, and {now.id} has {of(now)}: they are not one market.")
+    if before.columns is not None or now.columns is not None:
+        raise InputError("Columns beside bars cannot be joined. Read the bars alone, and join the columns behind them.")
+    if before.id == now.id or now.symbols[0] in {change.symbol for change in before.instrument.history}:
+        raise InputError(f"{before.id} is what {now.id} was before, or the same: the old name comes first.")
+    if until.tzinfo is None: raise InputError(f"until needs a time zone, and {until} has none. Add tzinfo=UTC.")
+    inside = before.bars.filter((pl.col("ts") < until) & (pl.col("known_at") > until))["ts"]
+    if inside.len() and timeframe_duration(before.id.timeframe) >= timedelta(days=1):
+        raise InputError(f"{until:%Y-%m-%d %H:%M} UTC lies within the bar of {inside[0]:%Y-%m-%d %H:%M}. Take where "
+                         "one begins.")
+
+def _joined_history(before: Dataset, now: Dataset, change: Change) -> tuple[Change, ...]:
+    for known in now.instrument.history:
+        if (known.symbol, known.kind) == (change.symbol, change.kind) and known != change:
+            raise InputError(f"{now.id} is joined with {change.symbol} already, otherwise: {known}. Store the version "
+                             "from before that again: store.write(store.read(id, version=...), replace=True).")
+    return tuple(sorted({*before.instrument.history, change, *now.instrument.history}))
+
+# %% ../../../nbs/data/market/04_equities.ipynb #95891480
 def follow_rename(
     before: Dataset,     # bars under the old name
     now: Dataset,        # bars under the new one
-    until: datetime,     # UTC: the old name's bars count before it, the new one's from it on
+    until: datetime,     # UTC: the old name's bars count before it, the new one's from then on and where it has none
     units: float = 1.0,  # of the old asset for one of the new
 ) -> Dataset:            # as `now`, with the bars of before and a history
     "The bars of a market that was renamed, or whose asset was exchanged for another."
-    alike = {"timeframe": lambda d: d.id.timeframe, "calendar": lambda d: d.calendar,
-             "adjustment": lambda d: d.adjustment, "quote currency": lambda d: d.instrument.quote}
-    for what, of in alike.items():
-        if of(before) == of(now): continue
-        raise InputError(f"{before.id} has the {what} {of(before)}, and {now.id} has {of(now)}: they are not one "
-                         "market.")
-    if not 0 < units < math.inf: raise InputError(f"{units:g} old units for a new one: a positive number is needed.")
     old, symbol = _one_symbol(before), _one_symbol(now)
+    _require_one_market(before, now, until)
+    if not 1e-12 < units < 1e12: raise InputError(f"{units:g} old units for a new one: a positive number is needed.")
+    change = Change(until, old, float(units))
+    history = _joined_history(before, now, change)
     scaled = before.bars.with_columns(pl.col(PRICES) * units, symbol=pl.lit(symbol), volume=pl.col("volume") / units)
-    parts = [scaled.filter(pl.col("ts") < until), now.bars.filter(pl.col("ts") >= until)]
-    for id, part in zip((before.id, now.id), parts, strict=True):
+    first = scaled.filter(pl.col("ts") < until)
+    rest = now.bars.join(first, on="ts", how="anti")
+    for id, part in ((before.id, first), (now.id, rest.filter(pl.col("ts") >= until))):
         if part.height: continue
         raise InputError(f"{id} has no bars on its side of {until:%Y-%m-%d %H:%M} UTC. Choose another day.")
-    change = Change(until, old, float(units))
-    history = tuple(sorted({*before.instrument.history, change, *now.instrument.history}))
+    gone = dict.fromkeys([*((symbol, *span) for _, *span in before.removed), *now.removed])
     notes = dict.fromkeys((*before.notes, *now.notes, f"bars of {change}"))
-    return replace(now, bars=pl.concat(parts), instrument=replace(now.instrument, history=history), notes=tuple(notes),
-                   close_only=before.close_only or now.close_only, version=None)
+    return replace(now, bars=pl.concat([first, rest]).sort("ts"), notes=tuple(notes), version=None,
+                   instrument=replace(now.instrument, history=history), removed=tuple(gone),
+                   close_only=before.close_only or now.close_only)
 
 # %% ../../../nbs/data/market/04_equities.ipynb #fb8b54fb
 def _file_of(folder: Path, venue: str, symbol: str) -> Path:

@@ -77,7 +77,7 @@ class Instrument:
     def from_dict(cls, values: dict[str, Any]) -> "Instrument":
         "From a stored form; fields of a newer version are left out."
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        history = (Change(datetime.fromisoformat(until), *rest) for until, *rest in known.pop("history", ()))
+        history = (Change(datetime.fromisoformat(until), *rest[:3]) for until, *rest in known.pop("history", ()))
         return cls(**known, history=tuple(history))
 
 # %% ../../../nbs/data/market/00_instruments.ipynb #62d035eb
@@ -189,12 +189,14 @@ def _trading(calendar: str, first: int, last: int) -> tuple[np.ndarray, np.ndarr
 # %% ../../../nbs/data/market/00_instruments.ipynb #1b678ba8
 def elapsed_years(
     calendar: str,    # "24/7", "24/5", or a name in exchange_calendars
-    times: pl.Series, # Datetime us UTC, in any order
+    times: pl.Series, # Datetime UTC, one at least, in any order
 ) -> np.ndarray:      # years, one a moment; by the clock where the calendar does not know a whole year that is needed
     "The years from the first of these moments to each, counted in the calendar's trading time."
     year, moment = times.dt.year().to_numpy().astype(np.int64), times.dt.epoch("us").to_numpy()
-    first, last = year.min(), (times.max() + timedelta(days=1)).year  # a session may begin on the day before it
-    trading = _trading(calendar, int(first), last)
+    # a session may begin on the day before it, and a calendar end with its year
+    first, lasts = int(year.min()), [(times.max() + timedelta(days=n)).year for n in (1, 0, -1)]
+    known = ((last, found) for last in lasts if (found := _trading(calendar, first, last)))
+    last, trading = next(known, (lasts[0], None))
     if trading is None:
         begin, end = ((year - 1970 + n).astype("M8[Y]").astype("M8[us]").astype(np.int64) for n in (0, 1))
         passed = year - first + (moment - begin) / (end - begin)
