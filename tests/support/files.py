@@ -572,6 +572,18 @@ def of_months() -> dict[str, Shape]:
     winter = [t + 6 * HOUR for t in MONTH_ENDS]
     for name, known in (("months of New York", winter), ("months of New York, told", to_utc)):
         shapes[name] = replace(shapes[name], known=known)
+    running = ["2024-01-01", *walk(1, 3)[0]], ["2024-01-17", *walk(1, 4)[0]]  # as Yahoo's downloads end
+    months = [[f"{t:%Y-%m-%d}", *b] for t, b in zip(MONTHS, MONTH_BARS, strict=True)]
+    shapes["months, and the one that is running"] = replace(
+        shapes["months"],
+        content=lines([("Date", *NAMES[1:]), *months, *running]),
+        says="running on 2024-01-17 left out",
+    )
+    shapes["months, and the day of the download"] = replace(
+        shapes["months"],
+        content=lines([("Date", *NAMES[1:]), *months, running[1]]),
+        says="running on 2024-01-17 left out",
+    )
     # as pandas writes them: local midnights of the last days
     shapes["month ends of New York"] = replace(
         monthly([in_new_york((t - DAY).date(), 0).isoformat() for t in MONTH_ENDS]), known=winter

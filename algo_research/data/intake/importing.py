@@ -121,6 +121,18 @@ def _refuse_step(step: timedelta, first: datetime) -> None:
     raise DataError(f"Most bars are {step} apart, and bars of that length are rare: are the times read right? The "
                     f"first is {first:%Y-%m-%d %H:%M:%S}. If so, say it: --timeframe {timeframe_name(step)}")
 
+# %% ../../../nbs/data/intake/05_importing.ipynb #53de9006
+def _without_running_month(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    "The rows before the month of a last row that lies where no month begins or ends, and what was left out."
+    times, last = frame["ts"], frame["ts"].max()
+    apart = times.unique().sort().diff().drop_nulls()
+    if apart.len() < 3 or apart.median() < timedelta(days=27): return frame, []  # type: ignore[operator]
+    rest = frame.filter(pl.col("ts") < last)
+    if month_step(times, frame["symbol"])[0] or not (months := month_step(rest["ts"], rest["symbol"])[0]):
+        return frame, []
+    whole = frame.filter(pl.col("ts").dt.truncate(f"{months}mo") < pl.lit(last).dt.truncate(f"{months}mo"))
+    return whole, [f"the bar of {months}mo that was running on {last:%Y-%m-%d} left out"]
+
 # %% ../../../nbs/data/intake/05_importing.ipynb #42b654ba
 @dataclass(frozen=True)
 class _Reading:
@@ -397,6 +409,8 @@ def _bars(table: Table, columns: Mapping[str, str], choices: FileChoices, only: 
     numbers, read = read_numbers(table, columns, choices.decimal)
     frame = numbers.with_columns(ts=stamps.times, symbol=symbols)
     frame = _check_numbers(frame, table.cells, columns)
+    frame, running = _without_running_month(frame)
+    symbols, stamps = frame["symbol"], replace(stamps, times=frame["ts"])
     label = _told_label(columns["ts"], choices, table)
     zone = _told_zone(columns["ts"], choices, table, stamps)
     told_step = timeframe_duration(choices.timeframe) if choices.timeframe else timedelta(0)
@@ -414,7 +428,8 @@ def _bars(table: Table, columns: Mapping[str, str], choices: FileChoices, only: 
     frame, twice = _check_twice(frame, choices, stamps)
     reading = replace(reading, notes=(*reading.notes, *twice))
     frame, lacking = _with_prices(frame, columns)
-    return frame, timeframe, reading, [*table.decisions, *stamps.decisions, *read, *order, *twice, *lacking, *named]
+    decisions = [*table.decisions, *stamps.decisions, *read, *running, *order, *twice, *lacking, *named]
+    return frame, timeframe, reading, decisions
 
 # %% ../../../nbs/data/intake/05_importing.ipynb #8eaaa6e2
 def import_file(
