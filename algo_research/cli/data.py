@@ -172,7 +172,7 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     out, b, i = console(), found.bars, found.instrument
     out.print(f"{found!r}")
     try:
-        there = f"{found.periods_per_year:,.6g} bars a year"
+        there = f"{found.periods_per_year:,.6g} bars a year are there: annual figures are taken from these"
     except DataError as e:
         there = str(e)
     due = i.due_per_year(timeframe_duration(found.id.timeframe))

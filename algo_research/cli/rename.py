@@ -35,8 +35,17 @@ def rename(
         old, new = workspace.store.read(before), workspace.store.read(now)
         joined = follow_rename(old, new, until, units)
         first, last = (joined.bars.filter(side) for side in (pl.col("ts") >= until, pl.col("ts") < until))
-        out.print(f"{old.id} until {until:%Y-%m-%d %H:%M} UTC: {last.height:,} bars, last close {last['close'][-1]:g}")
-        out.print(f"{new.id} from then on: {first.height:,} bars, first open {first['open'][0]:g}")
+        out.print(
+            f"{old.id} until {until:%Y-%m-%d %H:%M} UTC: {last.height:,} bars, last close {last['close'][-1]:g}, "
+            f"of {last['ts'][-1]:%Y-%m-%d %H:%M}"
+        )
+        out.print(
+            f"{new.id} from then on: {first.height:,} bars, first open {first['open'][0]:g}, "
+            f"of {first['ts'][0]:%Y-%m-%d %H:%M}"
+        )
+        if joined.bars.equals(new.bars) and joined.instrument.history == new.instrument.history:
+            out.print(f"{new.id} is joined so already: there is nothing to do.")
+            return
         left = new.bars.filter(pl.col("ts") < until)
         over = left.join(old.bars, on="ts", how="semi").height
         if over:

@@ -49,10 +49,15 @@ def test_a_rename_is_shown_done_and_synced_on(workspace):
     doubtful = " ".join(algo(folder, *command).stdout.split())
     assert "Is --units 1 right?" in doubtful and "Nothing was stored" in doubtful
     shown = " ".join(algo(folder, *command, "--units", "100").stdout.split())
-    assert "145 bars, last close" in shown and "5 bars of sandbox/GARCH1-USDT/5m from before" in shown
+    assert (
+        "145 bars, last close" in shown
+        and "of 2015-01-01 12:00" in shown
+        and "5 bars of sandbox/GARCH1-USDT/5m from before" in shown
+    )
     assert "right?" not in shown and files(folder) == before
     told = shown[shown.index("algo data rename") :].split()[1:]
     assert "LEND-USDT/5m stays as it is" in " ".join(algo(folder, *told).stdout.split())
+    assert "there is nothing to do" in algo(folder, *told).stdout
     joined = store.read(NEW)
     assert joined.bars.height == 299 and joined.bars["ts"].equals(whole["ts"])
     for column in (*PRICES, "volume"):
