@@ -584,6 +584,8 @@ def of_months() -> dict[str, Shape]:
         content=lines([("Date", *NAMES[1:]), *months, running[1]]),
         says="running on 2024-01-17 left out",
     )
+    zulu = [f"{t:%Y-%m-%dT%H:%M}Z[Europe/London]" for t in MONTHS]  # as Java writes a winter
+    shapes["months of Greenwich by Java"] = monthly(zulu)
     # as pandas writes them: local midnights of the last days
     shapes["month ends of New York"] = replace(
         monthly([in_new_york((t - DAY).date(), 0).isoformat() for t in MONTH_ENDS]), known=winter
@@ -656,6 +658,18 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-17"))]),
             {},
             "first four days of their months",
+        ),
+        "letters of India beside UTC": (
+            lines(
+                [NAMES, *([f"{t:%Y-%m-%d %H:%M} {'IST' if n % 2 else 'UTC'}", *b] for n, (t, b) in enumerate(known))]
+            ),
+            {"tz": "Asia/Kolkata"},
+            "so no one clock reads the column",
+        ),
+        "a zone misspelt for months": (
+            lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01"))]),
+            {"tz": "Europe/Berln"},
+            "Did you mean",
         ),
         "years that go on as months": (
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01") if t.month == 1 or t.year == 2023)]),

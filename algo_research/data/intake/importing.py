@@ -25,7 +25,9 @@ from .sources import flat_name
 from algo_research.data.intake.tables import (
     DASHES, Table, find_columns, read_numbers, read_table, without_empty_rows,
 )
-from .times import Stamps, begins_quarters, month_step, read_stamps, to_utc, usual_duration
+from algo_research.data.intake.times import (
+    Stamps, begins_quarters, check_zone, month_step, read_stamps, to_utc, usual_duration,
+)
 from algo_research.data.market.bars import (
     PRICES, Adjustment, Dataset, DatasetId, bar_end, make_bars, month_count, timeframe_duration, timeframe_name,
 )
@@ -166,7 +168,7 @@ def _told_zone(column: str, choices: FileChoices, table: Table, stamps: Stamps) 
         raise InputError(f"The times say their zone, {stamps.zone}, so --tz {choices.tz} has nothing to say. Leave it "
                          "out.")
     if stamps.zone: return stamps.zone, "written behind them"
-    if choices.tz: return choices.tz, "as told"
+    if choices.tz: return check_zone(choices.tz), "as told"
     if table.source and table.source.zone: return table.source.zone, f"known of {table.source.name}"
     name = flat_name(column)
     said = name.startswith(("gmt", "utc")) or name.endswith(("gmt", "utc"))

@@ -295,7 +295,7 @@ def _fast_days(text: pl.Series, day_first: bool | None) -> tuple[pl.Series, tupl
 
 # %% ../../../nbs/data/intake/01_times.ipynb #4fac9144
 def _from_text(told: pl.Series, day_first: bool | None, tz: str | None = None) -> Stamps:
-    text = told.cast(pl.String).str.strip_chars()
+    text = told.cast(pl.String).str.strip_chars().str.replace(r"Z\[", "+00:00[")
     if (times := _fast(text)) is not None: return Stamps(times, bool((times.dt.truncate("1d") == times).all()))
     if (days := _fast_days(text, day_first)) is not None:
         return Stamps(days[0], bool((days[0].dt.truncate("1d") == days[0]).all()), days[1])
@@ -307,6 +307,11 @@ def _from_text(told: pl.Series, day_first: bool | None, tz: str | None = None) -
     else: times, decisions = _clocks(parts), ()
     if place := _place(parts): return Stamps(times, not parts["hour"].count(), (*decisions, _CLOCK_OF + place), place)
     letters, unclear = _letters(parts, tz)
+    ours = {"GMT"} if (tz or "").startswith("Europe/") else set()
+    if unclear and (set(letters) - ours or text.str.ends_with("Z").any()):
+        beside = " and ".join(letters) or "Z"
+        raise DataError(f"{unclear[0]!r} stands beside times that say {beside}, so no one clock reads the column. "
+                        "Write all times in one way, such as UTC.")
     if unclear: return Stamps(times, not parts["hour"].count(), (*decisions, _told_letters(times, parts, unclear, tz)))
     if set(letters) - {"UTC", "GMT"}: decisions = (*decisions, f"times say {' and '.join(_shown(letters))}")
     zoned = parts.select(pl.any_horizontal(pl.col("zone", "sign").is_not_null())).to_series() | text.str.ends_with("Z")
