@@ -12,7 +12,7 @@ from .common import Env, Root, console, line, open_workspace, table
 if TYPE_CHECKING:
     import polars as pl
 
-    from algo_research.data.market.bars import DatasetId
+    from algo_research.data.market.bars import Dataset, DatasetId
     from algo_research.data.stores.base import Store
 
 app = typer.Typer(
@@ -84,6 +84,9 @@ def import_(
         bool, typer.Option("--drop-duplicates", help="Keep the last of rows with the same time.")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Change bars that are already stored.")] = False,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Let the file take the place of all that is stored (versions stay).")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen and store nothing.")] = False,
     env: Env = None,
     root: Root = None,
@@ -92,7 +95,7 @@ def import_(
     from algo_research.core.errors import DataError, InputError
     from algo_research.data.catalog import reserved_venues
     from algo_research.data.intake.importing import import_file, import_files, stored_changes
-    from algo_research.data.stores.base import newest_version
+    from algo_research.data.stores.base import ABSENT, newest_version
 
     columns = {}
     for text in column or []:
@@ -129,8 +132,9 @@ def import_(
             )
         before = newest_version(workspace.store, dataset.id)
         out, damage = console(), None
+        afresh = afresh and before != ABSENT
         try:
-            new, changed, same = stored_changes(dataset, workspace.store)
+            new, changed, same = (dataset.bars.height, 0, 0) if afresh else stored_changes(dataset, workspace.store)
         except DataError as error:
             if not replace:
                 raise
@@ -138,7 +142,9 @@ def import_(
         out.print(f"{dataset!r}")
         for decision in imported.decisions:
             out.print(f"  {decision}")
-        if damage is None:
+        if afresh:
+            out.print(f"  {whole_change(dataset, workspace.store)}")
+        elif damage is None:
             out.print(f"  {new:,} new bars, {changed:,} changed, {same:,} already stored")
         else:
             new, changed, same = dataset.bars.height, 0, 0
@@ -151,7 +157,8 @@ def import_(
                 f"{changed:,} bars of {dataset.id} are stored with other values. Look with --dry-run; pass --replace "
                 "to change them (earlier versions stay readable)."
             )
-        version = workspace.store.write(dataset, after=before, replace=damage is not None)
+        reason = "imported afresh" if afresh else ""
+        version = workspace.store.write(dataset, reason, after=before, replace=afresh or damage is not None)
         snapshot = workspace.store.snapshot(dataset.id, version)
     out.print(f"Stored as {snapshot.dataset}, version {snapshot.version}, content {snapshot.content[:16]}.")
     out.print(f"Next: algo data check {snapshot.dataset}; algo run research -p dataset={snapshot.dataset}")
@@ -202,6 +209,23 @@ def show(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
             f"{row['known_at']:%Y-%m-%d %H:%M}",
         )
     out.print(rows)
+
+
+def whole_change(dataset: Dataset, store: Store) -> str:
+    """What goes when a dataset takes the place of all that is stored."""
+    from algo_research.core.errors import DataError
+
+    kept = "; it stays readable as the version before: algo data history"
+    try:
+        stored = store.read(dataset.id)
+    except DataError as error:
+        return f"{dataset.bars.height:,} bars take the place of what is stored and cannot be read: {error}"
+    gone = sorted({*stored.symbols} - {*dataset.symbols})
+    without = f", without {', '.join(gone[:9])}{' and others' * (len(gone) > 9)}" if gone else ""
+    was = (
+        f"{stored.instrument.calendar}, {stored.bars['ts'][0]:%Y-%m-%d %H:%M} to {stored.bars['ts'][-1]:%Y-%m-%d %H:%M}"
+    )
+    return f"{dataset.bars.height:,} bars take the place of {stored.bars.height:,} ({was} UTC){without}{kept}"
 
 
 def sparkline(values, width: int = 40) -> str:

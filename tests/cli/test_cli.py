@@ -129,6 +129,14 @@ def test_import_preview_replace_and_versions(workspace, csv):
     assert files(workspace) == before
     assert "version 1" in algo(workspace, "data", "import", str(changed), "--id", "test/M/1h", "--replace").stdout
     assert "readable versions 0, 1" in algo(workspace, "data", "show", "test/M/1h").stdout
+    told = ("data", "import", str(csv), "--id", "test/M/1h", "--tz", "Asia/Tokyo", "--label", "close")
+    other = algo(workspace, *told, "--replace", code=2)
+    assert "stored at other times" in other.stderr and "--afresh" in other.stderr
+    afresh = algo(workspace, *told, "--afresh", "--dry-run").stdout
+    assert "3,000 bars take the place of 3,000 (24/7, " in afresh and "Nothing was stored" in afresh
+    assert "version 2" in algo(workspace, *told, "--afresh").stdout
+    assert "imported afresh" in algo(workspace, "data", "history", "test/M/1h").stdout
+    assert "3,000 already stored" in algo(workspace, *told).stdout
 
 
 BAD = {

@@ -85,7 +85,10 @@ def table() -> list[str]:
 
 def test_the_docs_list_them():
     docs = (Path(__file__).parents[2] / "docs" / "howto" / "import.md").read_text().splitlines()
-    assert [row for row in table() if row not in docs] == []
+    rows = table()
+    names = {row.split("|")[1] for row in rows}
+    assert [row for row in rows if row not in docs] == []
+    assert [row for row in docs if row.count("|") in (3, 7) and row.split("|")[1] in names and row not in rows] == []
 
 
 def test_the_docs_list_the_letters_of_zones():
@@ -319,3 +322,43 @@ def test_a_table_with_days_and_clocks_in_two_columns(name, ending, tmp_path):
     bars = import_file(path, clock=CLOCK).dataset.bars
     assert bars["ts"].to_list() == HOURS and bars["known_at"][0] == HOURS[0] + HOUR
     assert bars["close"].to_list() == [bar[3] for bar in BARS]
+
+
+def of_symbols(folder, rows, **options):
+    (folder / "group.csv").write_bytes(lines([("symbol", "date", "close"), *rows]))
+    return import_file(folder / "group.csv", "mine/GROUP/1mo", CLOCK, **options).dataset
+
+
+def test_a_sparse_symbol_among_monthly_ones(tmp_path):
+    months = [date(2020 + n // 12, n % 12 + 1, 1) for n in range(24)]
+    full = [("A", f"{d}", 100 + n) for n, d in enumerate(months)]
+    holes = [("B", f"{months[n]}", 50 + n) for n in (0, 3, 4, 8, 9, 10, 20)]
+    bars = of_symbols(tmp_path, full + holes).bars.filter(symbol="B")
+    assert bars["ts"].dt.date().to_list() == [months[n] for n in (0, 3, 4, 8, 9, 10, 20)]
+    quarters = [("B", f"{months[n]}", 50 + n) for n in (0, 3, 6, 9, 12)]
+    with pytest.raises(
+        InputError, match="the bars of B lie 3 months apart, most 1; if these are holes, say it: --time"
+    ):
+        of_symbols(tmp_path, full + quarters)
+    told = of_symbols(tmp_path, full + quarters, timeframe="1mo").bars.filter(symbol="B")
+    assert told["known_at"].dt.date().to_list() == [months[n + 1] for n in (0, 3, 6, 9, 12)]
+
+
+@pytest.mark.parametrize(
+    ("times", "told", "answer"),
+    [
+        ([f"2024-01-{d:02}" for d in range(1, 9)], "1mo", "has more than one bar in the month of 2024-01-02"),
+        (["2023-01-01", "2023-04-01", "2023-07-01", "2023-10-01"], "1mo", "the nearest two lie 3 months apart"),
+        (["2023-01-15", "2023-02-15", "2023-03-15", "2023-04-15"], "1mo", "lies at neither end of its month"),
+        (["2023-01-01", "2023-02-01", "2023-03-31", "2023-04-30"], None, "at the beginning of its month, and 2023-03"),
+        (["2023-01-01", "2023-02-01", "2023-03-01", "2023-04-01"], "1d", "Most bars are 1 months apart"),
+        (["200102", "200103", "200104", "200105"], None, "can be read as"),  # of 2001, or of 2020, or of May
+        (["01/01/2024", "01/02/2024", "01/03/2024", "01/04/2024"], None, "Say which: --dates"),
+        (["2020-13", "2020-14", "2020-15"], None, "times cannot be read"),
+    ],
+)
+def test_what_is_no_month(times, told, answer, tmp_path):
+    (tmp_path / "file.csv").write_bytes(lines([("date", "close"), *([t, 100 + n] for n, t in enumerate(times))]))
+    with pytest.raises(InputError) as error:
+        import_file(tmp_path / "file.csv", clock=CLOCK, timeframe=told)
+    assert answer in str(error.value)

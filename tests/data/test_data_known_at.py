@@ -140,15 +140,16 @@ def test_no_bar_is_known_before_it_was(seeds, tmp_path):
     assert counts["equal"] > len(found) / 3 and counts.get("refused", 0) < len(found) / 3
 
 
-MONTH_ZONES = [*ZONES, "Pacific/Auckland", "Pacific/Honolulu", "Asia/Kolkata", "UTC"]
+MONTH_NAMES = ["%Y-%m", "%b %Y", "%Y%m"]
+MONTH_ZONES = [*ZONES, "Europe/London", "Pacific/Auckland", "Pacific/Honolulu", "Asia/Kolkata", "UTC"]
 
 
 def check_months(seed: int, folder) -> str:
     """Bars of months of some zone's calendar, written by their beginnings or their ends; what came of reading them."""
     rng = random.Random(seed)
     months, zone = rng.choice([1, 1, 1, 3, 12]), rng.choice(MONTH_ZONES)
-    kind = rng.choice(["epoch", "ms", "iso", "offset", "date", "working"])
-    if kind in ("date", "working"):
+    kind = rng.choice(["epoch", "ms", "iso", "offset", "date", "working", "holidays", *MONTH_NAMES])
+    if kind in ("date", "working", "holidays", *MONTH_NAMES):
         zone = "UTC"  # dates are read as those of UTC, as those of days are
     first = rng.choice([1985, 1990]) * 12 + rng.randrange(12) // months * months
     numbers = [first + n * months for n in range(rng.choice([3, 15, 30 if months == 12 else 100]))]
@@ -156,13 +157,22 @@ def check_months(seed: int, folder) -> str:
     label = rng.choice(["open", "close"])
     options, opens, ends = {}, begins[:-1], begins[1:]
     times = opens if label == "open" else ends if rng.random() < 0.3 else [t - timedelta(hours=3) for t in ends]
-    if kind in ("date", "working"):
+    dates = kind in ("date", "working", "holidays")
+    if kind in MONTH_NAMES:  # the first of a bar's months, or the last, which must be told
+        times = opens if label == "open" else ends
+        rows = [(t if label == "open" else t - timedelta(days=1)).strftime(kind) for t in times]
+        if label == "close":
+            options["label"] = label
+    elif dates:
         days = [
             t.date() if label == "open" else t.date() - timedelta(days=1) for t in (opens if label == "open" else ends)
         ]
         step = 1 if label == "open" else -1
-        while kind == "working" and any(d.weekday() > 4 for d in days):
+        while kind != "date" and any(d.weekday() > 4 for d in days):
             days = [d + timedelta(days=step * (d.weekday() > 4)) for d in days]
+        if kind == "holidays" and len(days) > 3:  # of a week, once a year; the last row would seem to be running
+            away = [4 * step * (d.month == 2 and d != days[-1] and rng.random() < 0.7) for d in days]
+            days = [d + timedelta(days=n) for d, n in zip(days, away, strict=True)]
         rows = [f"{d}" for d in days]
     elif kind == "iso":
         rows, options["tz"] = [f"{t:%Y-%m-%d %H:%M}" for t in times], zone
@@ -170,7 +180,8 @@ def check_months(seed: int, folder) -> str:
         rows = [t.isoformat(sep=" ") for t in times]
     else:
         rows = [int(t.timestamp()) * (1000 if kind == "ms" else 1) for t in times]
-    if (kind not in ("date", "working") and rng.random() < 0.7) or times is ends:
+    named = dates or kind in MONTH_NAMES
+    if (not named and rng.random() < 0.7) or (times is ends and not dates):
         options["label"] = label
     held = {rng.randrange(1, len(rows) - 1)} if len(rows) > 10 else set()
     lines = [f"{row};{100 + n}" for n, row in enumerate(rows) if n not in held]
@@ -181,9 +192,9 @@ def check_months(seed: int, folder) -> str:
     except InputError as error:
         in_utc = [t.astimezone(UTC) for t in times]
         mixed = 0 < sum(t.day < 5 for t in in_utc) < len(times)  # by summer time, of two months in UTC
-        sure = kind in ("date", "working", "iso") or "label" in options or all(t.day < 5 for t in in_utc)
+        sure = named or kind == "iso" or "label" in options or all(t.day < 5 for t in in_utc)
         return f"refused: {error} {kind} {label} {zone} {options}" if sure and not mixed else "refused"
-    known = times if label == "close" and kind not in ("date", "working") else ends
+    known = times if label == "close" and not named else ends
     right = [
         (datetime(n // 12, n % 12 + 1, 1, tzinfo=UTC), end.astimezone(UTC), 100.0 + i)
         for i, (n, end) in enumerate(zip(numbers, known, strict=True))
@@ -191,7 +202,7 @@ def check_months(seed: int, folder) -> str:
     ]
     bars = found.bars.select("ts", "known_at", "close").rows()
     if label == "close" and "label" not in options and bars[0][0] > right[0][0]:  # taken for beginnings, and said
-        right = [(floor_time(r[1], months * MONTH), *r[1:]) for r in right]
+        right = [(floor_time(r[1] + timedelta(hours=1), months * MONTH), *r[1:]) for r in right]
     if found.id.timeframe != f"{months}mo" or [(b[0], b[2]) for b in bars] != [(r[0], r[2]) for r in right]:
         return f"other bars: {found.id.timeframe} {bars[:2]} {right[:2]} {kind} {label} {zone} {options}"
     early = [(b, r) for b, r in zip(bars, right, strict=True) if b[1] < r[1]]

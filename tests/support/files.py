@@ -595,6 +595,66 @@ def of_months() -> dict[str, Shape]:
     shapes["quarters by their ends"] = Shape(
         lines([("Date", *NAMES[1:]), *rows]), quarters, [*quarters[1:], MONTH_ENDS[-1]], bars, timeframe="3mo"
     )
+    named = [
+        ("names", "%b %Y"),
+        ("numbers and years", "%m/%Y"),
+        ("years and numbers", "%Y-%m"),
+        ("statisticians", "%YM%m"),
+    ]
+    for name, form in named:
+        shapes[f"months by {name}"] = monthly([t.strftime(form) for t in MONTHS], says="times name months, such as")
+    shapes["months as numbers"] = monthly([f"{t:%Y%m}" for t in MONTHS], NAMES, says="months written as YYYYMM")
+    shapes["months as fractions"] = monthly([f"{t:%Y.%m}" for t in MONTHS], NAMES, says="months written as YYYY.MM")
+    shapes["firsts of months, the day first"] = monthly(
+        [f"{t:%d/%m/%Y}" for t in MONTHS], says="the day first: by it they are the firsts of months"
+    )
+    london = [t.astimezone(ZoneInfo("UTC")) for t in (t.replace(tzinfo=ZoneInfo("Europe/London")) for t in MONTHS)]
+    shapes["months of London"] = monthly([epoch(t) for t in london], NAMES, says="an hour ahead of UTC in summer")
+    holidays = [t - timedelta(days=7) if t.month in (1, 10) else t for t in worked]
+    shapes["months before long holidays"] = monthly(
+        [f"{t:%Y-%m-%d}" for t in holidays], says="times lie where months end"
+    )
+    download = [
+        *months[:-1],
+        [f"{MONTHS[-1]:%Y-%m-%d}", *walk(1, 3)[0]],
+        [f"{MONTHS[-1] + 3 * DAY:%Y-%m-%d}", *walk(1, 4)[0]],
+    ]
+    shapes["months, downloaded on a fourth"] = Shape(
+        lines([("Date", *NAMES[1:]), *download]),
+        MONTHS[:-1],
+        MONTH_ENDS[:-1],
+        MONTH_BARS[:-1],
+        timeframe="1mo",
+        says="running on 2023-12-04 left out",
+    )
+    rows = [[f"{t.year}Q{t.month // 3 + 1}", *b] for t, b in zip(quarters, bars, strict=True)]
+    shapes["quarters by name"] = replace(
+        shapes["quarters by their ends"], content=lines([NAMES, *rows]), says="times name quarters, such as 2020Q1"
+    )
+    rows = [[f"{t - DAY:%B %Y}", *b] for t, b in zip([*quarters[1:], MONTH_ENDS[-1]], bars, strict=True)]
+    shapes["quarters by their last months"] = replace(
+        shapes["quarters by their ends"], content=lines([NAMES, *rows]), options={"label": "close"}
+    )
+    years = [MONTHS[0].replace(year=2010 + n) for n in range(12)]
+    rows = [[t.year, *b] for t, b in zip(years, MONTH_BARS, strict=False)]
+    shapes["years"] = Shape(
+        lines([("Year", *NAMES[1:]), *rows]),
+        years,
+        [*years[1:], MONTHS[24]],
+        MONTH_BARS[:12],
+        timeframe="12mo",
+        says="times are years",
+    )
+    holes = [n for n in range(48) if n % 12 in (0, 3, 6, 9) or n < 6]
+    rows = [[f"{MONTHS[n]:%Y-%m-%d}", *MONTH_BARS[n]] for n in holes]
+    shapes["months with holes, told"] = Shape(
+        lines([NAMES, *rows]),
+        [MONTHS[n] for n in holes],
+        [MONTH_ENDS[n] for n in holes],
+        [MONTH_BARS[n] for n in holes],
+        timeframe="1mo",
+        options={"timeframe": "1mo"},
+    )
     return shapes
 
 
@@ -657,7 +717,7 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
         "bars that are months apart, from any day": (
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-17"))]),
             {},
-            "first four days of their months",
+            "lies at neither end of its month",
         ),
         "letters of India beside UTC": (
             lines(
@@ -674,12 +734,12 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
         "years that go on as months": (
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01") if t.month == 1 or t.year == 2023)]),
             {},
-            "first four days of their months",
+            "if these are holes, say it: --timeframe 1mo",
         ),
         "a quarter of February": (
             lines([["Date", *NAMES[1:]], ["2020-02-01", *MONTH_BARS[0]]]),
             {"timeframe": "3mo"},
-            "are counted from January",
+            "those are counted from January",
         ),
         "months of no calendar": (
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01"))]),
@@ -689,7 +749,7 @@ def refused() -> dict[str, tuple[bytes, dict[str, Any], str]]:
         "quarters of no quarter": (
             lines([["Date", *NAMES[1:]], *(row for t, row in of_each("%Y-%m-01") if t.month % 3 == 2)]),
             {},
-            "from January, April, July, October",
+            "those are counted from January",
         ),
         "the end of a month, or the beginning of the next": (
             lines([NAMES, *([epoch(t - 9 * HOUR), *b] for t, b in zip(MONTHS, MONTH_BARS, strict=True))]),

@@ -24,7 +24,9 @@ _NUMBER = re.compile(r"[+-]?[$€£¥]?\d[\d.,'’\u00a0\u202f ]*(?:[eE][+-]?\d+
                      re.IGNORECASE)
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([T ,;].*)?|\d{10}|\d{13}|\d{16}|\d{18,19}"
                    r"|(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([T ]?\d{4,6})?"
-                   r"|\d{1,2}[- ][^\W\d]{3,9}\.?[- ,]+\d{2,4}.*|[^\W\d]{3,9}\.? \d{1,2},? \d{4}.*")
+                   r"|\d{1,2}[- ][^\W\d]{3,9}\.?[- ,]+\d{2,4}.*|[^\W\d]{3,9}\.? \d{1,2},? \d{4}.*"
+                   r"|(19|20)\d\d([-/M]\d\d|[- ]?Q[1-4])|([01]?\d/|Q[1-4][- ]?)(19|20)\d\d"
+                   r"|[^\W\d]{3,9}\.?[- ](19|20)\d\d")
 
 _SYMBOLS = ("ticker", "tickers", "symbol", "symbols")
 
@@ -207,6 +209,16 @@ def _is_comment(line: str, layout: Layout) -> bool:
     return len(cells) != len(layout.names) or all(kind_of_cell(cell) != "time" for cell in cells[1:])
 
 # %% ../../../nbs/data/intake/00_dialects.ipynb #55a317f8
+def _without_comments(rows: bytes, end: bytes) -> tuple[bytes, list[str]]:
+    "The rows without the lines that begin with #, and these; in a cell between quotation marks there are none."
+    kept, comments, at, quotes = [], [], 0, 0
+    for line in re.finditer(rb"(?m)^#[^\n]*?" + end, rows):
+        kept.append(rows[at : line.start()])
+        quotes += kept[-1].count(b'"')
+        at = line.start() if quotes % 2 else line.end()
+        if quotes % 2 == 0: comments.append(line[0].decode(errors="replace").strip())
+    return b"".join([*kept, rows[at:]]), comments
+
 def without_strays(
     rows: bytes,   # in UTF-8
     layout: Layout,
@@ -219,10 +231,9 @@ def without_strays(
         if count: said.append(f"{count} lines of the header between the rows left out")
     if b"\n#" in rows and not any(row[0].startswith("#") and not _is_comment(layout.delimiter.join(row), layout)
                                   for row in layout.sample):
-        pattern = rb"(?m)^#[^\"\n]*?" + end
-        comments = [line.decode(errors="replace").strip() for line in re.findall(pattern, rows)]
+        kept, comments = _without_comments(rows, end)
         if comments and all(_is_comment(line, layout) for line in comments):
-            rows = re.sub(pattern, b"", rows)
+            rows = kept
             said.append(f"{len(comments)} comments between the rows left out, the first is {comments[0][:60]!r}")
     return rows, tuple(said)
 

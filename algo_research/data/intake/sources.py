@@ -20,7 +20,8 @@ _NAMES = {
           "datetime datetimeiso date gmt utc datum datumzeit zeit "
           "zeitpunkt uhrzeit fecha fechahora hora data dataora datahora "
           "ora horodatage heure dateheure дата время 日付 日期 时间 "
-          "時間 begin start index indexlevel0 unnamed0 column1",
+          "時間 begin start index indexlevel0 unnamed0 column1 "
+          "month monat mois mes mese mês period quarter quartal trimestre year jahr année año anno ano",
     "open": "open o openprice priceopen "
             "opening openingprice first erster eröffnung eröffnungskurs ouverture ouv apertura "
             "abertura начало 始値 开盘 开盘价",
