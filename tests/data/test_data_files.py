@@ -362,3 +362,22 @@ def test_what_is_no_month(times, told, answer, tmp_path):
     with pytest.raises(InputError) as error:
         import_file(tmp_path / "file.csv", clock=CLOCK, timeframe=told)
     assert answer in str(error.value)
+
+
+def test_comments_with_quotation_marks(tmp_path):
+    rows = hours_of(slice(0, 6)).decode().splitlines()
+    for comment in ('# the "best" source', '# 5" of rain', "# it's said", '#,"a,b', '# "open'):
+        text = "\n".join([*rows[:3], comment, *rows[3:], comment]) + "\n"
+        (tmp_path / "file.csv").write_text(text)
+        read = import_file(tmp_path / "file.csv", clock=CLOCK)
+        assert read.dataset.bars["close"].to_list() == [bar[3] for bar in BARS[:6]]
+        assert any("2 comments between the rows left out" in said for said in read.decisions)
+    names = "time,open,high,low,close,volume,note"
+    noted = [f'{row},"a note\n# and, more, of, it"' for row in rows[1:]]
+    (tmp_path / "file.csv").write_text("\n".join([names, *noted]) + "\n")
+    read = import_file(tmp_path / "file.csv", clock=CLOCK)
+    assert read.dataset.bars["close"].to_list() == [bar[3] for bar in BARS[:6]]
+
+
+def hours_of(cut):
+    return lines([NAMES, *([f"{t:%Y-%m-%dT%H:%M:%SZ}", *b] for t, b in list(zip(HOURS, BARS, strict=True))[cut])])
