@@ -195,11 +195,13 @@ def backtest(
     delay: int = 0,           # bars each order comes late, beyond the next open
     instruments: Mapping[str, Instrument] | None = None, # by symbol, for costs that depend on them
 ) -> Result:
-    "Trade the targets at the next open and keep the books."
+    "Trade the targets at the next open after they were known, and keep the books."
     grid = make_grid(bars)
     spoken = targets.drop_nulls("target").join(
         bars.select("symbol", "ts"), on=["symbol", "ts"], how="semi", maintain_order="left")
-    orders = align_targets(to_matrix(spoken, grid.times, grid.symbols, "target"), grid.open, delay)
+    spoken = spoken.with_columns(earliest=grid.times["ts"].search_sorted(spoken["known_at"], "left"))
+    target, earliest = (to_matrix(spoken, grid.times, grid.symbols, name) for name in ("target", "earliest"))
+    orders = align_targets(target, grid.open, delay, earliest)
     books = keep_accounts(grid, orders, initial_cash, cost_rates(costs, grid, instruments or {}), engine)
     end = grid.times["known_at"][books.bankrupt_at] if books.bankrupt_at >= 0 else None
     ledgers = _ledgers(grid, orders, books, initial_cash)

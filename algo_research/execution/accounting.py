@@ -332,14 +332,17 @@ def align_targets(
     target: np.ndarray,          # (bars, assets) decided at the close of the bar; NaN: no decision
     open: np.ndarray,            # (bars, assets) opening prices; NaN: no bar
     delay: int = 0,              # further bars of the asset to let pass before the order
+    earliest: np.ndarray | None = None, # (bars, assets) first bar that opens after the decision was known; None: the next
 ) -> np.ndarray:                 # (bars, assets) orders executed at the open of the bar; NaN: none
-    "Move each decision to the asset's next available open; the newest one there wins."
+    "Move each decision to the asset's next available open; a newer one that is there by then wins."
     open = _matrix("open", open)
     target, orders = _matrix("target", target, open.shape), np.full(open.shape, np.nan)
     if delay < 0: raise InputError(f"delay={delay} given, it must be 0 or more: an order cannot precede its decision.")
     for asset in range(open.shape[1]):
         bars, decided = (np.flatnonzero(~np.isnan(x[:, asset])) for x in (open, target))
-        turn = np.searchsorted(bars, decided, side="right") + delay
-        decided, turn = decided[turn < len(bars)], turn[turn < len(bars)]
-        orders[bars[turn], asset] = target[decided, asset]  # repeated bars: the last assignment stays
+        known = decided + 1 if earliest is None else np.maximum(earliest[decided, asset].astype(np.int64), decided + 1)
+        turn = np.minimum(np.searchsorted(bars, known) + delay, len(bars))
+        newer = np.append(np.minimum.accumulate(turn[::-1])[::-1][1:], len(bars))[: len(turn)]
+        decided, turn = decided[turn < newer], turn[turn < newer]
+        orders[bars[turn], asset] = target[decided, asset]
     return orders

@@ -162,21 +162,32 @@ def test_equity_of_exactly_zero_is_bankrupt():
     assert books.bankrupt_at == 2 and books.equity[2:].tolist() == [0, 0]
 
 
-def naive_alignment(target, open_, delay):
-    "One decision after the other, walking the bars of its asset."
-    orders = np.full(open_.shape, nan)
-    for t, a in np.ndindex(*target.shape):
-        bars = [u for u in range(t + 1, len(open_)) if not np.isnan(open_[u, a])]
-        if not np.isnan(target[t, a]) and len(bars) > delay:
-            orders[bars[delay], a] = target[t, a]
+def naive_alignment(target, open_, delay, earliest):
+    "Bar after bar: of the decisions whose turn has come, the newest; none that is older than one before."
+    orders, done = np.full(open_.shape, nan), np.full(open_.shape[1], -1)
+    for u, a in np.ndindex(*open_.shape):
+        for t in range(u):
+            bars = [b for b in range(max(t + 1, int(earliest[t, a])), len(open_)) if not np.isnan(open_[b, a])]
+            if not np.isnan(target[t, a]) and bars[delay : delay + 1] == [u] and t > done[a]:
+                orders[u, a], done[a] = target[t, a], t
     return orders
 
 
 @moderate
-@given(cases(), st.integers(0, 3))
-def test_alignment(case, delay):
-    expected = naive_alignment(case.target, case.open, delay)
+@given(cases(), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_alignment(case, delay, seed):
+    after = np.arange(len(case.open))[:, None] + np.ones_like(case.open)
+    expected = naive_alignment(case.target, case.open, delay, after)
     np.testing.assert_array_equal(align_targets(case.target, case.open, delay), expected)
+    late = after + np.random.default_rng(seed).integers(-2, 4, after.shape)  # known before its bar was over: no earlier
+    expected = naive_alignment(case.target, case.open, delay, late)
+    np.testing.assert_array_equal(align_targets(case.target, case.open, delay, late), expected)
+
+
+def test_a_decision_that_was_known_late_does_not_undo_a_newer_one():
+    prices, decided = column(*[1] * 6), column(0.5, 0.2, nan, nan, 0.9, nan)
+    late = column(4, 2, nan, nan, 6, nan)
+    np.testing.assert_array_equal(align_targets(decided, prices, earliest=late), column(nan, nan, 0.2, nan, nan, nan))
 
 
 def test_alignment_of_the_last_bar_stays_unfilled():
