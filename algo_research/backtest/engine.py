@@ -78,7 +78,7 @@ def _vectorbt_account(grid: Grid, orders: np.ndarray, cash: float, rates: CostRa
         close = pd.DataFrame(grid.close)
         options = {"size_type": "targetpercent", "val_price": close.ffill().shift(1), "direction": "both",
                    "cash_sharing": True, "group_by": True, "call_seq": "auto", "lock_cash": False,
-                   "update_value": False, "freq": "1D"}
+                   "update_value": False, "min_size": 0.0, "freq": "1D"}
         kept = vbt.Portfolio.from_orders(
             close, size=orders, price=grid.open, init_cash=cash, **options, **rates._asdict())
         records, equity = kept.orders.values, kept.value().to_numpy()
