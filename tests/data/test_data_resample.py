@@ -1,5 +1,7 @@
 """Days, weeks and months of sessions: each bar belongs to the date of its session, by plain arithmetic on dates."""
 
+import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -9,12 +11,15 @@ import pytest
 from algo_research.core.errors import InputError
 from algo_research.data.market.bars import (
     BARS_SCHEMA,
+    Dataset,
+    DatasetId,
     month_count,
     resample_bars,
     timeframe_duration,
     validate_bars,
 )
-from algo_research.data.market.instruments import ALWAYS, session_bars, session_schedule
+from algo_research.data.market.instruments import ALWAYS, Instrument, session_bars, session_schedule
+from algo_research.data.stores.delta import DeltaStore
 
 DAY = timedelta(days=1)
 CALENDARS = ["XNYS", "XASX", "XTKS", "XSHG", "CMES", "24/5"]
@@ -236,3 +241,37 @@ def test_bars_of_weeks_and_months_have_no_sessions():
     months = resample_bars(bars, "1d", "1mo", "XNYS")
     for calendar in (ALWAYS, "XNYS"):
         assert resample_bars(months, "1mo", "3mo", calendar).equals(resample_bars(bars, "1d", "3mo", "XNYS"))
+
+
+@pytest.mark.parametrize("target", ["1d", "1w", "1mo", "3mo"])
+@pytest.mark.parametrize("calendar", CALENDARS)
+def test_a_range_is_the_whole_cut(tmp_path, calendar, target):
+    """Half-open, on the times of the coarse bars; holes, early ends and bars outside the calendar included."""
+    rng, store = random.Random(f"{calendar} {target}"), DeltaStore(tmp_path)
+    step = "4h" if target == "1d" else rng.choice(["4h", "1d"])
+    rows = due(calendar, date(2023, 12, 20), date(2024, 7, 31), timeframe_duration(step))
+    holed = [row for row in rows if rng.random() > 0.1 and not 30 < row[0].timetuple().tm_yday < 36]
+    strange = [(None, t := datetime(2024, 1, 6, 12, tzinfo=UTC) + n * 7 * DAY, t + DAY) for n in range(9)]
+    parts = [priced(sorted({r[1]: r for r in part}.values(), key=lambda r: r[1]), symbol)[0]
+             for symbol, part in (("A", rows), ("B", [*holed, *strange]), ("C", rows[: len(rows) // 3]))]  # fmt: skip
+    instrument = Instrument("X", "test", "equity", calendar=calendar)
+    dataset = Dataset(DatasetId("test", "X", step), validate_bars(pl.concat(parts)), instrument)
+    store.write(dataset)
+    whole = store.resample(dataset.id, target)
+    assert whole.bars.equals(resample_bars(dataset.bars, step, target, calendar)) and whole.bars.height > 5
+    assert whole.instrument == replace(instrument, calendar=calendar if target == "1d" else ALWAYS)
+    assert target == "1d" or whole.periods_per_year == pytest.approx({"1w": 52, "1mo": 12, "3mo": 4}[target], rel=0.01)
+    edges = [
+        datetime(2023, 12, 1, tzinfo=UTC),
+        datetime(2024, 9, 1, tzinfo=UTC),
+        *rng.sample(whole.bars["ts"].to_list(), 5),
+    ]
+    for _ in range(8):
+        start, end = (
+            rng.choice(edges) + rng.choice([0, 1, 0, 13]) * rng.choice([1, -1]) * timedelta(hours=1) for _ in "ab"
+        )
+        part = store.resample(dataset.id, target, start=start, end=end).bars
+        assert part.equals(whole.bars.filter(pl.col("ts") >= start, pl.col("ts") < end)), (start, end)
+        one = store.resample(dataset.id, target, ["B"], start=start).bars
+        assert one.equals(whole.bars.filter(pl.col("symbol") == "B", pl.col("ts") >= start))
+        assert store.resample(dataset.id, target, end=end).bars.equals(whole.bars.filter(pl.col("ts") < end))
