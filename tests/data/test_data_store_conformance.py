@@ -16,8 +16,8 @@ import pytest
 from support.datasets import HERE, START, crash_states, make_dataset
 
 from algo_research.core.errors import DataError, InputError, RetryableError
-from algo_research.data.market.bars import DatasetId, resample_bars
-from algo_research.data.market.instruments import Instrument
+from algo_research.data.market.bars import Dataset, DatasetId, make_bars, resample_bars, timeframe_duration
+from algo_research.data.market.instruments import Instrument, session_bars
 from algo_research.data.stores.base import open_store
 
 STORES = {
@@ -299,12 +299,28 @@ def test_another_kind_of_market_is_refused_unless_it_replaces_all(store, change)
     assert store.read(dataset.id).instrument == other.instrument
 
 
-def test_sessions_are_no_days_of_the_clock(store):
-    dataset = make_dataset()
-    store.write(replace(dataset, instrument=replace(dataset.instrument, kind="equity", calendar="XASX")))
-    with pytest.raises(InputError, match="sessions of XASX"):
-        store.resample(dataset.id, "1d")
-    assert store.resample(dataset.id, "4h").bars.height
+@pytest.mark.parametrize(("timeframe", "target"), [("1h", "1d"), ("1h", "1w"), ("1d", "1mo")])
+def test_sessions_make_days_weeks_and_months(store, timeframe, target):
+    """A range of them is the whole cut, though a session of Sydney begins on the day before."""
+    step = timeframe_duration(timeframe)
+    due = session_bars("XASX", START.date(), START.date() + timedelta(days=150), step)
+    holed = due.filter(pl.int_range(pl.len()) % 7 > 0)
+    prices = {name: pl.int_range(1.0, pl.len() + 1) + n for n, name in enumerate(("low", "open", "close", "high"))}
+    parts = [part.select(symbol=pl.lit(name), ts="ts", known_at="end", **prices)
+             for name, part in (("A", due), ("B", holed), ("C", due[: due.height // 3]))]  # fmt: skip
+    bars = make_bars(pl.concat(parts), step)
+    shares = Instrument("shares", "test", "equity", calendar="XASX")
+    store.write(dataset := Dataset(DatasetId("test", "shares", timeframe), bars, shares))
+    whole = store.resample(dataset.id, target)
+    assert whole.bars.equals(resample_bars(bars, timeframe, target, "XASX")) and whole.version == 0
+    assert whole.instrument == replace(shares, calendar="XASX" if target == "1d" else "24/7")
+    times = whole.bars["ts"].unique().sort()
+    for start, end in ((times[1], times[3]), (times[1] + timedelta(hours=1), times[-1]), (times[2], None)):
+        expected = whole.bars.filter(pl.col("ts") >= start, pl.col("ts") < end if end else pl.lit(True))
+        assert store.resample(dataset.id, target, start=start, end=end).bars.equals(expected)
+    for days in ("2d", "3d"):
+        with pytest.raises(InputError, match=rf"no bars of {days} on the sessions of XASX.*1d.*1w.*1mo"):
+            store.resample(dataset.id, days)
 
 
 def test_a_newer_schema_is_neither_read_nor_written_over(url):

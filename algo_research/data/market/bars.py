@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['MONTH', 'TIME', 'BARS_SCHEMA', 'PRICES', 'EPOCH', 'MONDAY', 'Adjustment', 'timeframe_duration', 'timeframe_name',
            'month_count', 'bar_end', 'DatasetId', 'validate_bars', 'make_bars', 'floor_time', 'ceil_time', 'bar_times',
-           'resample_bars', 'bars_per_year', 'require_calendar', 'Snapshot', 'Dataset', 'join_metadata']
+           'group_bars', 'resample_bars', 'bars_per_year', 'require_calendar', 'Snapshot', 'Dataset', 'join_metadata']
 
 # %% ../../../nbs/data/market/01_bars.ipynb #853949d7
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -21,7 +21,14 @@ from fastcore.basics import patch
 
 from ...core.errors import DataError, InputError
 from ...core.hashing import hash_frame, hash_params
-from .instruments import YEAR, Instrument, elapsed_years
+from algo_research.data.market.instruments import (
+    ALWAYS,
+    YEAR,
+    Instrument,
+    elapsed_years,
+    exchange_zone,
+    session_schedule,
+)
 
 # %% ../../../nbs/data/market/01_bars.ipynb #593fa47e
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1),
@@ -176,33 +183,87 @@ def bar_times(
     return pl.datetime_range(first, last, every, time_unit="us", eager=True)
 
 # %% ../../../nbs/data/market/01_bars.ipynb #7da11f3f
-def _places(times: pl.Series, step: timedelta) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Microseconds: the times, and where their bars begin and end."
-    ts = times.to_physical().to_numpy()
+_DAY = timedelta(days=1)
+
+def _us(times: pl.Series) -> np.ndarray: return times.to_physical().to_numpy()
+
+def _spans(times: pl.Series, step: timedelta) -> tuple[np.ndarray, np.ndarray]:
+    "Microseconds: where the bars begin and end that hold these times."
     if months := month_count(step):
         begins = times.dt.truncate(f"{months}mo")
-        return ts, *(s.to_physical().to_numpy() for s in (begins, begins.dt.offset_by(f"{months}mo")))
-    width = step // timedelta(microseconds=1)
+        return _us(begins), _us(begins.dt.offset_by(f"{months}mo"))
+    ts, width = _us(times), step // timedelta(microseconds=1)
     begin = ts - (ts - int(_origin(step).timestamp()) * 1_000_000) % width
-    return ts, begin, begin + width
+    return begin, begin + width
 
-def resample_bars(
-    bars: pl.DataFrame, # valid bars
-    source: str,        # their timeframe
-    target: str,        # a multiple of it
-) -> pl.DataFrame:      # valid bars; the last of a symbol only if its end is seen
-    "Coarser bars, labelled by their open time."
+# where the coarse bar of each fine one begins and ends; after which fine ones, by their rows, nothing of it is due
+_Places = tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]
+
+def _by_clock(times: pl.Series, fine: timedelta, coarse: timedelta) -> _Places:
+    "Coarse bars on the clock of UTC."
+    begin, end = _spans(times, coarse)
+    def over(rows: np.ndarray) -> np.ndarray:
+        return _us(pl.select(bar_end(pl.lit(times.gather(rows)), fine)).to_series()) >= end[rows]
+    return begin, end, over
+
+# %% ../../../nbs/data/market/01_bars.ipynb #096c525c
+def _sessions(times: pl.Series, calendar: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Microseconds: dates of sessions around these times, when they open and close; of the last it is not known."
+    first, last = times.min().date() - _DAY, times.max().date() + _DAY  # type: ignore[union-attr]
+    until = last + timedelta(weeks=3)
+    try: known = session_schedule(calendar, first, until, _DAY)
+    except DataError: known = session_schedule(calendar, first, until := last, _DAY)  # nobody knows later holidays
+    never = np.iinfo(np.int64).max
+    days = pl.concat([known["date"], pl.Series([until + _DAY])]).cast(pl.Datetime("us"))
+    return _us(days), np.append(_us(known["ts"]), never), np.append(_us(known["known_at"]), never)
+
+def _by_sessions(times: pl.Series, fine: timedelta, coarse: timedelta, calendar: str) -> _Places:
+    "Coarse bars of dates: of the session that a bar lies in, or of the bar's middle where there is none."
+    days, opens, closes = _sessions(times, calendar)
+    def running(moments: np.ndarray) -> np.ndarray: return np.searchsorted(closes, moments, side="right")
+    session, middle, ends = running(_us(times)), times + fine / 2, _us(times + fine)
+    inside = opens[session] <= _us(middle)
+    outside = middle.filter(pl.Series(~inside)).dt.convert_time_zone(exchange_zone(calendar)).dt.date()
+    date = days[session]
+    date[~inside] = _us(outside.cast(pl.Datetime("us")))
+    ends = np.where(inside, np.minimum(ends, closes[session]), ends)
+    if coarse > _DAY:
+        begin, end = _spans(pl.Series(date).cast(TIME), coarse)
+        return begin, end, lambda rows: days[running(ends[rows])] >= end[rows]
+    at = np.searchsorted(days, date)
+    traded = days[at] == date
+    begin = np.where(traded, opens[at], date)
+    end = np.where(traded, closes[at], date + _DAY // timedelta(microseconds=1))
+    return begin, end, lambda rows: ends[rows] >= end[rows]
+
+# %% ../../../nbs/data/market/01_bars.ipynb #6689ae6b
+def _of_sessions(source: str, target: str, calendar: str) -> bool:
+    "Whether coarser bars are made of sessions; what bars cannot be joined to is refused."
     fine, coarse = timeframe_duration(source), timeframe_duration(target)
-    if coarse % fine if bool(month_count(fine)) == bool(month_count(coarse)) else timedelta(days=1) % fine:
+    if coarse % fine if bool(month_count(fine)) == bool(month_count(coarse)) else _DAY % fine:
         raise InputError(f"Bars of {source} cannot be resampled to {target}. Allowed are whole multiples of {source}"
                          f"{', and months of what divides a day' * bool(month_count(coarse))}.")
-    if coarse == fine or not bars.height: return bars
-    ts, opened, ends = _places(bars["ts"], coarse)
+    if calendar == ALWAYS or fine > _DAY or coarse < _DAY: return False
+    if coarse not in (_DAY, timedelta(weeks=1)) and not month_count(coarse):
+        raise InputError(f"There are no bars of {target} on the sessions of {calendar}. Allowed are 1d (a session), "
+                         "1w, 1mo, 2mo, 3mo, 4mo, 6mo and 12mo.")
+    return True
+
+# %% ../../../nbs/data/market/01_bars.ipynb #9db75990
+def group_bars(
+    bars: pl.DataFrame,      # valid bars
+    source: str,             # their timeframe
+    target: str,             # a multiple of it
+    calendar: str = ALWAYS,  # whose sessions make days, weeks and months
+) -> tuple[pl.DataFrame, pl.Series]: # valid bars; whether the end of each is seen
+    "Coarser bars, labelled by their open time, and which of them are over."
+    sessions, fine, coarse = _of_sessions(source, target, calendar), *map(timeframe_duration, (source, target))
+    if coarse == fine or not bars.height: return bars, pl.repeat(True, bars.height, dtype=pl.Boolean, eager=True)
+    opened, ends, seen = (_by_sessions(bars["ts"], fine, coarse, calendar) if sessions else
+                          _by_clock(bars["ts"], fine, coarse))
     symbol_from = bars["symbol"].rle().struct.field("len").cum_sum().to_numpy()  # where the next symbol begins
     first = np.union1d(np.flatnonzero(opened[1:] != opened[:-1]) + 1, np.append(0, symbol_from[:-1]))
-    last = np.append(first[1:], len(ts)) - 1
-    fine_ends = pl.select(bar_end(pl.lit(bars["ts"].gather(last)), fine)).to_series().to_physical().to_numpy()
-    seen = (fine_ends >= ends[last]) | ~np.isin(last + 1, symbol_from)
+    last = np.append(first[1:], len(opened)) - 1
     def over(name: str, reduce: np.ufunc) -> np.ndarray:
         return reduce.reduceat(bars[name].to_physical().fill_null(0).to_numpy(), first)
     known = np.maximum(over("known_at", np.maximum), ends[first])
@@ -211,7 +272,18 @@ def resample_bars(
                "open": bars["open"].gather(first), "high": over("high", np.maximum), "low": over("low", np.minimum),
                "close": bars["close"].gather(last), "volume": over("volume", np.add),
                "known_at": pl.Series(known).cast(TIME)}
-    return pl.DataFrame(columns).with_columns(volume=pl.when(pl.Series(some)).then("volume")).filter(pl.Series(seen))
+    whole = pl.DataFrame(columns).with_columns(volume=pl.when(pl.Series(some)).then("volume"))
+    return whole, pl.Series(seen(last) | ~np.isin(last + 1, symbol_from))
+
+def resample_bars(
+    bars: pl.DataFrame,      # valid bars
+    source: str,             # their timeframe
+    target: str,             # a multiple of it
+    calendar: str = ALWAYS,  # whose sessions make days, weeks and months
+) -> pl.DataFrame:           # valid bars; the last of a symbol only if its end is seen
+    "Coarser bars, labelled by their open time."
+    coarse, over = group_bars(bars, source, target, calendar)
+    return coarse.filter(over)
 
 # %% ../../../nbs/data/market/01_bars.ipynb #21e262b5
 def bars_per_year(

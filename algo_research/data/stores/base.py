@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ...core.errors import InputError, RetryableError, unknown_name
 from ...core.settings import Section
-from ..market.bars import Dataset, DatasetId, Snapshot, ceil_time, resample_bars, timeframe_duration
+from ..market.bars import Dataset, DatasetId, Snapshot, ceil_time, group_bars, timeframe_duration
 from ..market.instruments import ALWAYS
 from .cache import Cache, open_cache
 
@@ -86,32 +86,34 @@ def as_utc(
         raise InputError(f"A range needs times with a time zone, and {moment} has none. Add tzinfo=UTC.")
     return moment.astimezone(UTC)
 
-def _require_clock_days(store: Store, id: DatasetId, timeframe: str, version: int | None) -> None:
-    "Refuse days that are made of sessions."
-    if timeframe_duration(timeframe) < timedelta(days=1): return
-    calendar = store.read(id, [], version=version).instrument.calendar
-    if calendar != ALWAYS:
-        raise InputError(f"The days of {id} are sessions of {calendar}, which begin and end at other times than "
-                         f"{timeframe} of the clock. Sync or import bars of {timeframe} instead.")
 
 # %% ../../../nbs/data/stores/03_base.ipynb #4c0e563d
+_DAY = timedelta(days=1)
+
+def _around_the_clock(dataset: Dataset) -> Dataset:
+    "Bars longer than a day keep no sessions."
+    instrument, *others = (replaced(i, calendar=ALWAYS) for i in (dataset.instrument, *dataset.instruments_by_symbol))
+    return replaced(dataset, instrument=instrument, instruments_by_symbol=tuple(others))
+
 def _resample(store: Store, id: DatasetId, timeframe: str, symbols: list[str] | None, start: datetime | None,
               end: datetime | None, version: int | None) -> Dataset:
     "Coarser bars of a range, from as few fine ones as tell them."
-    _require_clock_days(store, id, timeframe, version)
-    step = timeframe_duration(timeframe)
-    def ceil(moment: datetime | None) -> datetime | None: return moment and ceil_time(moment, step)
-    fine = store.read(id, symbols, ceil(start), ceil(end), version)
-    bars = fine.bars
-    if end is not None and bars.height:
-        newest = bars.group_by("symbol").agg(pl.col("ts").last())
-        unfinished = newest.filter(pl.col("ts") < ceil(end) - timeframe_duration(id.timeframe))
-        if unfinished.height:
-            later = store.read(id, unfinished["symbol"].to_list(), ceil(end), None, fine.version).bars
-            bars = pl.concat([bars, later]).sort("symbol", "ts")
-    bars = resample_bars(bars, id.timeframe, timeframe)
-    if end is not None: bars = bars.filter(pl.col("ts") < end)
-    return replaced(fine, id=id._replace(timeframe=timeframe), bars=bars, removed=())
+    step, beside = timeframe_duration(timeframe), timedelta(0)
+    if step >= _DAY:
+        head = store.read(id, [], version=version)
+        version = head.version
+        if head.instrument.calendar != ALWAYS: beside = 2 * _DAY
+    begin = None if start is None else ceil_time(start, step) - beside
+    stop = None if end is None else ceil_time(end, step) + beside
+    fine = store.read(id, symbols, begin, stop, version)
+    bars, over = group_bars(fine.bars, id.timeframe, timeframe, fine.instrument.calendar)
+    first, last = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
+    wanted = pl.col("ts").is_between(start or first, end or last, closed="left")
+    unseen = bars.filter(wanted & ~over)["symbol"]
+    if stop is not None and unseen.len():
+        over |= bars["symbol"].is_in(store.read(id, unseen.to_list(), stop, None, fine.version).symbols)
+    coarse = replaced(fine, id=id._replace(timeframe=timeframe), bars=bars.filter(wanted & over), removed=())
+    return _around_the_clock(coarse) if step > _DAY else coarse
 
 # %% ../../../nbs/data/stores/03_base.ipynb #3d54a35e
 # (appending, replacing): fields of the metadata that are merged with those of the version before
