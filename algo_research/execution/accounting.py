@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REL_TOL', 'ABS_TOL', 'FILL', 'tolerance_nb', 'add_nb', 'fill_nb', 'queue_orders_nb', 'record_nb', 'rebalance_nb',
            'equity_nb', 'liquidate_nb', 'step_nb', 'account_nb', 'Account', 'stack_costs', 'account', 'Books',
-           'open_books', 'step', 'one_step_nb', 'align_targets']
+           'open_books', 'step', 'one_step_nb', 'align_decisions', 'take_decisions', 'align_targets']
 
 # %% ../../nbs/execution/00_accounting.ipynb #4718d871
 from typing import NamedTuple
@@ -328,15 +328,15 @@ def one_step_nb(bar, open, close, target, mark, cash, held, equity, costs, value
     return step_nb(bar, open, close, target, mark, cash, held, equity, costs, value, queue, fills, n_fills)
 
 # %% ../../nbs/execution/00_accounting.ipynb #87c781bd
-def align_targets(
+def align_decisions(
     target: np.ndarray,          # (bars, assets) decided at the close of the bar; NaN: no decision
     open: np.ndarray,            # (bars, assets) opening prices; NaN: no bar
     delay: int = 0,              # further bars of the asset to let pass before the order
     earliest: np.ndarray | None = None, # (bars, assets) first bar that opens after the decision was known; None: the next
-) -> np.ndarray:                 # (bars, assets) orders executed at the open of the bar; NaN: none
+) -> np.ndarray:                 # (bars, assets) the bar whose decision is executed at the open of the bar; -1: none
     "Move each decision to the asset's next available open; a newer one that is there by then wins."
     open = _matrix("open", open)
-    target, orders = _matrix("target", target, open.shape), np.full(open.shape, np.nan)
+    target, rows = _matrix("target", target, open.shape), np.full(open.shape, -1)
     if delay < 0: raise InputError(f"delay={delay} given, it must be 0 or more: an order cannot precede its decision.")
     for asset in range(open.shape[1]):
         bars, decided = (np.flatnonzero(~np.isnan(x[:, asset])) for x in (open, target))
@@ -344,5 +344,16 @@ def align_targets(
         turn = np.minimum(np.searchsorted(bars, known) + delay, len(bars))
         newer = np.append(np.minimum.accumulate(turn[::-1])[::-1][1:], len(bars))[: len(turn)]
         decided, turn = decided[turn < newer], turn[turn < newer]
-        orders[bars[turn], asset] = target[decided, asset]
-    return orders
+        rows[bars[turn], asset] = decided
+    return rows
+
+def take_decisions(
+    target: np.ndarray,          # (bars, assets)
+    rows: np.ndarray,            # (bars, assets) from `align_decisions`
+) -> np.ndarray:                 # (bars, assets) orders executed at the open of the bar; NaN: none
+    "Targets at the bars at which they are executed."
+    return np.where(rows < 0, np.nan, np.take_along_axis(np.asarray(target, np.float64), np.maximum(rows, 0), axis=0))
+
+def align_targets(target: np.ndarray, open: np.ndarray, delay: int = 0, earliest: np.ndarray | None = None) -> np.ndarray:
+    "Orders of decisions: `align_decisions`, and their targets."
+    return take_decisions(target, align_decisions(target, open, delay, earliest))

@@ -134,7 +134,8 @@ def performance_table(
             "deepest drawdown": [f"{p.max_drawdown:.1%}" for p in shown.values()],
             "average exposure": [exposure(name) for name in shown],
             "fills": of(lambda r: f"{r.fills.height:,}"), "turnover a year": of(lambda r: f"{r.turnover:.1f} x"),
-            "costs paid": of(lambda r: f"{r.costs_paid:,.0f}")}
+            "costs paid": of(lambda r: f"{r.costs_paid:,.0f}"),
+            "orders cut or refused": of(lambda r: f"{r.orders.filter(pl.col('reason') != '').height:,}")}
     if first.equity.height < first.periods_per_year: rows.pop("return a year")
     return markdown_table(["", *shown], [[k, *v] for k, v in rows.items()])
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..backtest.engine import Grid, Result, backtest, cost_rates, make_grid
+from ..backtest.engine import Grid, Result, backtest, cost_rates, in_words, make_grid
 from ..backtest.holds import matched_hold
 from ..backtest.ledger import TrialLedger
 from ..backtest.verdict import Verdict, pronounce
@@ -208,7 +208,7 @@ def not_done(
     targets: pl.DataFrame, # what it wanted
     result: Result,        # what became of it
 ) -> tuple[str, ...]:
-    "What of its targets cash did not allow, and symbols that it wanted and never traded."
+    "What of its orders was cut or refused, and symbols that it wanted and never traded."
     wanted = targets.drop_nulls("target")
     if not wanted.height: return ()
     held = wanted.pivot(on="symbol", index="ts", values="target").sort("ts").fill_null(strategy="forward")
@@ -219,6 +219,9 @@ def not_done(
         notes.append(f"the targets of {label} add up to {most:.3g} times the equity: what cash does not allow is not "
                      "bought, and who is first gets it. Give each symbol a share")
     if idle: notes.append(f"{label} wanted {', '.join(idle)} and never traded it")
+    share = (pl.col("quantity") / pl.col("wanted")).fill_null(0)
+    if short := in_words(result.orders.filter(share < 0.95)):
+        notes.append(f"of {result.orders.height:,} orders of {label}, cut by more than a twentieth or refused: {short}")
     return tuple(notes)
 
 # %% ../../nbs/research/03_judge.ipynb #20d9caa1

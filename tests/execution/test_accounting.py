@@ -5,7 +5,7 @@ import oracle
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from market import cases
+from support.market import cases
 
 from algo_research.core.errors import DataError, InputError
 from algo_research.execution.accounting import FILL, account, align_targets, fill_nb

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import example, given, settings
-from market import Case, cases, random_prices, random_targets
+from support.market import Case, cases, random_prices, random_targets
 
 from algo_research.execution.accounting import account
 
