@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from algo_research.core.errors import DataError
 from algo_research.data.intake.importing import import_file
 from algo_research.data.market.bars import PRICES, Dataset, DatasetId, make_bars
+from algo_research.data.market.equities import follow_rename
 from algo_research.data.market.instruments import Instrument, session_times
 from algo_research.data.quality.repairs import apply_repairs, propose_repairs
 from algo_research.data.quality.rules import FATAL, RULES, check_bars, offending
@@ -217,6 +218,42 @@ def test_other_levels_of_volume_are_no_swap(market, i, k, factor):
         found(edit(market, volume=inside(i, k, pl.col("volume") * factor, "volume")), "base and quote volume swapped")
         == []
     )
+
+
+def renamed(market: Dataset, i: int, units: float, price: float, factor: float) -> Dataset:
+    """The market under another name until bar i, so many of it for one; volumes of then are off by a factor."""
+    at_price = edit(market, **{p: pl.col(p) * price / market.bars["close"][i] for p in PRICES})
+    old = at_price.bars[:i].with_columns(
+        pl.col(PRICES) / units, symbol=pl.lit("OLD"), volume=pl.col("volume") * units * factor
+    )
+    before = replace(at_price, id=market.id._replace(symbol="OLD"), bars=old)
+    now = replace(at_price, bars=at_price.bars[i:])
+    return follow_rename(before, now, market.bars["ts"][i], units)
+
+
+@seeded
+@given(
+    markets,
+    st.integers(200, 1000),
+    st.sampled_from([(100.0, 50), (100.0, 0.5), (1000.0, 700), (0.01, 80), (12.0, 9)]),
+    st.sampled_from([1.0, -1.0]),
+)
+def test_volumes_that_change_their_unit_at_a_rename(market, i, how, sign):
+    """By its units, up or down: it is no volume times price, however near that is."""
+    units, price = how
+    assert not found(renamed(market, i, units, price, 1.0), "volume unit changed")
+    joined = renamed(market, i, units, price, units**sign)
+    assert found(joined, "volume unit changed") == [span(market, 0, i)]
+    assert not found(joined, "base and quote volume swapped") and not propose_repairs(joined).height
+    (evidence,) = check_bars(joined).filter(finding="volume unit changed")["evidence"]
+    assert f"at the rename (OLD until {market.bars['ts'][i]:%Y-%m-%d}, {units:g} of it for one)" in evidence
+
+
+@seeded
+@given(markets, st.integers(200, 1000), st.sampled_from([0.1, 3, 10_000]))
+def test_other_levels_of_volume_at_a_rename_are_no_unit(market, i, factor):
+    assert not found(renamed(market, i, 100.0, 50, factor), "volume unit changed")
+    assert not found(edit(renamed(market, i, 100.0, 50, 1.0), volume=pl.lit(None, pl.Float64)), "volume unit changed")
 
 
 def test_a_price_near_one_is_left_alone():
