@@ -22,7 +22,7 @@ from numba import njit
 
 
 from ...core.errors import InputError, unknown_name
-from ..market.bars import PRICES, Dataset, month_count, timeframe_duration
+from ..market.bars import PRICES, Dataset, bar_end, month_count, timeframe_duration
 from ..market.instruments import ALWAYS, Change, Instrument, session_schedule
 from .levels import BREAKS, break_evidence, level_breaks
 
@@ -115,6 +115,14 @@ def _outside(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     hours = ((pl.col("ts") - pl.col("opens")).dt.total_minutes() / 60).fill_null(0.0)
     return held.filter(~open_.fill_null(False)).with_columns(figure=hours)
 
+def _whole_bars(end: pl.Expr, moment: pl.Expr, step: timedelta) -> pl.Expr:
+    "How many bars begin and are over from the end of one up to a moment."
+    months = month_count(step)
+    if not months: return (moment - end).dt.total_microseconds() // (step // timedelta(microseconds=1))
+    def month(of: pl.Expr) -> pl.Expr: return of.dt.year().cast(pl.Int64) * 12 + of.dt.month()
+    apart = month(moment) - month(end)
+    return (apart - (end.dt.offset_by(pl.format("{}mo", apart)) > moment)) // months
+
 def _stale(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     "The last bar of each symbol, where two more and later ones should be known by now."
     last = dataset.bars.group_by("symbol", maintain_order=True).last()
@@ -123,7 +131,9 @@ def _stale(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
         known = _due(dataset, now).filter(pl.col("known_at") <= now)["ts"]
         behind = known.len() - pl.col("ts").map_elements(lambda t: int((known <= t).sum()), return_dtype=pl.Int64)
     else:
-        behind = (pl.lit(now) - pl.col("known_at")).dt.total_microseconds() // _microseconds(dataset)
+        step = timeframe_duration(dataset.id.timeframe)
+        end = bar_end(pl.col("ts"), step)
+        behind = _whole_bars(end, pl.lit(now) - (pl.col("known_at") - end), step)  # later ones are known as late
     late = last.with_columns(bars=behind, now=pl.lit(now)).filter(pl.col("bars") >= 2)
     return late.with_columns(figure=pl.col("bars").cast(pl.Float64))
 
