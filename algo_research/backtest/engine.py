@@ -111,7 +111,7 @@ class Result:
     "Ledgers of one backtest. Amounts in quote currency, times in UTC; `ts` is the open time of the bar."
     equity: pl.DataFrame      # ts, known_at, cash, equity, return: at each bar's close
     positions: pl.DataFrame   # ts, symbol, quantity, exposure (share of equity at the last known close) during the bar
-    orders: pl.DataFrame      # ts (of the bar at whose open), symbol, target, wanted and quantity (units), reason (if cut)
+    orders: pl.DataFrame      # ts, symbol, target: tried at this bar's open; wanted, quantity: units; reason: if it was cut
     fills: pl.DataFrame       # ts, symbol, quantity, price, reference_price, fee, slippage_cost
     costs: pl.DataFrame       # ts, symbol, kind, amount: what was paid, for what
     void: pl.DataFrame        # ts, known_at, symbol, target, reason: decisions that became no order
@@ -150,8 +150,9 @@ def in_words(
     ledger: pl.DataFrame, # reason ("": none), and more
 ) -> str:                 # empty where none has a reason
     "How many rows have which reason, the most frequent first."
-    counts = ledger.filter(pl.col("reason") != "").group_by("reason").len().sort("len", "reason", descending=[True, False])
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.rows())
+    counts = ledger.filter(pl.col("reason") != "").group_by("reason").len()
+    ordered = counts.sort("len", "reason", descending=[True, False])
+    return ", ".join(f"{count:,} {reason}" for reason, count in ordered.rows())
 
 @patch
 def _repr_markdown_(self: Result) -> str:
@@ -170,7 +171,8 @@ def _outcomes(grid: Grid, orders: np.ndarray, books: Account, before: np.ndarray
     held, mark = (np.vstack([np.full((1, n), first), later[:-1]])[at] for first, later in ((0.0, books.position),
                                                                                        (np.nan, grid.mark)))
     wanted = orders[at] * before[at[0]] / mark - held
-    place, first, count = np.unique(books.fills["bar"] * n + books.fills["asset"], return_index=True, return_counts=True)
+    places = books.fills["bar"] * n + books.fills["asset"]
+    place, first, count = np.unique(places, return_index=True, return_counts=True)
     filled, fills_here = np.zeros(orders.size), np.zeros(orders.size, int)
     filled[place], fills_here[place] = books.fills["quantity"][first], count  # what comes second closes what is held
     quantity, twice = (x.reshape(orders.shape)[at] for x in (filled, fills_here > 1))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from algo_research.data.market.bars import Dataset, DatasetId
     from algo_research.data.stores.base import Store
+    from algo_research.workspace.bootstrap import Workspace
 
 app = typer.Typer(
     help="Datasets: what there is, what is in it, what is wrong with it.\n\nExample: algo data list",
@@ -421,17 +422,26 @@ def print_rest(names: list[str]) -> None:
 @app.command("history", epilog="Example: algo data history coinbase/BTC-USD/1h")
 def history(dataset: DatasetArgument, env: Env = None, root: Root = None) -> None:
     """The versions of a stored dataset: when, why, how many bars were added, changed, removed."""
+    with open_workspace(root, env) as workspace:
+        versions = stored_versions(workspace, dataset)
+    print_versions(versions)
+
+
+def stored_versions(workspace: Workspace, dataset: str) -> pl.DataFrame:
+    """The history of a stored dataset; those that come with the package have none."""
     from algo_research.core.errors import InputError
     from algo_research.data.catalog import reserved_venues
     from algo_research.data.market.bars import DatasetId
 
-    with open_workspace(root, env) as workspace:
-        if DatasetId.parse(dataset).venue in reserved_venues(workspace.settings.root):
-            raise InputError(
-                f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the "
-                "store."
-            )
-        versions = workspace.store.history(dataset)
+    if DatasetId.parse(dataset).venue in reserved_venues(workspace.settings.root):
+        raise InputError(
+            f"{dataset} comes with the package and has one version only. `algo data list` shows what is in the store."
+        )
+    return workspace.store.history(dataset)
+
+
+def print_versions(versions: pl.DataFrame) -> None:
+    """A row a version: when it was written, what it did, and why."""
     rows = table("version", "written (UTC)", "added", "changed", "removed", "reason", numbers=0)
     for row in versions.iter_rows(named=True):
         rows.add_row(

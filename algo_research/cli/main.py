@@ -21,6 +21,7 @@ from . import (
     record,
     rename,
     research,
+    revert,
     runs,
     sandbox,
     stream,
@@ -56,6 +57,7 @@ data.app.command("sync", epilog=sync.EXAMPLE)(sync.sync)
 data.app.command("stream", epilog=stream.EXAMPLE)(stream.stream)
 data.app.command("adjust", epilog=adjust.EXAMPLE)(adjust.adjust)
 data.app.command("rename", epilog=rename.EXAMPLE)(rename.rename)
+data.app.command("revert", epilog=revert.EXAMPLE)(revert.revert)
 data.app.command("record", epilog=record.EXAMPLE)(record.record)
 data.app.command("perpetuals", epilog=perpetuals.EXAMPLE)(perpetuals.perpetuals)
 data.app.command("aggregate", epilog=aggregate.EXAMPLE)(aggregate.aggregate)

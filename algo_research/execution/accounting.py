@@ -332,7 +332,7 @@ def align_decisions(
     target: np.ndarray,          # (bars, assets) decided at the close of the bar; NaN: no decision
     open: np.ndarray,            # (bars, assets) opening prices; NaN: no bar
     delay: int = 0,              # further bars of the asset to let pass before the order
-    earliest: np.ndarray | None = None, # (bars, assets) first bar that opens after the decision was known; None: the next
+    earliest: np.ndarray | None = None, # (bars, assets) first bar that opens after it was known; None: the next
 ) -> np.ndarray:                 # (bars, assets) the bar whose decision is executed at the open of the bar; -1: none
     "Move each decision to the asset's next available open; a newer one that is there by then wins."
     open = _matrix("open", open)
@@ -354,6 +354,7 @@ def take_decisions(
     "Targets at the bars at which they are executed."
     return np.where(rows < 0, np.nan, np.take_along_axis(np.asarray(target, np.float64), np.maximum(rows, 0), axis=0))
 
-def align_targets(target: np.ndarray, open: np.ndarray, delay: int = 0, earliest: np.ndarray | None = None) -> np.ndarray:
+def align_targets(target: np.ndarray, open: np.ndarray, delay: int = 0,
+                  earliest: np.ndarray | None = None) -> np.ndarray:
     "Orders of decisions: `align_decisions`, and their targets."
     return take_decisions(target, align_decisions(target, open, delay, earliest))

@@ -24,8 +24,10 @@ def folds_figure(
     title = "Walk-forward folds: trained before, tested after"
     if not folds.height: return empty_figure(title, "There are no folds.")
     names = [f"fold {f + 1}" for f in folds["fold"]]
-    figure = new_figure(title, "IC: rank information coefficient out of sample", hovermode="closest",
-                        height=120 + 38 * folds.height)
+    above, below = 0.75, 0.5  # room for the first fold's label and under the last fold, in folds
+    legend = {"yref": "container", "y": 0.0, "yanchor": "bottom"}
+    figure = new_figure(title, "IC: rank information coefficient out of sample", hovermode="closest", legend=legend,
+                        margin={"b": 60}, height=124 + round(38 * (folds.height - 1 + above + below)))
     y = [n for name in names for n in (name, name, None)]
     for kind, colour in (("train", GREY), ("test", COLOURS[0])):
         spans = zip(time_texts(folds[f"{kind}_start"]), time_texts(folds[f"{kind}_end"]), strict=True)
@@ -35,7 +37,8 @@ def folds_figure(
     for name, end, ic in zip(names, time_texts(folds["test_end"]), folds["ic"], strict=True):
         text = f"IC {ic:+.3f}" if ic is not None and isfinite(ic) else "IC unknown"
         figure.add_annotation(x=end, y=name, text=text, xanchor="right", yshift=14, font={"size": 11})
-    return figure.update_yaxes(autorange="reversed", showgrid=False).update_xaxes(type="date")
+    figure.update_yaxes(range=[folds.height - 1 + below, -above], showgrid=False)
+    return figure.update_xaxes(type="date")
 
 # %% ../../nbs/views/06_learning.ipynb #a7b4be18
 def fit_figure(

@@ -1,5 +1,6 @@
 """`algo data rename`: one market under two names, shown first, joined, and synced on."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -46,15 +47,13 @@ def test_a_rename_is_shown_done_and_synced_on(workspace):
     day = f"{whole['ts'][145]:%Y-%m-%dT%H:%M:%S}"
     command = ["data", "rename", str(OLD), str(NEW), "--on", day]
     before = files(folder)
-    doubtful = " ".join(algo(folder, *command).stdout.split())
-    assert "Is --units 1 right?" in doubtful and "Nothing was stored" in doubtful
     shown = " ".join(algo(folder, *command, "--units", "100").stdout.split())
     assert (
         "145 bars, last close" in shown
         and "of 2015-01-01 12:00" in shown
         and "5 bars of sandbox/GARCH1-USDT/5m from before" in shown
     )
-    assert "right?" not in shown and files(folder) == before
+    assert files(folder) == before
     told = shown[shown.index("algo data rename") :].split()[1:]
     assert "LEND-USDT/5m stays as it is" in " ".join(algo(folder, *told).stdout.split())
     assert "there is nothing to do" in algo(folder, *told).stdout
@@ -81,3 +80,27 @@ def test_a_rename_that_cannot_be_is_refused(workspace):
         refused = algo(folder, "data", "rename", *options, "--yes", code=2)
         assert answer in " ".join((refused.stdout + refused.stderr).split())
     assert files(folder) == before
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("units", ["1", "0.01", "20.0625"])
+def test_units_that_the_prices_contradict_are_refused(workspace, units):
+    """Whatever was typed, the prices say the same; a jump that was traded is said to be one."""
+    folder, store, whole, _ = workspace
+    command = ["data", "rename", str(OLD), str(NEW), "--on", f"{whole['ts'][145]:%Y-%m-%dT%H:%M:%S}", "--units", units]
+    before = files(folder)
+    for yes in ([], ["--yes"]):
+        refused = algo(folder, *command, *yes, code=2)
+        said = " ".join((refused.stdout + refused.stderr).split())
+        times = float(
+            re.search(rf"--units {units} the prices of {NEW} begin at ([\d.,]+) times", said)[1].replace(",", "")
+        )
+        assert times * float(units) == pytest.approx(100, rel=0.01)
+        assert "of LEND-USDT for one: say --units 100." in said and f"say --units {units} --jump" in said
+    assert files(folder) == before
+    shown = " ".join(algo(folder, *command, "--jump").stdout.split())
+    assert f"--units {units} --jump --yes" in shown and files(folder) == before
+    algo(folder, *shown[shown.index("algo data rename") :].split()[1:])
+    last = whole["close"][144] / 100 * float(units)
+    assert store.read(NEW).bars["close"][144] == pytest.approx(last, rel=1e-3)
+    assert "the price jumped, " in store.history(NEW)["reason"][-1]

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from algo_research.core.clock import SimulatedClock
-from algo_research.core.errors import InputError
+from algo_research.core.errors import DataError, InputError
 from algo_research.data.intake.importing import import_file
 from algo_research.data.market.bars import MONTH, floor_time
-from algo_research.data.market.instruments import exchange_zone, session_schedule
+from algo_research.data.market.instruments import exchange_zone, session_schedule, session_times
 
 CLOCK = SimulatedClock(datetime(2027, 1, 1, tzinfo=UTC))
 MARKETS = ["24/7", "24/5", "XNYS", "XLON", "XTKS", "XETR"]
@@ -217,3 +217,16 @@ def test_no_month_is_known_before_it_was_over(seeds, tmp_path):
     wrong = {seed: what for seed, what in found.items() if what not in ("right", "refused")}
     assert not wrong, (len(wrong), dict(list(wrong.items())[:8]))
     assert list(found.values()).count("refused") < len(found) / 4
+
+
+@pytest.mark.parametrize("calendar", ["ASEX", "BVB", "XBEL", "XBSE", "XCYS", "XTAE"])
+def test_a_calendar_tells_its_sessions_or_is_refused(calendar):
+    """Which of these can be made is up to the versions of what makes them."""
+    day = date(2021, 6, 15)
+    try:
+        session = session_times(pl.Series([day]), calendar)
+    except DataError as refused:
+        assert f"sessions of {calendar}" in str(refused) and "Choose another calendar" in str(refused)
+        assert not str(refused).count("..")
+    else:
+        assert session["ts"].dt.date().to_list() == [day]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from algo_research.core.errors import DataError
 from algo_research.data.intake.importing import import_file
-from algo_research.data.market.bars import PRICES, Dataset, DatasetId, make_bars
+from algo_research.data.market.bars import MONTH, PRICES, Dataset, DatasetId, make_bars
+from algo_research.data.market.equities import follow_rename
 from algo_research.data.market.instruments import Instrument, session_times
-from algo_research.data.quality.repairs import apply_repairs, propose_repairs
+from algo_research.data.quality.repairs import _removed, apply_repairs, propose_repairs
 from algo_research.data.quality.rules import FATAL, RULES, check_bars, offending
 from algo_research.data.quality.score import QualitySettings, quality_reasons, quality_score, require_quality
 from algo_research.data.samples.bundled import load_index, load_stocks
@@ -219,6 +220,42 @@ def test_other_levels_of_volume_are_no_swap(market, i, k, factor):
     )
 
 
+def renamed(market: Dataset, i: int, units: float, price: float, factor: float) -> Dataset:
+    """The market under another name until bar i, so many of it for one; volumes of then are off by a factor."""
+    at_price = edit(market, **{p: pl.col(p) * price / market.bars["close"][i] for p in PRICES})
+    old = at_price.bars[:i].with_columns(
+        pl.col(PRICES) / units, symbol=pl.lit("OLD"), volume=pl.col("volume") * units * factor
+    )
+    before = replace(at_price, id=market.id._replace(symbol="OLD"), bars=old)
+    now = replace(at_price, bars=at_price.bars[i:])
+    return follow_rename(before, now, market.bars["ts"][i], units)
+
+
+@seeded
+@given(
+    markets,
+    st.integers(200, 1000),
+    st.sampled_from([(100.0, 50), (100.0, 0.5), (1000.0, 700), (0.01, 80), (12.0, 9)]),
+    st.sampled_from([1.0, -1.0]),
+)
+def test_volumes_that_change_their_unit_at_a_rename(market, i, how, sign):
+    """By its units, up or down: it is no volume times price, however near that is."""
+    units, price = how
+    assert not found(renamed(market, i, units, price, 1.0), "volume unit changed")
+    joined = renamed(market, i, units, price, units**sign)
+    assert found(joined, "volume unit changed") == [span(market, 0, i)]
+    assert not found(joined, "base and quote volume swapped") and not propose_repairs(joined).height
+    (evidence,) = check_bars(joined).filter(finding="volume unit changed")["evidence"]
+    assert f"at the rename (OLD until {market.bars['ts'][i]:%Y-%m-%d}, {units:g} of it for one)" in evidence
+
+
+@seeded
+@given(markets, st.integers(200, 1000), st.sampled_from([0.1, 3, 10_000]))
+def test_other_levels_of_volume_at_a_rename_are_no_unit(market, i, factor):
+    assert not found(renamed(market, i, 100.0, 50, factor), "volume unit changed")
+    assert not found(edit(renamed(market, i, 100.0, 50, 1.0), volume=pl.lit(None, pl.Float64)), "volume unit changed")
+
+
 def test_a_price_near_one_is_left_alone():
     """There, the noise of volume makes steps as large as log price everywhere."""
     for seed in range(12):
@@ -301,6 +338,43 @@ def test_a_feed_that_stopped(market, minutes):
     late, last = minutes // 60, market.bars["ts"].max()
     assert found(market, "stale", now) == ([(late, last, last)] if late >= 2 else [])
     assert found(market, "stale") == []
+
+
+def months(count: int, n: int, late: timedelta) -> Dataset:
+    """Bars of so many months from 2019 on, each known so long after it is over."""
+    ts = pl.datetime_range(datetime(2019, 1, 1), datetime(2040, 1, 1), f"{count}mo", time_zone="UTC", eager=True)[:n]
+    prices = {name: pl.lit(level) for name, level in zip(PRICES, (10.0, 11.0, 9.0, 10.5), strict=True)}
+    bars = pl.DataFrame({"symbol": "BTC", "ts": ts.dt.cast_time_unit("us")}).with_columns(**prices, volume=pl.lit(1.0))
+    known = pl.col("ts").dt.offset_by(f"{count}mo") + late
+    return Dataset(
+        DatasetId("mine", "BTC", f"{count}mo"),
+        make_bars(bars.with_columns(known_at=known), count * MONTH),
+        Instrument("BTC", "mine", "spot"),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(hours=14)])
+def test_a_feed_of_months_that_stopped(count, late):
+    """A month is due when it is over, be it short or long, and not a moment before."""
+    whole = months(count, 20, late)
+    for n in range(1, 14):
+        stopped = replace(whole, bars=whole.bars[:n])
+        for due in range(1, 7):
+            now = whole.bars["known_at"][n - 1 + due]
+            for moment, number in ((now, due), (now - timedelta(microseconds=1), due - 1)):
+                told = [number] if number >= 2 else []
+                assert check_bars(stopped, moment, ["stale"])["bars"].to_list() == told, (n, due, moment)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_months_that_a_repair_took_out_are_one_range(count):
+    whole = months(count, 20, timedelta(0))
+    ts = whole.bars["ts"]
+    gone = replace(whole, bars=whole.bars.filter(~pl.col("ts").is_in([*ts[3:7], ts[12]])))
+    assert list(_removed(whole, gone.bars.select("symbol", "ts"))) == [("BTC", ts[3], ts[6]), ("BTC", ts[12], ts[12])]
+    told = replace(gone, removed=tuple(_removed(whole, gone.bars.select("symbol", "ts"))))
+    assert told.removed_times("BTC").to_list() == [*ts[3:7], ts[12]]
 
 
 # By the calendar of an exchange.

@@ -279,12 +279,15 @@ def test_unknown_datasets_are_answered_with_near_names(store, call):
 
 
 @pytest.mark.parametrize("change", [{"adjustment": "split"}, {"close_only": True}], ids=str)
-def test_what_does_not_mix_is_refused(store, change):
+def test_what_does_not_mix_is_refused_unless_it_replaces_all(store, change):
     store.write(make_dataset(n=30))
-    before = store.snapshot("test/coins/1h")
-    with pytest.raises(InputError, match="another id"):
-        store.write(replace(make_dataset(), **change))
-    assert store.read(make_dataset().id).snapshot() == before
+    before, other = store.snapshot("test/coins/1h"), replace(make_dataset(), **change)
+    for write in (store.write, store.append):
+        with pytest.raises(InputError, match="another id"):
+            write(other)
+    assert store.read(other.id).snapshot() == before
+    store.write(other, replace=True)
+    assert store.read(other.id).metadata() == other.metadata()
 
 
 @pytest.mark.parametrize("change", [{"kind": "equity"}, {"calendar": "XNYS"}], ids=str)

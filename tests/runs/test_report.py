@@ -14,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from algo_research.runs.parameters import shipped
 from algo_research.runs.report import failure, made, render_report, write_report
+from algo_research.views.learning import folds_figure
 from algo_research.views.performance import yearly_figure
 
 RUN = {
@@ -169,6 +170,33 @@ def test_many_years_and_months_are_labelled_and_not_cut(browser, tmp_path, days)
         with Visit(browser, page, width) as visit:
             (found,) = visit.page.evaluate(OVERLAPS)
             assert found["labels"] <= 1 and found["apart"] >= 0, found
+
+
+APART = """(() => {
+  const box = name => [...document.querySelectorAll(name)].map(e => e.getBoundingClientRect());
+  const low = name => Math.max(...box(name).map(b => b.bottom)), top = name => Math.min(...box(name).map(b => b.top));
+  return [top('.annotation-text') - low('figcaption, .gtitle-subtitle'), top('.legend') - low('.xtick text')];
+})()"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_labels_of_folds_keep_away_from_the_words_around_them(browser, tmp_path, n):
+    """In a report, and where a notebook is read."""
+    ends = [datetime(2019, 3, 1) + timedelta(days=400 + 200 * k) for k in range(n + 1)]
+    spans = {"train_end": ends[:-1], "test_start": ends[:-1], "test_end": ends[1:]}
+    figure = folds_figure(
+        pl.DataFrame({"fold": range(n), "train_start": [datetime(2019, 3, 1)] * n, **spans, "ic": [0.04] * n})
+    )
+    drawn = new_output("display_data", {"application/vnd.plotly.v1+json": json.loads(figure.to_json())})
+    report = write_report(new_notebook(cells=[new_code_cell("x", outputs=[drawn])]), tmp_path / "folds.html")
+    figure.write_html(read := tmp_path / "read.html")
+    for page in (report, read):
+        for width in (1200, 500):
+            with Visit(browser, page, width) as visit:
+                visit.wait("document.querySelector('.annotation-text')")
+                apart = visit.page.evaluate(APART)
+                assert min(apart) > 0 and max(apart) < 60, (page.name, width, apart)
 
 
 @pytest.mark.slow

@@ -187,8 +187,8 @@ def _require_one_market(before: Dataset, now: Dataset, until: datetime) -> None:
 def _joined_history(before: Dataset, now: Dataset, change: Change) -> tuple[Change, ...]:
     for known in now.instrument.history:
         if (known.symbol, known.kind) == (change.symbol, change.kind) and known != change:
-            raise InputError(f"{now.id} is joined with {change.symbol} already, otherwise: {known}. Store the version "
-                             "from before that again: store.write(store.read(id, version=...), replace=True).")
+            raise InputError(f"{now.id} is joined with {change.symbol} already, otherwise: {known}. Go back to the "
+                             f"version from before that: algo data revert {now.id} --to VERSION.")
     return tuple(sorted({*before.instrument.history, change, *now.instrument.history}))
 
 # %% ../../../nbs/data/market/04_equities.ipynb #95891480

@@ -94,10 +94,13 @@ def _exchange(calendar: str, first: date, last: date) -> Any:
     start, end = first - timedelta(days=7), last + timedelta(days=7)
     try: return _made(calendar, start.replace(month=1, day=1), end.replace(month=12, day=31))
     except ValueError: pass  # nobody knows the holidays of the whole years
+    except NotImplementedError as e: # some have offsets that a newer pandas does not know
+        raise DataError(f"The installed exchange_calendars and pandas cannot make the sessions of {calendar}. "
+                        f"Choose another calendar, e.g. '{ALWAYS}'.") from e
     try: return _made(calendar, start, end)
     except ValueError as e:
-        raise DataError(f"The sessions of {calendar} are not known from {first} to {last}: {e}. Choose another "
-                        "calendar, or leave these days out.") from e
+        raise DataError(f"The sessions of {calendar} are not known from {first} to {last}: {str(e).rstrip('.')}. "
+                        "Choose another calendar, or leave these days out.") from e
 
 _SESSIONS = {"date": pl.Date, **dict.fromkeys(("ts", "known_at", "break_start", "break_end"), pl.Datetime("us", "UTC"))}
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from ...core.errors import InputError
-from ..market.bars import PRICES, Dataset, timeframe_duration, validate_bars
+from ..market.bars import PRICES, Dataset, bar_end, timeframe_duration, validate_bars
 from .rules import offending
 
 # %% ../../../nbs/data/quality/02_repairs.ipynb #c3b65a6f
@@ -124,7 +124,7 @@ def apply_repairs(
 def _removed(dataset: Dataset, kept: pl.DataFrame) -> Iterator[tuple[str, datetime, datetime]]:
     "Bars that are gone, not moved: where they were; what lies side by side, in one."
     gone = dataset.bars.select("symbol", "ts").unique().join(kept, on=["symbol", "ts"], how="anti").sort("symbol", "ts")
-    apart = pl.col("ts").diff() != timeframe_duration(dataset.id.timeframe)
+    apart = pl.col("ts") != bar_end(pl.col("ts").shift(), timeframe_duration(dataset.id.timeframe))
     runs = gone.group_by("symbol", run=apart.cum_sum().fill_null(0), maintain_order=True).agg(first=pl.col("ts").min(),
                                                                                               last=pl.col("ts").max())
     return runs.select("symbol", "first", "last").iter_rows()

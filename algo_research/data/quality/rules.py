@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Find', 'FATAL', 'REPAIR', 'ADJUST', 'SAY', 'QUARTER', 'ZONES', 'CLOCKS', 'NEAR', 'FAR', 'SPIKE', 'WICK', 'VOLUME',
-           'TORN', 'PAUSE', 'OPENS', 'ROUNDED', 'STUCK', 'NEARBY', 'LEVEL', 'SWITCH', 'WORST', 'SWAPS', 'INCONSISTENT',
-           'PROOF', 'CHANCE', 'CLEAR', 'CLASSES', 'RULES', 'FINDINGS', 'RANGES', 'Rule', 'regular', 'offending',
-           'check_bars']
+           'TORN', 'PAUSE', 'OPENS', 'ROUNDED', 'STUCK', 'NEARBY', 'LEVEL', 'UNITS', 'SWITCH', 'WORST', 'SWAPS',
+           'INCONSISTENT', 'PROOF', 'CHANCE', 'CLEAR', 'CLASSES', 'RULES', 'FINDINGS', 'RANGES', 'Rule', 'regular',
+           'offending', 'check_bars']
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #d7c57018
 import math
@@ -22,8 +22,8 @@ from numba import njit
 
 
 from ...core.errors import InputError, unknown_name
-from ..market.bars import PRICES, Dataset, month_count, timeframe_duration
-from ..market.instruments import ALWAYS, session_schedule
+from ..market.bars import PRICES, Dataset, bar_end, month_count, timeframe_duration
+from ..market.instruments import ALWAYS, Change, Instrument, session_schedule
 from .levels import BREAKS, break_evidence, level_breaks
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #134677ae
@@ -115,6 +115,14 @@ def _outside(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     hours = ((pl.col("ts") - pl.col("opens")).dt.total_minutes() / 60).fill_null(0.0)
     return held.filter(~open_.fill_null(False)).with_columns(figure=hours)
 
+def _whole_bars(end: pl.Expr, moment: pl.Expr, step: timedelta) -> pl.Expr:
+    "How many bars begin and are over from the end of one up to a moment."
+    months = month_count(step)
+    if not months: return (moment - end).dt.total_microseconds() // (step // timedelta(microseconds=1))
+    def month(of: pl.Expr) -> pl.Expr: return of.dt.year().cast(pl.Int64) * 12 + of.dt.month()
+    apart = month(moment) - month(end)
+    return (apart - (end.dt.offset_by(pl.format("{}mo", apart)) > moment)) // months
+
 def _stale(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     "The last bar of each symbol, where two more and later ones should be known by now."
     last = dataset.bars.group_by("symbol", maintain_order=True).last()
@@ -123,7 +131,9 @@ def _stale(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
         known = _due(dataset, now).filter(pl.col("known_at") <= now)["ts"]
         behind = known.len() - pl.col("ts").map_elements(lambda t: int((known <= t).sum()), return_dtype=pl.Int64)
     else:
-        behind = (pl.lit(now) - pl.col("known_at")).dt.total_microseconds() // _microseconds(dataset)
+        step = timeframe_duration(dataset.id.timeframe)
+        end = bar_end(pl.col("ts"), step)
+        behind = _whole_bars(end, pl.lit(now) - (pl.col("known_at") - end), step)  # later ones are known as late
     late = last.with_columns(bars=behind, now=pl.lit(now)).filter(pl.col("bars") >= 2)
     return late.with_columns(figure=pl.col("bars").cast(pl.Float64))
 
@@ -427,12 +437,18 @@ def _quote_ranges(log_volume: np.ndarray, log_price: np.ndarray, holes: np.ndarr
         if holes[first] or holes[min(last + 1, len(holes) - 1)]: continue
         if steps := _steps(log_volume, log_price, first, last, usual): yield first, last, steps[0]
 
+def _renames(instrument: Instrument) -> list[Change]:
+    "Where one unit of it became another."
+    return [change for change in instrument.history if change.kind == "rename" and change.units != 1]
+
 def _unbroken(dataset: Dataset) -> Iterator[pl.DataFrame]:
-    "The bars of each symbol between breaks of its level."
-    breaks = level_breaks(dataset)
+    "The bars of each symbol between breaks of its level, and where its unit became another."
+    breaks, instruments = level_breaks(dataset), dataset.instruments
     for part in dataset.bars.partition_by("symbol"):
-        at = part["ts"].is_in(breaks.filter(symbol=part["symbol"][0])["ts"].implode()).arg_true().to_list()
-        for first, last in pairwise([0, *at, part.height]): yield part[first:last]
+        symbol = part["symbol"][0]
+        at = part["ts"].is_in(breaks.filter(symbol=symbol)["ts"].implode()).arg_true().to_list()
+        at += [part["ts"].search_sorted(change.until) for change in _renames(instruments[symbol])]
+        for first, last in pairwise([0, *sorted(at), part.height]): yield part[first:last]
 
 def _volume_swaps(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
     "Bars in ranges whose volume is volume times price."
@@ -449,6 +465,33 @@ def _volume_swaps(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
             swapped.append(inside.with_columns(span=pl.lit(first, pl.Int64), figure=pl.lit(float(np.exp(step * at))),
                                                price=pl.lit(float(np.exp(at)))))
     return pl.concat(swapped)
+
+# %% ../../../nbs/data/quality/00_rules.ipynb #fdefcc9c
+UNITS = 1.5 # the least logarithm of units that a level can tell from trading that comes and goes
+
+def _unit_step(traded: pl.DataFrame, change: Change) -> float | None:
+    "By what factor the level of volumes changes at a rename, if that is by its units."
+    log_volume, at = traded["volume"].log().to_numpy(), traded["ts"].search_sorted(change.until)
+    due = abs(float(np.log(change.units)))
+    if due < UNITS or min(at, len(log_volume) - at) < NEARBY: return None
+    usual = _level_moves(log_volume, [at])
+    before, after = log_volume[max(0, at - LEVEL):at][::-1], log_volume[at:at + LEVEL]
+    step, sharp = (float(np.median(after[:n]) - np.median(before[:n])) for n in (LEVEL, NEARBY))
+    slack = min(max(3 * usual, 0.5), due / 3)
+    if abs(abs(step) - due) > slack or abs(step) < 4 * usual or sharp / step < 0.5: return None
+    return float(np.exp(abs(step)))
+
+def _unit_changes(dataset: Dataset, now: datetime | None) -> pl.DataFrame:
+    "Bars from before a rename whose volumes are in another unit than those after it."
+    none = dataset.bars.clear().with_columns(span=pl.lit(0, pl.Int64), figure=pl.lit(0.0), change=pl.lit(""))
+    found = [none]
+    for symbol, instrument in dataset.instruments.items():
+        for n, change in enumerate(_renames(instrument)):
+            part = dataset.bars.filter(symbol=symbol)
+            if factor := _unit_step(part.filter(pl.col("volume") > 0), change):
+                found.append(part.filter(pl.col("ts") < change.until).with_columns(
+                    span=pl.lit(n, pl.Int64), figure=pl.lit(factor), change=pl.lit(str(change))))
+    return pl.concat(found)
 
 # %% ../../../nbs/data/quality/00_rules.ipynb #4a1f0621
 SWITCH, WORST = 8.0, 12.0  # cost of changing the state; the most that one break can cost
@@ -624,6 +667,10 @@ _VOLUME_RULES = (
     Rule("base and quote volume swapped", "a range whose volume is volume times price", 0.5, _volume_swaps,
          "the volume's level changes by a factor of {figure:,.0f} at a price of {price:,.0f}: this is volume times "
          "price", remedy=REPAIR),
+    Rule("volume unit changed", "volumes from before a rename in another unit than those after it", 0.1, _unit_changes,
+         "at the rename ({change}) the volume's level changes by a factor of {figure:,.0f}: those of before are in "
+         "another unit", remedy="go back to before the rename, and give volumes in the unit of their time: algo data "
+         "revert {id}", noted=True),
     Rule("volume outlier", "a volume out of all proportion to its neighbours'", 0.1,
          _outliers(["volume"], VOLUME, 25, 301, 0.05),
          "volume {volume:g} at {ts:%Y-%m-%d %H:%M}: {figure:,.0f} robust deviations (of its logarithm) from the bars "

@@ -146,10 +146,11 @@ def require_compatible(
     replace: bool = False,   # nothing of what is stored will be left
 ) -> None:
     "Refuse bars that would mean nothing beside the stored ones."
+    if replace: return
     before, now = stored["instrument"], dataset.instrument
     pairs = {"adjustment": (stored["adjustment"], dataset.adjustment),
-             "close_only": (stored["close_only"], dataset.close_only)}
-    if not replace: pairs |= {"kind": (before["kind"], now.kind), "calendar": (before["calendar"], now.calendar)}
+             "close_only": (stored["close_only"], dataset.close_only),
+             "kind": (before["kind"], now.kind), "calendar": (before["calendar"], now.calendar)}
     for name, (old, new) in pairs.items():
         if old != new:
             raise InputError(f"{dataset.id} is stored with {name} = {old!r} and the new bars have {new!r}; mixed they "
