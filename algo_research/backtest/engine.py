@@ -111,7 +111,7 @@ class Result:
     "Ledgers of one backtest. Amounts in quote currency, times in UTC; `ts` is the open time of the bar."
     equity: pl.DataFrame      # ts, known_at, cash, equity, return: at each bar's close
     positions: pl.DataFrame   # ts, symbol, quantity, exposure (share of equity at the last known close) during the bar
-    orders: pl.DataFrame      # ts, symbol, target: tried at this bar's open; wanted, quantity (units), reason (of a cut)
+    orders: pl.DataFrame      # ts, symbol, target: tried at this bar's open; wanted and quantity: units; reason
     fills: pl.DataFrame       # ts, symbol, quantity, price, reference_price, fee, slippage_cost
     costs: pl.DataFrame       # ts, symbol, kind, amount: what was paid, for what
     void: pl.DataFrame        # ts, known_at, symbol, target, reason: decisions that became no order
