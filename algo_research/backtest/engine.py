@@ -170,13 +170,14 @@ def _outcomes(grid: Grid, orders: np.ndarray, books: Account, before: np.ndarray
     at, n = np.nonzero(~np.isnan(orders)), orders.shape[1]
     held, mark = (np.vstack([np.full((1, n), first), later[:-1]])[at] for first, later in ((0.0, books.position),
                                                                                        (np.nan, grid.mark)))
-    wanted = orders[at] * before[at[0]] / mark - held
+    whole = orders[at] * before[at[0]] / mark
+    wanted, size = whole - held, np.abs(whole) + np.abs(held)  # a small order is the difference of large positions
     places = books.fills["bar"] * n + books.fills["asset"]
     place, first, count = np.unique(places, return_index=True, return_counts=True)
     filled, fills_here = np.zeros(orders.size), np.zeros(orders.size, int)
     filled[place], fills_here[place] = books.fills["quantity"][first], count  # what comes second closes what is held
     quantity, twice = (x.reshape(orders.shape)[at] for x in (filled, fills_here > 1))
-    def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray: return np.isclose(a, b, rtol=REL_TOL, atol=ABS_TOL)
+    def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray: return np.abs(a - b) <= REL_TOL * size + ABS_TOL
     ruined = (books.bankrupt_at >= 0) & (at[0] >= books.bankrupt_at)
     quantity = np.where(ruined & ~twice & ~alike(quantity, wanted), 0.0, quantity)
     ruined &= at[0] > books.bankrupt_at

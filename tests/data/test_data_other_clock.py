@@ -1,5 +1,8 @@
 """A clock, a label or a calendar that was wrong: refused with the right one, and never beside what is stored."""
 
+import itertools
+import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -49,6 +52,60 @@ def test_another_clock_is_not_laid_beside_what_is_stored(first, second, digits, 
     part = of_hours(tmp_path, ALWAYS, digits=digits, cut=slice(700, None))
     with pytest.raises(InputError, match="stored at other times"):
         stored_changes(import_file(part, "mine/A/1h", CLOCK, **second).dataset, store)
+
+
+def closes(folder, times, values, name="file.csv"):
+    rows = [[f"{t:%Y-%m-%d %H:%M}", v] for t, v in zip(times.to_list(), values, strict=True)]
+    (folder / name).write_bytes(lines([("time", "close"), *rows]))
+    return folder / name
+
+
+def refused(store, file, id, **told):
+    with pytest.raises(InputError, match=r"(stored at other times|begin within others).*--afresh"):
+        stored_changes(import_file(file, id, CLOCK, **told).dataset, store)
+
+
+def test_round_closes_tell_the_clock_too(tmp_path):
+    rng, store = random.Random(4), DeltaStore(tmp_path / "store")
+    prices = list(itertools.accumulate((rng.choice([-1, 0, 1]) for _ in ALWAYS), initial=500))[1:]
+    file = closes(tmp_path, ALWAYS, prices)
+    store.write(import_file(file, "mine/A/1h", CLOCK, tz="UTC").dataset)
+    refused(store, file, "mine/A/1h", tz="America/New_York")
+    refused(store, file, "mine/A/1h", tz="UTC", label="close")
+    other = closes(tmp_path, ALWAYS, [p + rng.choice([-1, 0, 1]) for p in prices])  # values that were corrected
+    assert stored_changes(import_file(other, "mine/A/1h", CLOCK, tz="UTC").dataset, store)[0] == 0
+
+
+def test_a_clock_that_differs_in_summer_only(tmp_path):
+    times = pl.datetime_range(datetime(2024, 1, 1), datetime(2024, 5, 1), HOUR * 4, eager=True, time_unit="us")
+    store, file = DeltaStore(tmp_path / "store"), of_hours(tmp_path, times)
+    store.write(import_file(file, "mine/A/4h", CLOCK, tz="UTC").dataset)
+    refused(store, file, "mine/A/4h", tz="Europe/London")
+
+
+def test_one_symbol_of_another_clock(tmp_path):
+    store = DeltaStore(tmp_path / "store")
+    files = [of_hours(tmp_path, ALWAYS, name, seed) for name, seed in (("A.csv", 1), ("B.csv", 2))]
+    both = import_files(files, "mine/G/1h", CLOCK, tz="UTC").dataset
+    store.write(both)
+    own = pl.when(pl.col("symbol") == "B").then(pl.lit(HOUR)).otherwise(pl.lit(timedelta(0)))
+    with pytest.raises(InputError, match="that of B at"):
+        stored_changes(replace(both, bars=both.bars.with_columns(pl.col("ts", "known_at") + own)), store)
+
+
+def test_bars_that_lie_within_stored_ones(tmp_path):
+    """Other prices at another clock are recognised by where they lie."""
+    store = DeltaStore(tmp_path / "store")
+    store.write(import_file(of_hours(tmp_path, ALWAYS), "mine/A/1h", CLOCK, tz="UTC").dataset)
+    refused(store, of_hours(tmp_path, ALWAYS, seed=8), "mine/A/1h", tz="Asia/Kolkata")
+    rng = random.Random(1)
+    there = pl.Series([rng.random() < 0.6 for _ in ALWAYS])
+    holes = import_file(of_hours(tmp_path, ALWAYS.filter(there)), "mine/B/1h", CLOCK, tz="UTC").dataset
+    store.write(holes)
+    rest = import_file(
+        of_hours(tmp_path, ALWAYS.filter(~there), seed=5), "mine/B/1h", CLOCK, tz="UTC", timeframe="1h"
+    ).dataset
+    assert stored_changes(rest, store)[0] == rest.bars.height  # what was missing
 
 
 def test_days_and_months_of_another_label(tmp_path):

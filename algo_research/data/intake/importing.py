@@ -551,22 +551,51 @@ def import_files(
 
 # %% ../../../nbs/data/intake/06_importing.ipynb #7fda3b18
 _AFRESH = "let the file take the place of all that is stored, with algo data import --afresh."
+_OTHER = ("Zone or label (--tz, --label) are not those of then, and both would lie beside each other. If those of then "
+          f"were wrong: {_AFRESH}")
 
+def _recognised(bars: pl.DataFrame, rows: int) -> pl.DataFrame:
+    "Bars whose prices, with those of so many rows, occur once."
+    own = pl.struct(PRICES).hash()
+    run = pl.struct(*(own.shift(n).over("symbol").alias(f"{n}") for n in range(rows)))
+    keyed = bars.select("symbol", "ts", key=run.hash(), first=pl.int_range(pl.len()).over("symbol") < rows - 1)
+    return keyed.filter(~pl.col("first") & pl.struct("symbol", "key").is_unique())
+
+def _moved(bars: pl.DataFrame, stored: pl.DataFrame, reach: timedelta) -> pl.DataFrame:
+    "Bars that are stored at other times near by: symbol, ts, was; of symbols that have more than a few."
+    alike = bars.select(pl.struct("symbol", *PRICES).is_unique().mean()).item() < 0.9  # round prices, or only closes
+    both = _recognised(bars, 8 if alike else 1).join(_recognised(stored, 8 if alike else 1).rename({"ts": "was"}),
+                                                     on=["symbol", "key"])
+    apart = (pl.col("ts") - pl.col("was")).abs()
+    moved = both.filter((apart > timedelta(0)) & (apart <= reach))
+    near = bars.filter(pl.col("ts").is_between(stored["ts"].min() - reach, stored["ts"].max() + reach))
+    held, count = near.group_by("symbol").len("held"), moved.group_by("symbol").len("moved")
+    many = count.join(held, on="symbol").filter(pl.col("moved") >= pl.max_horizontal(3, pl.col("held") * 0.02))
+    return moved.join(many, on="symbol", how="semi").sort("symbol", "ts")
+
+def _within(bars: pl.DataFrame, stored: pl.DataFrame, step: timedelta) -> pl.DataFrame:
+    "Bars of less than a day that begin within stored ones, or in which those begin: symbol, ts, was."
+    if step >= DAY: return stored.clear().select("symbol", "ts", was="ts")
+    ours = bars.select("symbol", "ts").join(stored, on=["symbol", "ts"], how="anti").with_columns(ours=True)
+    theirs = stored.select("symbol", "ts").join(bars, on=["symbol", "ts"], how="anti").with_columns(ours=False)
+    both = pl.concat([ours, theirs]).sort("symbol", "ts").with_columns(was=pl.col("ts").shift().over("symbol"))
+    other = pl.col("ours") != pl.col("ours").shift().over("symbol")
+    return both.filter(other & (pl.col("ts") - pl.col("was") < step)).select("symbol", "ts", "was")
+
+# %% ../../../nbs/data/intake/06_importing.ipynb #57ec0754
 def _require_one_clock(dataset: Dataset, stored: pl.DataFrame) -> None:
     "Refuse bars that are stored at other times: the zone or the label was another."
-    values = ["symbol", *PRICES, "volume"]
-    once = [frame.filter(frame.select(values).is_unique()) for frame in (dataset.bars, stored)]
-    both = once[0].join(once[1].select(*values, was="ts"), on=values, nulls_equal=True)
-    reach = max(DAY, timeframe_duration(dataset.id.timeframe)) * 1.05  # a month may have 31 days
-    near = both.with_columns(apart=pl.col("ts") - pl.col("was")).filter(pl.col("apart").abs() <= reach)
-    moved, span = near.filter(pl.col("apart") != timedelta(0)), (stored["ts"].min() - reach, stored["ts"].max() + reach)
-    held = dataset.bars.filter(pl.col("ts").is_between(*span)).height
-    if moved.height <= near.height - moved.height or moved.height < max(3, held / 2): return
-    first = moved.sort("symbol", "ts").row(0, named=True)
+    bars, step = dataset.bars, timeframe_duration(dataset.id.timeframe)
+    moved = _moved(bars, stored, max(DAY, step) * 1.05)  # a month may have 31 days
+    found = moved if moved.height else _within(bars, stored, step)
+    if found.height < 2: return
+    first = found.row(0, named=True)
     there, was = f"{first['ts']:%Y-%m-%d %H:%M} UTC", f"{first['was']:%Y-%m-%d %H:%M}"
-    raise InputError(f"{moved.height:,} of {held:,} bars are stored at other times: that of {first['symbol']} at "
-                     f"{there} at {was}. Zone or label (--tz, --label) are not those of then, and both would lie "
-                     f"beside each other. If those of then were wrong: {_AFRESH}")
+    if moved.height:
+        said = f"{moved.height:,} of {bars.height:,} bars are stored at other times: that of {first['symbol']} at "
+        raise InputError(f"{said}{there} at {was}. {_OTHER}")
+    raise InputError(f"{found.height:,} bars of the file and of what is stored begin within others: of "
+                     f"{first['symbol']} one at {there}, and one at {was}. {_OTHER}")
 
 # %% ../../../nbs/data/intake/06_importing.ipynb #666de55a
 def stored_changes(
