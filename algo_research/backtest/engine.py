@@ -94,7 +94,7 @@ def _vectorbt_account(grid: Grid, orders: np.ndarray, cash: float, rates: CostRa
 # %% ../../nbs/backtest/00_engine.ipynb #d6fa3a1b
 def keep_accounts(
     grid: Grid,                            # prices
-    orders: np.ndarray,                    # (times, symbols) from `align_targets`
+    orders: np.ndarray,                    # (times, symbols) from `take_decisions`
     initial_cash: float,                   # quote currency
     rates: CostRates,                      # what a fill costs, by bar and asset
     engine: Literal["vectorbt", "kernel"], # who keeps the books

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REL_TOL', 'ABS_TOL', 'FILL', 'tolerance_nb', 'add_nb', 'fill_nb', 'queue_orders_nb', 'record_nb', 'rebalance_nb',
            'equity_nb', 'liquidate_nb', 'step_nb', 'account_nb', 'Account', 'stack_costs', 'account', 'Books',
-           'open_books', 'step', 'one_step_nb', 'align_decisions', 'take_decisions', 'align_targets']
+           'open_books', 'step', 'one_step_nb', 'align_decisions', 'take_decisions']
 
 # %% ../../nbs/execution/00_accounting.ipynb #4718d871
 from typing import NamedTuple
@@ -353,8 +353,3 @@ def take_decisions(
 ) -> np.ndarray:                 # (bars, assets) orders executed at the open of the bar; NaN: none
     "Targets at the bars at which they are executed."
     return np.where(rows < 0, np.nan, np.take_along_axis(np.asarray(target, np.float64), np.maximum(rows, 0), axis=0))
-
-def align_targets(target: np.ndarray, open: np.ndarray, delay: int = 0,
-                  earliest: np.ndarray | None = None) -> np.ndarray:
-    "Orders of decisions: `align_decisions`, and their targets."
-    return take_decisions(target, align_decisions(target, open, delay, earliest))

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.market import Case, cases
 
-from algo_research.backtest.engine import backtest
+from algo_research.backtest.engine import backtest, in_words
+from algo_research.data.samples.synthetic import make_market
 from algo_research.execution.costs import PercentageCosts
 
 HOUR = timedelta(hours=1)
@@ -113,3 +114,17 @@ def test_a_decision_that_never_was_an_order_says_why():
         (times[0], known[0], "A", 0.5, "a newer target came first"),
         (times[5], known[2], "A", 1.0, "no bar opened after it"),
     ]
+
+
+@pytest.mark.parametrize("engine", ["kernel", "vectorbt"])
+def test_no_decision_at_all(engine):
+    bars = make_market("noise", seed=1, bars=50).bars
+    result = backtest(
+        bars,
+        bars.select("symbol", "ts", "known_at", target=pl.lit(None, pl.Float64)),
+        PercentageCosts(),
+        8766,
+        engine=engine,
+    )
+    assert (result.orders.height, result.void.height, in_words(result.orders)) == (0, 0, "")
+    assert result.orders.schema["reason"] == result.void.schema["reason"] == pl.String

@@ -381,3 +381,10 @@ def test_comments_with_quotation_marks(tmp_path):
 
 def hours_of(cut):
     return lines([NAMES, *([f"{t:%Y-%m-%dT%H:%M:%SZ}", *b] for t, b in list(zip(HOURS, BARS, strict=True))[cut])])
+
+
+def test_firsts_of_years_are_the_same_either_way(tmp_path):
+    rows = [[f"01/01/{year}", 100 + year] for year in range(2010, 2020)]
+    (tmp_path / "file.csv").write_bytes(lines([("date", "close"), *rows]))
+    read = import_file(tmp_path / "file.csv", clock=CLOCK).dataset
+    assert read.id.timeframe == "12mo" and read.bars["ts"].dt.year().to_list() == list(range(2010, 2020))

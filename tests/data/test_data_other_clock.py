@@ -189,3 +189,15 @@ def test_sessions_that_are_said_to_be_around_the_clock_are_noted(tmp_path):
     assert any("24/7 as told, although the bars keep XNYS" in note for note in read.dataset.notes)
     crypto = import_file(of_hours(tmp_path, ALWAYS), clock=CLOCK, calendar="24/7", tz="UTC")
     assert not crypto.dataset.notes
+
+
+def test_files_of_two_clocks_are_not_one_dataset(tmp_path):
+    """One says its zone, the other shows New York's clock and is taken for UTC: in both there are some of the bars."""
+    utc = of_hours(tmp_path, ALWAYS, "A-1h-2024-01.csv", form="%Y-%m-%dT%H:%M:%SZ", cut=slice(0, 400))
+    shown = ALWAYS.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Kolkata").dt.replace_time_zone(None)
+    for times in (shown, ALWAYS + 5 * HOUR):
+        other = of_hours(tmp_path, times, "A-1h-2024-02.csv", cut=slice(300, None))
+        with pytest.raises(InputError, match=r"A-1h-2024-02.csv.*(at other times|begin within others)"):
+            import_files([utc, other], "mine/A/1h", CLOCK)
+    right = of_hours(tmp_path, ALWAYS, "A-1h-2024-02.csv", cut=slice(300, None))
+    assert import_files([utc, right], "mine/A/1h", CLOCK).dataset.bars.height == len(ALWAYS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.market import cases
 
 from algo_research.core.errors import DataError, InputError
-from algo_research.execution.accounting import FILL, account, align_targets, fill_nb
+from algo_research.execution.accounting import FILL, account, align_decisions, fill_nb, take_decisions
 
 moderate = settings(max_examples=150, deadline=None)
 
@@ -160,6 +160,10 @@ def test_equity_of_exactly_zero_is_bankrupt():
     price = column(100, 100, 200, 50)
     books = account(price, price, column(nan, -1, nan, nan), 1_000)
     assert books.bankrupt_at == 2 and books.equity[2:].tolist() == [0, 0]
+
+
+def align_targets(target, open_, *rest, **options):
+    return take_decisions(target, align_decisions(target, open_, *rest, **options))
 
 
 def naive_alignment(target, open_, delay, earliest):

@@ -513,47 +513,7 @@ def _check_alike(parts: Sequence[Imported], paths: Sequence[Path]) -> None:
                              f"{values[unlike]} in {paths[unlike].name}. Import them by themselves, or say "
                              "which is right for all.")
 
-# %% ../../../nbs/data/intake/06_importing.ipynb #dfb9aac2
-def import_files(
-    paths: Sequence[Path | str],
-    dataset: str,              # the id of them all
-    clock: Clock | None = None,
-    limits: UnpackingSettings | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-    **choices,                 # see `FileChoices`
-) -> Imported:                 # decisions with the names of their files
-    "Read bars from several files as one dataset; nothing is stored yet."
-    files, id = [Path(path) for path in paths], DatasetId.parse(dataset)
-    parts = []
-    for path in files:
-        tell(f"{path.name}: {len(parts) + 1} of {len(files)}")
-        part = import_file(path, None, clock, limits, **choices)
-        if part.dataset.id.timeframe != id.timeframe:
-            raise InputError(f"The id says {id.timeframe} and the bars span {part.dataset.id.timeframe} in "
-                             f"{path.name}. Correct the id, or leave the file out.")
-        parts.append(part)
-    parts, named = _named_parts(parts, files, id.symbol)
-    _check_alike(parts, files)
-    bars = pl.concat([part.dataset.bars for part in parts]).unique(maintain_order=True).sort("symbol", "ts")
-    if (twice := bars.filter(bars.select("symbol", "ts").is_duplicated())).height:
-        raise DataError(f"{twice.height} bars are in two files with other values, the first is {twice['symbol'][0]} at "
-                        f"{twice['ts'][0]}. If the files hold several markets, give them a column of symbols or ids of "
-                        "their own; if one, look which of them is right.")
-    first = parts[0].dataset
-    notes = tuple(dict.fromkeys(note for part in parts for note in part.dataset.notes))
-    instrument = replace(first.instrument, symbol=id.symbol)
-    decisions: dict[str, list[str]] = {}
-    for part, path in zip(parts, files, strict=True):
-        for decision in part.decisions: decisions.setdefault(decision, []).append(path.name)
-    said = tuple(d if len(where) == len(files) else f"{d} ({', '.join(where[:3])}{', ...' if len(where) > 3 else ''})"
-                 for d, where in decisions.items())
-    return Imported(replace(first, id=id, bars=bars, instrument=instrument, notes=notes), (*named, *said))
-
 # %% ../../../nbs/data/intake/06_importing.ipynb #7fda3b18
-_AFRESH = "let the file take the place of all that is stored, with algo data import --afresh."
-_OTHER = ("Zone or label (--tz, --label) are not those of then, and both would lie beside each other. If those of then "
-          f"were wrong: {_AFRESH}")
-
 def _recognised(bars: pl.DataFrame, rows: int) -> pl.DataFrame:
     "Bars whose prices, with those of so many rows, occur once."
     own = pl.struct(PRICES).hash()
@@ -583,19 +543,65 @@ def _within(bars: pl.DataFrame, stored: pl.DataFrame, step: timedelta) -> pl.Dat
     return both.filter(other & (pl.col("ts") - pl.col("was") < step)).select("symbol", "ts", "was")
 
 # %% ../../../nbs/data/intake/06_importing.ipynb #57ec0754
-def _require_one_clock(dataset: Dataset, stored: pl.DataFrame) -> None:
-    "Refuse bars that are stored at other times: the zone or the label was another."
-    bars, step = dataset.bars, timeframe_duration(dataset.id.timeframe)
-    moved = _moved(bars, stored, max(DAY, step) * 1.05)  # a month may have 31 days
-    found = moved if moved.height else _within(bars, stored, step)
-    if found.height < 2: return
+def _other_clock(bars: pl.DataFrame, others: pl.DataFrame, timeframe: str, where: str) -> str:
+    "In words, which bars are among others at other times: zone or label was another; empty: none are."
+    step = timeframe_duration(timeframe)
+    moved = _moved(bars, others, max(DAY, step) * 1.05)  # a month may have 31 days
+    found = moved if moved.height else _within(bars, others, step)
+    if found.height < 2: return ""
     first = found.row(0, named=True)
     there, was = f"{first['ts']:%Y-%m-%d %H:%M} UTC", f"{first['was']:%Y-%m-%d %H:%M}"
-    if moved.height:
-        said = f"{moved.height:,} of {bars.height:,} bars are stored at other times: that of {first['symbol']} at "
-        raise InputError(f"{said}{there} at {was}. {_OTHER}")
-    raise InputError(f"{found.height:,} bars of the file and of what is stored begin within others: of "
-                     f"{first['symbol']} one at {there}, and one at {was}. {_OTHER}")
+    if not moved.height:
+        return f"{found.height:,} bars begin within others: of {first['symbol']} one at {there}, and one at {was}"
+    return (f"{moved.height:,} of {bars.height:,} bars are {where} at other times: that of {first['symbol']} at "
+            f"{there} at {was}")
+
+def _require_one_clock(parts: Sequence[Imported], paths: Sequence[Path], timeframe: str) -> None:
+    "Refuse files that hold the same bars at different times."
+    for n, (part, path) in enumerate(zip(parts, paths, strict=True)):
+        bars, before = part.dataset.bars, [p.dataset.bars for p in parts[:n]]
+        before = [b for b in before if set(b["symbol"].unique()) & set(bars["symbol"].unique())]
+        if before and (found := _other_clock(bars, pl.concat(before).unique().sort("symbol", "ts"), timeframe,
+                                             "in the files before")):
+            raise InputError(f"{path.name}: {found}. Their clocks or labels differ: import them by themselves, each "
+                             "with its --tz or --label, to one id.")
+
+# %% ../../../nbs/data/intake/06_importing.ipynb #dfb9aac2
+def import_files(
+    paths: Sequence[Path | str],
+    dataset: str,              # the id of them all
+    clock: Clock | None = None,
+    limits: UnpackingSettings | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    **choices,                 # see `FileChoices`
+) -> Imported:                 # decisions with the names of their files
+    "Read bars from several files as one dataset; nothing is stored yet."
+    files, id = [Path(path) for path in paths], DatasetId.parse(dataset)
+    parts = []
+    for path in files:
+        tell(f"{path.name}: {len(parts) + 1} of {len(files)}")
+        part = import_file(path, None, clock, limits, **choices)
+        if part.dataset.id.timeframe != id.timeframe:
+            raise InputError(f"The id says {id.timeframe} and the bars span {part.dataset.id.timeframe} in "
+                             f"{path.name}. Correct the id, or leave the file out.")
+        parts.append(part)
+    parts, named = _named_parts(parts, files, id.symbol)
+    _check_alike(parts, files)
+    _require_one_clock(parts, files, id.timeframe)
+    bars = pl.concat([part.dataset.bars for part in parts]).unique(maintain_order=True).sort("symbol", "ts")
+    if (twice := bars.filter(bars.select("symbol", "ts").is_duplicated())).height:
+        raise DataError(f"{twice.height} bars are in two files with other values, the first is {twice['symbol'][0]} at "
+                        f"{twice['ts'][0]}. If the files hold several markets, give them a column of symbols or ids of "
+                        "their own; if one, look which of them is right.")
+    first = parts[0].dataset
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.dataset.notes))
+    instrument = replace(first.instrument, symbol=id.symbol)
+    decisions: dict[str, list[str]] = {}
+    for part, path in zip(parts, files, strict=True):
+        for decision in part.decisions: decisions.setdefault(decision, []).append(path.name)
+    said = tuple(d if len(where) == len(files) else f"{d} ({', '.join(where[:3])}{', ...' if len(where) > 3 else ''})"
+                 for d, where in decisions.items())
+    return Imported(replace(first, id=id, bars=bars, instrument=instrument, notes=notes), (*named, *said))
 
 # %% ../../../nbs/data/intake/06_importing.ipynb #666de55a
 def stored_changes(
@@ -606,14 +612,17 @@ def stored_changes(
     if dataset.id not in store.datasets(): return dataset.bars.height, 0, 0
     before = store.read(dataset.id)
     stored = before.bars
+    afresh = "let the file take the place of all that is stored, with algo data import --afresh."
     try: require_compatible(dataset, before.metadata())
-    except InputError as e: raise InputError(f"{e} Or {_AFRESH}") from e
+    except InputError as e: raise InputError(f"{e} Or {afresh}") from e
     here, there = set(dataset.bars["symbol"]), set(stored["symbol"])
     if not here & there:
         known, new = (", ".join(sorted(symbols)[:5]) for symbols in (there, here))
         raise InputError(f"{dataset.id} holds {known}, and the file {new}: one would lie beside the other. "
                          "Give it another id, or a column of symbols that says the same.")
-    _require_one_clock(dataset, stored)
+    if found := _other_clock(dataset.bars, stored, dataset.id.timeframe, "stored"):
+        raise InputError(f"{found}. Zone or label (--tz, --label) are not those of then, and both would lie beside "
+                         f"each other. If those of then were wrong: {afresh}")
     known = dataset.bars.join(stored.select("symbol", "ts"), on=["symbol", "ts"], how="semi").height
     same = dataset.bars.join(stored, on=dataset.bars.columns, how="semi", nulls_equal=True).height
     return dataset.bars.height - known, known - same, same

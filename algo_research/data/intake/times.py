@@ -81,8 +81,8 @@ def _digits(form: str, width: int, more: str = "") -> Callable[[pl.Series], pl.S
 # %% ../../../nbs/data/intake/01_times.ipynb #3bff3587
 def _of_fractions(values: pl.Series) -> pl.Series: # 2020.1 is October: the month's two digits are hundredths
     hundredths = (values.cast(pl.Float64) * 100).round(6)
-    whole = (values == values.cast(pl.Int64, strict=False)).all()
-    return hundredths.clear() if whole else _digits("%Y%m%d", 6, "01")(hundredths)
+    if (values == values.cast(pl.Int64, strict=False)).all(): return pl.Series(values.name, [None] * len(values), NAIVE)
+    return _digits("%Y%m%d", 6, "01")(hundredths)
 
 def _of_days(values: pl.Series) -> pl.Series: # between 1954 and 2119
     micros = ((values.cast(pl.Float64) - 25_569) * 86_400).round().cast(pl.Int64, strict=False) * 10**6
@@ -258,8 +258,7 @@ def _day_and_month(text: pl.Series, parts: pl.DataFrame, told: bool | None) -> t
     if not day_first and not month_first:
         readings = (_clocks(parts), _clocks(parts, "month", "day"))
         firsts = [_only_firsts(times) for times in readings]
-        day_first, month_first = firsts if any(firsts) else (False, False)
-        if any(firsts): how = ": by it they are the firsts of months"
+        if firsts[0] != firsts[1]: (day_first, month_first), how = firsts, ": by it they are the firsts of months"
         elif (readings[0] != readings[1]).any():
             at = (readings[0] != readings[1]).arg_max()
             raise DataError(f"{text[at]!r} may be {readings[0][at]:%d %B %Y} or {readings[1][at]:%d %B %Y}, and no "
@@ -300,13 +299,14 @@ def _fast_days(text: pl.Series, day_first: bool | None) -> tuple[pl.Series, tupl
 # %% ../../../nbs/data/intake/01_times.ipynb #4fac9144
 def _of_months(text: pl.Series) -> Stamps:
     "Times that name months or quarters; nulls where they do not."
-    form = max(_OF_MONTHS, key=lambda form: _parts(text, form)["year"].count())
+    some = text.drop_nulls().head(200)
+    form = max(_OF_MONTHS, key=lambda form: _parts(some, form)["year"].count())
     parts = _parts(text, form)
     month = (pl.col("quarter").cast(pl.Int64) * 3 - 2 if "quarter" in parts.columns else pl.col("month").cast(pl.Int64))
     day = pl.col("year") + "-" + month.cast(pl.String).str.zfill(2) + "-01"
     times = parts.select(day.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)).to_series()
     what = "quarters" if "quarter" in parts.columns else "months"
-    return Stamps(times.alias(text.name), True, (f"times name {what}, such as {text[0]}",), named=True)
+    return Stamps(times.alias(text.name), True, (f"times name {what}, such as {some[0]}",), named=True)
 
 def _from_text(told: pl.Series, day_first: bool | None, tz: str | None = None) -> Stamps:
     text = told.cast(pl.String).str.strip_chars().str.replace(r"Z\[", "+00:00[")
